@@ -1,0 +1,129 @@
+/** Thrown by a Reader that is asked for more than is there; the caller's codec turns it into its own error. */
+export class TruncatedError extends Error {
+  override readonly name = 'TruncatedError';
+  constructor(
+    readonly field: string,
+    readonly wanted: number,
+    readonly left: number,
+  ) {
+    super(`${field}: ${wanted} octets wanted, ${left} left`);
+  }
+}
+
+/** A checked cursor over network-order bytes: it throws past the end and never clamps. */
+export class Reader {
+  #at: number;
+  readonly #end: number;
+  readonly #view: DataView;
+
+  constructor(
+    readonly buffer: Uint8Array,
+    start = 0,
+    end = buffer.length,
+  ) {
+    if (start < 0 || end > buffer.length || start > end)
+      throw new TruncatedError('reader', end - start, buffer.length - start);
+    this.#at = start;
+    this.#end = end;
+    this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  }
+
+  get left(): number {
+    return this.#end - this.#at;
+  }
+
+  get offset(): number {
+    return this.#at;
+  }
+
+  u8(field: string): number {
+    return this.#view.getUint8(this.#take(1, field));
+  }
+
+  u16(field: string): number {
+    return this.#view.getUint16(this.#take(2, field));
+  }
+
+  u32(field: string): number {
+    return this.#view.getUint32(this.#take(4, field));
+  }
+
+  /** A view, not a copy. */
+  bytes(length: number, field: string): Uint8Array {
+    const at = this.#take(length, field);
+    return this.buffer.subarray(at, at + length);
+  }
+
+  /** A reader over the next `length` octets, which this one skips. */
+  sub(length: number, field: string): Reader {
+    const at = this.#take(length, field);
+    return new Reader(this.buffer, at, at + length);
+  }
+
+  #take(length: number, field: string): number {
+    if (length < 0 || length > this.left) throw new TruncatedError(field, length, this.left);
+    const at = this.#at;
+    this.#at += length;
+    return at;
+  }
+}
+
+/** A growing network-order buffer. */
+export class Writer {
+  #bytes: Uint8Array;
+  #view: DataView;
+  #length = 0;
+
+  constructor(capacity = 256) {
+    this.#bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  u8(value: number): void {
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
+  }
+
+  u16(value: number): void {
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value);
+  }
+
+  u32(value: number): void {
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value);
+  }
+
+  bytes(value: Uint8Array): void {
+    const at = this.#grow(value.length);
+    this.#bytes.set(value, at);
+  }
+
+  /** Overwrites two octets written before, for lengths known only afterwards. */
+  patch16(at: number, value: number): void {
+    if (at + 2 > this.#length) throw new RangeError(`patch at ${at} past ${this.#length}`);
+    this.#view.setUint16(at, value);
+  }
+
+  /** A copy of what was written. */
+  finish(): Uint8Array {
+    return this.#bytes.slice(0, this.#length);
+  }
+
+  #grow(by: number): number {
+    const at = this.#length;
+    const need = at + by;
+    if (need > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(need, this.#bytes.length * 2));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+      this.#view = new DataView(larger.buffer);
+    }
+    this.#length = need;
+    return at;
+  }
+}

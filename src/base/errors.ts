@@ -1,0 +1,53 @@
+/** Input that cannot be accepted: names the field and shows the offending value. */
+export class InputError extends Error {
+  override readonly name = 'InputError';
+  /**
+   * @param field path of the field, for example `spec.cidr` or `CNI_NETNS`
+   * @param value the offending value; shown shortened
+   * @param expected what would have been accepted
+   */
+  constructor(
+    readonly field: string,
+    readonly value: unknown,
+    readonly expected: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${field}: ${show(value)}: expected ${expected}`, options);
+  }
+}
+
+/** Something this host lacks (a privilege, a program, a free port), with what to do about it. */
+export class EnvironmentError extends Error {
+  override readonly name = 'EnvironmentError';
+  constructor(
+    readonly problem: string,
+    readonly remedy: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${problem}; ${remedy}`, options);
+  }
+}
+
+/** A value as a person reads it in an error message: JSON, at most 120 characters. */
+export function show(value: unknown): string {
+  if (value === undefined) return 'missing';
+  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? String(value));
+  return text.length > 120 ? `${text.slice(0, 117)}…` : text;
+}
+
+/** The message of anything thrown, with its chain of causes. */
+export function explain(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return String(thrown);
+  return thrown.cause === undefined ? thrown.message : `${thrown.message}: ${explain(thrown.cause)}`;
+}
+
+/** Node's code of a system error (`ECONNREFUSED`, `ENOENT`), if it is one. */
+export function errorCode(thrown: unknown): string | undefined {
+  if (thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string') return thrown.code;
+  return undefined;
+}
+
+/** Marks a place that closed unions make unreachable. */
+export function unreachable(value: never): never {
+  throw new Error(`unreachable: ${show(value)}`);
+}

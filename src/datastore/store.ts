@@ -1,0 +1,131 @@
+import type { Cidr } from '../model/address.ts';
+import type { Block, BlockAffinity, Handle, IpamConfig } from '../model/ipam.ts';
+import type { Kind, ResourceOf } from '../model/kinds.ts';
+
+/*
+ * One contract for every datastore. Values are checked on the way in: a stored value that does not parse is reported
+ * as `invalid` with its key and error, and never as an absent object.
+ */
+
+/** What can be stored: v3 resources by their kind, and Calico's IPAM objects. */
+export type Type = Kind | 'Block' | 'BlockAffinity' | 'Handle' | 'IpamConfig';
+
+export type Key<T extends Type = Type> = T extends Kind
+  ? { readonly type: T; readonly namespace?: string; readonly name: string }
+  : T extends 'Block'
+    ? { readonly type: 'Block'; readonly cidr: Cidr }
+    : T extends 'BlockAffinity'
+      ? { readonly type: 'BlockAffinity'; readonly host: string; readonly cidr: Cidr }
+      : T extends 'Handle'
+        ? { readonly type: 'Handle'; readonly id: string }
+        : { readonly type: 'IpamConfig' };
+
+export type Value<T extends Type> = T extends Kind
+  ? ResourceOf<T>
+  : T extends 'Block'
+    ? Block
+    : T extends 'BlockAffinity'
+      ? BlockAffinity
+      : T extends 'Handle'
+        ? Handle
+        : IpamConfig;
+
+/** A stored object and the revision that compare-and-swap refers to (opaque text). */
+export interface Entry<T extends Type = Type> {
+  readonly key: Key<T>;
+  readonly value: Value<T>;
+  readonly revision: string;
+}
+
+/** A stored value that could not be understood. */
+export interface InvalidEntry {
+  readonly key: Key;
+  readonly error: Error;
+}
+
+export type WriteOutcome<T extends Type> =
+  | { readonly outcome: 'written'; readonly entry: Entry<T> }
+  /** Create of what exists, or update or delete at a revision that is no longer the current one. */
+  | { readonly outcome: 'conflict' }
+  /** Update or delete of what does not exist. */
+  | { readonly outcome: 'missing' };
+
+/** One step of a transaction; `revision` makes it conditional. */
+export type Write =
+  | { readonly op: 'create'; readonly key: Key; readonly value: Value<Type> }
+  | { readonly op: 'update'; readonly key: Key; readonly value: Value<Type>; readonly revision: string }
+  | { readonly op: 'delete'; readonly key: Key; readonly revision: string };
+
+export type TransactionOutcome =
+  /** New revision of every write in order; undefined for a delete. */
+  | { readonly outcome: 'written'; readonly revisions: readonly (string | undefined)[] }
+  | { readonly outcome: 'conflict'; readonly failed: number };
+
+export type Event =
+  | { readonly op: 'set'; readonly entry: Entry }
+  | { readonly op: 'delete'; readonly key: Key }
+  | { readonly op: 'invalid'; readonly entry: InvalidEntry };
+
+export interface Listing<T extends Type> {
+  readonly entries: readonly Entry<T>[];
+  readonly invalid: readonly InvalidEntry[];
+  /** Where a watch takes up without a gap. */
+  readonly revision: string;
+}
+
+/** The watch cannot go on from the revision asked for (compacted, expired): list again. */
+export class GoneError extends Error {
+  override readonly name = 'GoneError';
+}
+
+/** The datastore cannot be reached or refuses us. Worth retrying. */
+export class StoreUnavailableError extends Error {
+  override readonly name = 'StoreUnavailableError';
+}
+
+/** A namespace, host and so on to narrow a list to. */
+export interface Scope {
+  readonly namespace?: string;
+  readonly host?: string;
+}
+
+/**
+ * All calls reject with StoreUnavailableError when the datastore does not answer within the driver's deadline.
+ * Keys and values are what `model/` defines; the layout underneath is the driver's.
+ */
+export interface Store {
+  get<T extends Type>(key: Key<T>): Promise<Entry<T> | undefined>;
+  list<T extends Type>(type: T, scope?: Scope): Promise<Listing<T>>;
+  /** Sets `metadata.uid` and `creationTimestamp` of resources that have none. */
+  create<T extends Type>(key: Key<T>, value: Value<T>): Promise<WriteOutcome<T>>;
+  update<T extends Type>(key: Key<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>>;
+  /** Without a revision: whatever is there. */
+  delete<T extends Type>(key: Key<T>, revision?: string): Promise<WriteOutcome<T>>;
+  /**
+   * All writes in this order, all or none where the driver can (etcd). Where it cannot, the writes before the failed
+   * one stand, so the order must be safe at every step.
+   */
+  transact(writes: readonly Write[]): Promise<TransactionOutcome>;
+  /**
+   * Changes after `revision` to objects of `types`, in order, none left out; batches hold what arrived together.
+   * Ends when the signal aborts. @throws GoneError, StoreUnavailableError
+   */
+  watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]>;
+  close(): void;
+}
+
+/** Canonical text of a key, for maps. */
+export function keyText(key: Key): string {
+  switch (key.type) {
+    case 'Block':
+      return `Block/${key.cidr}`;
+    case 'BlockAffinity':
+      return `BlockAffinity/${key.host}/${key.cidr}`;
+    case 'Handle':
+      return `Handle/${key.id}`;
+    case 'IpamConfig':
+      return 'IpamConfig';
+    default:
+      return key.namespace === undefined ? `${key.type}/${key.name}` : `${key.type}/${key.namespace}/${key.name}`;
+  }
+}

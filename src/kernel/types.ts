@@ -1,0 +1,181 @@
+import type { Cidr, Family, Ip } from '../model/address.ts';
+
+/* Kernel objects as plain values. Drivers in this folder read and write them; nothing here decides anything. */
+
+/** rtnetlink link, kernel `struct ifinfomsg`. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  /** IFLA_INFO_KIND: `veth`, `vxlan`, `bridge`; undefined for physical devices. */
+  readonly kind?: string;
+  readonly mac?: string;
+  readonly mtu: number;
+  /** IFF_UP. */
+  readonly up: boolean;
+  /** IFLA_LINK: index of the veth peer, in `peerNamespaceId` if that is set. */
+  readonly peerIndex?: number;
+  readonly peerNamespaceId?: number;
+}
+
+export interface NextHop {
+  readonly gateway?: Ip;
+  readonly device?: string;
+  readonly weight?: number;
+  /** RTNH_F_ONLINK */
+  readonly onlink?: boolean;
+}
+
+export type RouteType = 'unicast' | 'blackhole';
+
+/** A route of the main table unless `table` says otherwise. */
+export interface Route {
+  readonly destination: Cidr;
+  readonly type: RouteType;
+  /** Empty for blackholes; more than one is ECMP. Sorted by gateway, then device. */
+  readonly nextHops: readonly NextHop[];
+  /** RTPROT_*: 80 is ours, 3 boot (Calico's workload routes), 12 BIRD. */
+  readonly protocol: number;
+  /** `link` for directly attached, `universe` otherwise; IPv6 has only `universe`. */
+  readonly scope: 'universe' | 'link';
+  /** RTA_PRIORITY; 0 when absent. */
+  readonly metric: number;
+  readonly table: number;
+  /** RTA_PREFSRC */
+  readonly source?: Ip;
+}
+
+export interface AddressOnLink {
+  readonly device: string;
+  readonly index: number;
+  readonly cidr: string;
+  readonly address: Ip;
+  readonly prefixLength: number;
+  readonly scope: number;
+}
+
+export interface Neighbour {
+  readonly device: string;
+  readonly address: Ip;
+  readonly mac?: string;
+  readonly permanent: boolean;
+}
+
+/** The kernel refused a request. */
+export class KernelError extends Error {
+  override readonly name = 'KernelError';
+  constructor(
+    readonly operation: string,
+    /** `EEXIST`, `ENODEV`, … */
+    readonly code: string,
+    /** The kernel's extended acknowledgement text, when it gave one. */
+    readonly detail?: string,
+  ) {
+    super(`${operation}: ${code}${detail ? ` (${detail})` : ''}`);
+  }
+}
+
+export interface VethRequest {
+  readonly hostName: string;
+  /** Device name inside the pod, `eth0`. */
+  readonly podName: string;
+  /** Path of the pod's network namespace, `/run/netns/…` or `/proc/<pid>/ns/net`. */
+  readonly netns: string;
+  readonly mtu: number;
+  readonly hostMac: string;
+  readonly podMac?: string;
+}
+
+/** What happened in the kernel; `overrun` means events were lost and everything must be read again. */
+export type KernelEvent =
+  | { readonly what: 'link'; readonly link: Link; readonly gone: boolean }
+  | { readonly what: 'address'; readonly index: number; readonly gone: boolean }
+  | { readonly what: 'route'; readonly route: Route; readonly gone: boolean }
+  | { readonly what: 'overrun' };
+
+export interface RouteFailure {
+  readonly route: Route;
+  readonly cause: KernelError;
+}
+
+/**
+ * rtnetlink of one network namespace: the one that the object was opened in. Calls are synchronous and short
+ * (microseconds each), batches are sliced by the caller.
+ */
+export interface Netlink {
+  links(): Link[];
+  link(name: string): Link | undefined;
+  addresses(family?: Family): AddressOnLink[];
+  /** Routes of `table` (default main, 254), of both families or one. */
+  routes(family?: Family, table?: number): Route[];
+  neighbours(device: string): Neighbour[];
+  /** Creates the pair with the peer born inside the namespace. Both ends' names and MACs as asked. @throws KernelError */
+  addVeth(request: VethRequest): Link;
+  /** True when it was there. @throws KernelError for anything but absence */
+  deleteLink(name: string): boolean;
+  setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void;
+  addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;
+  deleteAddress(device: string, cidr: string): void;
+  setNeighbour(neighbour: { device: string; address: Ip; mac: string }): void;
+  /** NLM_F_REPLACE for `upserts`; absence of a deleted one is success. One failure does not stop the others. */
+  applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[];
+  /** Events from the moment the promise of `ready` resolves; stops on abort. */
+  monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> };
+  close(): void;
+}
+
+/** ------------------------------------------------------------------ iptables */
+
+export type TableName = 'raw' | 'mangle' | 'nat' | 'filter';
+
+/** Rules as iptables-restore text without `-A chain` and without the hash comment, for example `-p tcp --dport 80 -j ACCEPT`. */
+export type RuleText = string;
+
+/** Everything we want in one table: our chains whole, and in kernel chains the rules that stand first. */
+export interface DesiredTable {
+  /** Name begins with `cali`; at most 28 characters. */
+  readonly chains: ReadonlyMap<string, readonly RuleText[]>;
+  /** Kernel chain (`FORWARD`) → our rules, inserted above everything else. */
+  readonly insertions: ReadonlyMap<string, readonly RuleText[]>;
+  /** Kernel chain → our rules that stand after everything else (accept-on-mark). */
+  readonly appendices?: ReadonlyMap<string, readonly RuleText[]>;
+}
+
+export interface Iptables {
+  /** Makes the tables as desired with the fewest lines; foreign rules are untouched. Rejects with IptablesError. */
+  apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }>;
+  /** Forgets what is believed of the kernel: the next apply reads it again. */
+  invalidate(): void;
+}
+
+/** iptables-restore refused its input; what was in the kernel before still stands. */
+export class IptablesError extends Error {
+  override readonly name = 'IptablesError';
+  constructor(
+    message: string,
+    /** The input line it names, if it does. */
+    readonly line?: string,
+  ) {
+    super(message);
+  }
+}
+
+/** ------------------------------------------------------------------ ipset */
+
+export type SetType = 'hash:net' | 'hash:ip,port';
+
+/** An IP set as wanted; name from `cali40…`/`cali60…`, at most 31 characters. */
+export interface DesiredSet {
+  readonly name: string;
+  readonly type: SetType;
+  readonly family: Family;
+  /** Canonical members: `10.0.0.0/8`, `10.0.0.1/32` for hash:net; `10.0.0.1,tcp:80` for hash:ip,port. */
+  readonly members: ReadonlySet<string>;
+}
+
+export interface Ipsets {
+  /** Creates what is missing and brings members up to date by deltas. Deletes nothing. Rejects with the failed sets named. */
+  applyUpdates(desired: ReadonlyMap<string, DesiredSet>): Promise<void>;
+  /** Destroys our sets that are no longer desired; call it after no rule refers to them. */
+  applyDeletions(desired: ReadonlyMap<string, DesiredSet>): Promise<void>;
+  invalidate(): void;
+}

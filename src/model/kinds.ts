@@ -1,0 +1,216 @@
+import { z } from 'zod';
+import { InputError } from '../base/errors.ts';
+import { parseCidr, parseIp } from './address.ts';
+import { networkPolicySpec, profileSpec } from './policy.ts';
+import { apiVersion, type Resource } from './resource.ts';
+
+/*
+ * The `projectcalico.org/v3` kinds that the agent reads and writes, with Calico's field names, defaults and limits.
+ * Unknown fields are kept: another version of Calico may own them.
+ */
+
+const cidr = z.string().refine(accepts(parseCidr), 'expected a prefix such as 10.0.0.0/8 or fd00::/64');
+const ip = z.string().refine(accepts(parseIp), 'expected an IP address');
+
+/** AS number: a number, its decimal text, or asdot (`1.10`). RFC 5396. */
+export const asNumber = z.union([z.number(), z.string()]).transform((value, context): number => {
+  const text = String(value);
+  const dotted = /^(\d{1,5})\.(\d{1,5})$/.exec(text);
+  const high = Number(dotted?.[1]);
+  const low = Number(dotted?.[2]);
+  const number = dotted
+    ? high > 65535 || low > 65535
+      ? Number.NaN
+      : high * 65536 + low
+    : /^\d+$/.test(text)
+      ? Number(text)
+      : Number.NaN;
+  if (number >= 1 && number <= 0xffffffff) return number;
+  context.addIssue({ code: 'custom', message: 'expected an AS number from 1 to 4294967295' });
+  return z.NEVER;
+});
+
+const encapsulation = z.enum(['Never', 'Always', 'CrossSubnet']);
+
+export const ipPoolSpec = z.looseObject({
+  cidr,
+  ipipMode: encapsulation.default('Never'),
+  vxlanMode: encapsulation.default('Never'),
+  natOutgoing: z.boolean().default(false),
+  disabled: z.boolean().default(false),
+  disableBGPExport: z.boolean().default(false),
+  blockSize: z.number().int().optional(),
+  nodeSelector: z.string().default('all()'),
+  namespaceSelector: z.string().optional(),
+  allowedUses: z.array(z.enum(['Workload', 'Tunnel', 'LoadBalancer'])).default(['Workload', 'Tunnel']),
+  assignmentMode: z.enum(['Automatic', 'Manual']).default('Automatic'),
+});
+
+export const nodeSpec = z.looseObject({
+  bgp: z
+    .looseObject({
+      asNumber: asNumber.optional(),
+      ipv4Address: cidr.optional(),
+      ipv6Address: cidr.optional(),
+      ipv4IPIPTunnelAddr: ip.optional(),
+      routeReflectorClusterID: ip.optional(),
+    })
+    .optional(),
+  orchRefs: z.array(z.looseObject({ nodeName: z.string().optional(), orchestrator: z.string() })).optional(),
+  addresses: z.array(z.looseObject({ address: z.string(), type: z.string().optional() })).optional(),
+});
+
+export const workloadEndpointSpec = z.looseObject({
+  orchestrator: z.string(),
+  workload: z.string().optional(),
+  node: z.string(),
+  containerID: z.string().optional(),
+  pod: z.string().optional(),
+  endpoint: z.string(),
+  serviceAccountName: z.string().optional(),
+  ipNetworks: z.array(cidr).default([]),
+  ipv4Gateway: z.string().optional(),
+  ipv6Gateway: z.string().optional(),
+  profiles: z.array(z.string()).default([]),
+  interfaceName: z.string().regex(/^[a-zA-Z0-9_.-]{1,15}$/, 'expected a network device name'),
+  mac: z.string().optional(),
+  ports: z
+    .array(
+      z.looseObject({
+        name: z.string(),
+        protocol: z.union([z.string(), z.number()]),
+        port: z.number().int().min(1).max(65535),
+        hostPort: z.number().int().optional(),
+        hostIP: z.string().optional(),
+      }),
+    )
+    .optional(),
+});
+
+export const bgpConfigurationSpec = z.looseObject({
+  logSeverityScreen: z.string().default('Info'),
+  nodeToNodeMeshEnabled: z.boolean().default(true),
+  asNumber: asNumber.default(64512),
+  listenPort: z.number().int().min(1).max(65535).default(179),
+  nodeMeshMaxRestartTime: z.string().optional(),
+});
+
+export const bgpPeerSpec = z.looseObject({
+  node: z.string().optional(),
+  nodeSelector: z.string().optional(),
+  /** `address` or `address:port` (`[v6]:port`). */
+  peerIP: z.string().optional(),
+  peerSelector: z.string().optional(),
+  asNumber: asNumber.optional(),
+  keepaliveTime: z.string().optional(),
+  maxRestartTime: z.string().optional(),
+});
+
+export const clusterInformationSpec = z.looseObject({
+  clusterGUID: z.string().optional(),
+  clusterType: z.string().optional(),
+  calicoVersion: z.string().optional(),
+  datastoreReady: z.boolean().optional(),
+});
+
+export const ipamConfigurationSpec = z.looseObject({
+  strictAffinity: z.boolean().default(false),
+  autoAllocateBlocks: z.boolean().default(true),
+  maxBlocksPerHost: z.number().int().min(0).default(0),
+});
+
+export const felixConfigurationSpec = z.looseObject({});
+
+/** Kind → schema of its spec, plural in keys and URLs, and whether it lives in a namespace. */
+export const kinds = {
+  BGPConfiguration: { plural: 'bgpconfigurations', namespaced: false, spec: bgpConfigurationSpec },
+  BGPPeer: { plural: 'bgppeers', namespaced: false, spec: bgpPeerSpec },
+  ClusterInformation: { plural: 'clusterinformations', namespaced: false, spec: clusterInformationSpec },
+  FelixConfiguration: { plural: 'felixconfigurations', namespaced: false, spec: felixConfigurationSpec },
+  IPAMConfiguration: { plural: 'ipamconfigurations', namespaced: false, spec: ipamConfigurationSpec },
+  IPPool: { plural: 'ippools', namespaced: false, spec: ipPoolSpec },
+  NetworkPolicy: { plural: 'networkpolicies', namespaced: true, spec: networkPolicySpec },
+  Node: { plural: 'nodes', namespaced: false, spec: nodeSpec },
+  Profile: { plural: 'profiles', namespaced: false, spec: profileSpec },
+  WorkloadEndpoint: { plural: 'workloadendpoints', namespaced: true, spec: workloadEndpointSpec },
+} as const;
+
+export type Kind = keyof typeof kinds;
+/** The spec of a kind after validation, defaults filled in. */
+export type Spec<K extends Kind> = z.output<(typeof kinds)[K]['spec']>;
+export type ResourceOf<K extends Kind> = Resource<K, Spec<K>>;
+export type IpPool = ResourceOf<'IPPool'>;
+export type Node = ResourceOf<'Node'>;
+export type WorkloadEndpoint = ResourceOf<'WorkloadEndpoint'>;
+export type BgpConfiguration = ResourceOf<'BGPConfiguration'>;
+export type BgpPeer = ResourceOf<'BGPPeer'>;
+export type Profile = ResourceOf<'Profile'>;
+export type NetworkPolicy = ResourceOf<'NetworkPolicy'>;
+
+const metadata = z.looseObject({
+  name: z.string().min(1).max(253),
+  namespace: z.string().min(1).max(63).optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+});
+
+export function isKind(text: unknown): text is Kind {
+  return typeof text === 'string' && Object.hasOwn(kinds, text);
+}
+
+/**
+ * Checks an object of unknown origin as a resource of `kind` and fills in the defaults.
+ * @throws InputError that names the first wrong field (`IPPool(default).spec.cidr`) and its value
+ */
+export function parseResource<K extends Kind>(kind: K, value: unknown): ResourceOf<K> {
+  const name = nameOf(value);
+  const where = name === undefined ? kind : `${kind}(${name})`;
+  const shape = z.looseObject({
+    kind: z.literal(kind),
+    apiVersion: z.literal(apiVersion),
+    metadata,
+    spec: kinds[kind].spec as z.ZodType,
+  });
+  const result = shape.safeParse(value);
+  if (!result.success) throw firstIssue(result.error, value, where);
+  if (kinds[kind].namespaced !== (result.data.metadata.namespace !== undefined)) {
+    throw new InputError(
+      `${where}.metadata.namespace`,
+      result.data.metadata.namespace,
+      kinds[kind].namespaced ? 'a namespace' : 'none: this kind has no namespace',
+    );
+  }
+  return result.data as unknown as ResourceOf<K>;
+}
+
+/** The first problem that a schema found, as an InputError with the offending value. */
+export function firstIssue(error: z.ZodError, input: unknown, where: string): InputError {
+  const issue = error.issues[0];
+  const path = issue?.path ?? [];
+  let value: unknown = input;
+  for (const step of path)
+    value = typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[step] : undefined;
+  const field = path.reduce<string>(
+    (text, step) => (typeof step === 'number' ? `${text}[${step}]` : `${text}.${String(step)}`),
+    where,
+  );
+  const message = issue?.message ?? 'a valid value';
+  return new InputError(field, value, message.replace(/^(Invalid input: )?expected /i, ''));
+}
+
+function nameOf(value: unknown): string | undefined {
+  const found = (value as { metadata?: { name?: unknown } } | null | undefined)?.metadata?.name;
+  return typeof found === 'string' ? found : undefined;
+}
+
+function accepts(parse: (text: string) => unknown): (text: string) => boolean {
+  return (text) => {
+    try {
+      parse(text);
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof InputError) return false;
+      throw thrown;
+    }
+  };
+}
