@@ -1,0 +1,53 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import {
+  bits,
+  cidrOf,
+  cidrParts,
+  contains,
+  formatIp,
+  ipBytes,
+  ipFromNumber,
+  ipNumber,
+  parseCidr,
+  parseIp,
+} from '../../../src/model/address.ts';
+
+const bytes = fc.oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }));
+
+test('octets → text → octets is the identity, and text is canonical', () => {
+  fc.assert(
+    fc.property(bytes, (octets) => {
+      const text = formatIp(octets);
+      expect(ipBytes(text)).toEqual(octets);
+      expect(parseIp(text)).toBe(text);
+      expect(ipFromNumber(ipNumber(text), octets.length === 4 ? 4 : 6)).toBe(text);
+    }),
+  );
+});
+
+test('a prefix holds exactly the addresses that share its leading bits', () => {
+  const pair = fc
+    .constantFrom(4, 16)
+    .chain((size) =>
+      fc.tuple(
+        fc.uint8Array({ minLength: size, maxLength: size }),
+        fc.uint8Array({ minLength: size, maxLength: size }),
+        fc.nat({ max: size * 8 }),
+        fc.nat({ max: size }),
+      ),
+    );
+  fc.assert(
+    fc.property(pair, ([a, random, length, shared]) => {
+      // Half-equal addresses make both answers likely.
+      const b = Uint8Array.from(random, (octet, i) => (i < shared ? (a[i] ?? 0) : octet));
+      const binary = (octets: Uint8Array) => [...octets].map((octet) => octet.toString(2).padStart(8, '0')).join('');
+      const expected = binary(a).slice(0, length) === binary(b).slice(0, length);
+      const cidr = cidrOf(a, length);
+      expect(contains(cidr, formatIp(b))).toBe(expected);
+      expect(parseCidr(cidr)).toBe(cidr);
+      const { family } = cidrParts(cidr);
+      expect(contains(cidr, cidrOf(b, bits(family)))).toBe(expected);
+    }),
+  );
+});
