@@ -1,0 +1,6 @@
+#!/bin/sh
+# npm run bench [names…] [--json] [--runs N]
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+sh "$root/scripts/bootstrap.sh" bench
+exec "$root/node_modules/.bin/node" --enable-source-maps "$root/dist/bench.js" "$@"

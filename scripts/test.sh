@@ -1,0 +1,19 @@
+#!/bin/sh
+# npm test: style and types, then the test layers; with arguments, vitest on those layers only.
+# Usage: test.sh [unit|property|contract|dataplane|interop|e2e [vitest arguments]]
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH
+case "${1:-all}" in
+  unit | property) sh scripts/bootstrap.sh build ;;
+  *) sh scripts/bootstrap.sh test ;;
+esac
+if [ $# -eq 0 ]; then
+  biome check --error-on-warnings .
+  tsc --noEmit
+  exec vitest run
+fi
+layer=$1
+shift
+exec vitest run --project "$layer" "$@"

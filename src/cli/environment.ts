@@ -1,0 +1,28 @@
+import { hostname } from 'node:os';
+import { InputError } from '../base/errors.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where the sockets of a node's processes are, unless MARGAY_RUN_DIR says otherwise. */
+export const defaultRunDir = '/var/run/margay';
+
+export function runDir(env: Environment): string {
+  return env['MARGAY_RUN_DIR'] || defaultRunDir;
+}
+
+/** NODENAME, or the host's name in lower case. @throws InputError when it cannot name a Node resource */
+export function nodename(env: Environment): string {
+  const name = env['NODENAME'] || hostname().toLowerCase();
+  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(name))
+    throw new InputError('NODENAME', name, 'a DNS subdomain in lower case, such as rack7-n3');
+  return name;
+}
+
+/** `true`/`false` in Calico's spellings; undefined when unset or empty. @throws InputError */
+export function booleanOf(env: Environment, name: string): boolean | undefined {
+  const text = env[name]?.toLowerCase();
+  if (text === undefined || text === '') return undefined;
+  if (['true', 'yes', 't', 'y', '1', 'enabled'].includes(text)) return true;
+  if (['false', 'no', 'f', 'n', '0', 'disabled'].includes(text)) return false;
+  throw new InputError(name, env[name], 'true or false');
+}

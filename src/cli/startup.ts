@@ -1,0 +1,186 @@
+import { randomBytes } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../base/clock.ts';
+import { EnvironmentError, InputError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Store } from '../datastore/store.ts';
+import { type Family, familyOf, parseCidr, parseIp } from '../model/address.ts';
+import { asNumber, type IpPool, type Node, parseResource, type Spec } from '../model/kinds.ts';
+import { apiVersion } from '../model/resource.ts';
+import { addressOf, autodetect, candidates, type Interfaces, parseMethod } from './autodetect.ts';
+import { booleanOf, type Environment, nodename } from './environment.ts';
+import { upsert } from './upsert.ts';
+
+export interface StartupDeps {
+  readonly store: Store;
+  readonly env: Environment;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal?: AbortSignal;
+  readonly interfaces?: Interfaces;
+}
+
+/**
+ * What a node writes before its agents start: its Node resource, and for the first node of a cluster the default
+ * pools, ClusterInformation and FelixConfiguration. Any number of nodes may run it at once, any number of times.
+ * @throws InputError, EnvironmentError, StoreUnavailableError
+ */
+export async function startup(deps: StartupDeps): Promise<void> {
+  const { store, env, log } = deps;
+  const name = nodename(env);
+  const wanted = poolsFrom(env);
+  await writeNode(name, deps);
+  await upsert(
+    store,
+    { type: 'ClusterInformation', name: 'default' },
+    (now) => (now ? undefined : clusterInformation(env)),
+    deps,
+  );
+  await upsert(
+    store,
+    { type: 'FelixConfiguration', name: 'default' },
+    (now) => (now ? undefined : felixConfiguration()),
+    deps,
+  );
+  if (wanted.length === 0) return;
+  const { entries, invalid } = await store.list('IPPool');
+  if (entries.length + invalid.length > 0) return;
+  for (const pool of wanted) {
+    const { outcome } = await upsert(
+      store,
+      { type: 'IPPool', name: pool.metadata.name },
+      (now) => (now ? undefined : pool),
+      deps,
+    );
+    if (outcome === 'created') log.info({ pool: pool.metadata.name, cidr: pool.spec.cidr }, 'made the default pool');
+  }
+}
+
+async function writeNode(name: string, deps: StartupDeps): Promise<void> {
+  const { store, env, log } = deps;
+  const before = await store.get({ type: 'Node', name });
+  const ipv4Address = await nodeAddress(4, before?.value.spec.bgp?.ipv4Address, deps);
+  const ipv6Address = await nodeAddress(6, before?.value.spec.bgp?.ipv6Address, deps);
+  if (ipv4Address === undefined && ipv6Address === undefined)
+    throw new EnvironmentError('this node has no address: IP and IP6 are both none', 'set IP or IP6');
+  const number = env['AS'] ? asOf(env['AS']) : undefined;
+  const { outcome } = await upsert(
+    store,
+    { type: 'Node', name },
+    (current) => {
+      const bgp = { ...current?.value.spec.bgp, ...(number === undefined ? {} : { asNumber: number }) };
+      const { ipv4Address: _4, ipv6Address: _6, ...others } = bgp;
+      const spec = {
+        ...current?.value.spec,
+        bgp: { ...others, ...(ipv4Address ? { ipv4Address } : {}), ...(ipv6Address ? { ipv6Address } : {}) },
+        addresses: addressList(current?.value.spec.addresses, [ipv4Address, ipv6Address]),
+      };
+      if (current && isDeepStrictEqual(current.value.spec, spec)) return undefined;
+      return parseResource(
+        'Node',
+        current ? { ...current.value, spec } : { kind: 'Node', apiVersion, metadata: { name }, spec },
+      );
+    },
+    deps,
+  );
+  log.info({ node: name, ipv4Address, ipv6Address, outcome }, 'the node is in the datastore');
+}
+
+/** IP and IP6 as calico/node reads them: `autodetect`, `none`, an address, or nothing (keep what is stored). */
+async function nodeAddress(family: Family, stored: string | undefined, deps: StartupDeps): Promise<string | undefined> {
+  const field = family === 4 ? 'IP' : 'IP6';
+  const text = deps.env[field] ?? '';
+  if (text === 'none' || (text === '' && family === 6)) return text === '' ? stored : undefined;
+  if (text === '' && stored !== undefined) return stored;
+  const interfaces = deps.interfaces ?? networkInterfaces();
+  if (text === '' || text === 'autodetect') {
+    const method = parseMethod(deps.env[`${field}_AUTODETECTION_METHOD`], `${field}_AUTODETECTION_METHOD`);
+    return autodetect(method, family, interfaces);
+  }
+  return withMask(text, family, field, interfaces);
+}
+
+/** The address as given; without a mask it takes that of the device which has it. */
+export function withMask(text: string, family: Family, field: string, interfaces: Interfaces): string {
+  const canonical = parseCidr(text, field);
+  if (familyOf(canonical) !== family) throw new InputError(field, text, `an IPv${family} address`);
+  const address = parseIp(text.includes('/') ? addressOf(text) : text, field);
+  if (text.includes('/')) return `${address}${text.slice(text.indexOf('/'))}`;
+  const own = candidates(interfaces, family).find(({ cidr }) => parseIp(addressOf(cidr)) === address);
+  return own?.cidr ?? canonical;
+}
+
+type Address = NonNullable<Node['spec']['addresses']>[number];
+
+/** Our addresses, then those of other kinds that stood there. */
+function addressList(before: readonly Address[] | undefined, own: readonly (string | undefined)[]): Address[] {
+  const ours = own.flatMap((address) => (address ? [{ address, type: 'CalicoNodeIP' }] : []));
+  return [...ours, ...(before ?? []).filter(({ type }) => type !== 'CalicoNodeIP')];
+}
+
+function asOf(text: string): number {
+  const result = asNumber.safeParse(text);
+  if (!result.success) throw new InputError('AS', text, 'an AS number from 1 to 4294967295, or asdot such as 1.10');
+  return result.data;
+}
+
+/** The pools that CALICO_IPV4POOL_… and CALICO_IPV6POOL_… describe. IPv6 has one only when its CIDR is given. */
+export function poolsFrom(env: Environment): IpPool[] {
+  if (booleanOf(env, 'NO_DEFAULT_POOLS')) return [];
+  const cidr4 = env['CALICO_IPV4POOL_CIDR'] || '192.168.0.0/16';
+  const cidr6 = env['CALICO_IPV6POOL_CIDR'];
+  const pools = cidr4 === 'none' ? [] : [poolFrom(env, 4, cidr4)];
+  return cidr6 && cidr6 !== 'none' ? [...pools, poolFrom(env, 6, cidr6)] : pools;
+}
+
+function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
+  const at = `CALICO_IPV${family}POOL_`;
+  const canonical = parseCidr(cidr, `${at}CIDR`);
+  if (familyOf(canonical) !== family) throw new InputError(`${at}CIDR`, cidr, `an IPv${family} prefix`);
+  for (const mode of ['IPIP', 'VXLAN']) {
+    const text = env[at + mode] || 'Never';
+    if (text.toLowerCase() !== 'never' && text.toLowerCase() !== 'off')
+      throw new InputError(at + mode, text, 'Never: pods are reached by plain routes');
+  }
+  const smallest = family === 4 ? 20 : 116;
+  const largest = family === 4 ? 32 : 128;
+  const size = env[`${at}BLOCK_SIZE`];
+  if (size && !(/^\d+$/.test(size) && Number(size) >= smallest && Number(size) <= largest))
+    throw new InputError(`${at}BLOCK_SIZE`, size, `a prefix length from ${smallest} to ${largest}`);
+  const spec: Partial<Spec<'IPPool'>> = {
+    cidr: canonical,
+    blockSize: size ? Number(size) : family === 4 ? 26 : 122,
+    natOutgoing: booleanOf(env, `${at}NAT_OUTGOING`) ?? family === 4,
+    disableBGPExport: booleanOf(env, `${at}DISABLE_BGP_EXPORT`) ?? false,
+    nodeSelector: env[`${at}NODE_SELECTOR`] || 'all()',
+  };
+  return parseResource('IPPool', {
+    kind: 'IPPool',
+    apiVersion,
+    metadata: { name: `default-ipv${family}-ippool` },
+    spec,
+  });
+}
+
+function clusterInformation(env: Environment) {
+  return parseResource('ClusterInformation', {
+    kind: 'ClusterInformation',
+    apiVersion,
+    metadata: { name: 'default' },
+    spec: {
+      clusterGUID: randomBytes(16).toString('hex'),
+      ...(env['CLUSTER_TYPE'] ? { clusterType: env['CLUSTER_TYPE'] } : {}),
+      datastoreReady: true,
+    },
+  });
+}
+
+function felixConfiguration() {
+  return parseResource('FelixConfiguration', {
+    kind: 'FelixConfiguration',
+    apiVersion,
+    metadata: { name: 'default' },
+    spec: { reportingInterval: '0s', logSeverityScreen: 'Info' },
+  });
+}
