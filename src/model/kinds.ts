@@ -194,6 +194,10 @@ export function firstIssue(error: z.ZodError, input: unknown, where: string): In
     (text, step) => (typeof step === 'number' ? `${text}[${step}]` : `${text}.${String(step)}`),
     where,
   );
+  if (issue?.code === 'unrecognized_keys') {
+    const key = issue.keys[0] ?? '';
+    return new InputError(`${field}.${key}`, (value as Record<string, unknown>)[key], 'no such field');
+  }
   const message = issue?.message ?? 'a valid value';
   return new InputError(field, value, message.replace(/^(Invalid input: )?expected /i, ''));
 }
