@@ -50,6 +50,9 @@ export type WriteOutcome<T extends Type> =
   /** Update or delete of what does not exist. */
   | { readonly outcome: 'missing' };
 
+/** As WriteOutcome; what was deleted may not even have been readable, so it is not handed back. */
+export type DeleteOutcome = { readonly outcome: 'written' | 'conflict' | 'missing' };
+
 /** One step of a transaction; `revision` makes it conditional. */
 export type Write =
   | { readonly op: 'create'; readonly key: Key; readonly value: Value<Type> }
@@ -87,6 +90,8 @@ export class StoreUnavailableError extends Error {
 export interface Scope {
   readonly namespace?: string;
   readonly host?: string;
+  /** Read as of this revision, so that several lists show one moment. @throws GoneError when it is compacted */
+  readonly revision?: string;
 }
 
 /**
@@ -96,11 +101,14 @@ export interface Scope {
 export interface Store {
   get<T extends Type>(key: Key<T>): Promise<Entry<T> | undefined>;
   list<T extends Type>(type: T, scope?: Scope): Promise<Listing<T>>;
-  /** Sets `metadata.uid` and `creationTimestamp` of resources that have none. */
+  /**
+   * Create and update set `metadata.uid` and `creationTimestamp` of resources that have none.
+   * @throws InputError when the value does not pass the checks of its kind
+   */
   create<T extends Type>(key: Key<T>, value: Value<T>): Promise<WriteOutcome<T>>;
   update<T extends Type>(key: Key<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>>;
   /** Without a revision: whatever is there. */
-  delete<T extends Type>(key: Key<T>, revision?: string): Promise<WriteOutcome<T>>;
+  delete<T extends Type>(key: Key<T>, revision?: string): Promise<DeleteOutcome>;
   /**
    * All writes in this order, all or none where the driver can (etcd). Where it cannot, the writes before the failed
    * one stand, so the order must be safe at every step.
