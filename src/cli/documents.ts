@@ -1,0 +1,125 @@
+import { type Document, LineCounter, parseAllDocuments } from 'yaml';
+import { InputError } from '../base/errors.ts';
+import type { Key, Value } from '../datastore/store.ts';
+import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts';
+import { isKubernetesObject, kubernetesName, parseKubernetes } from '../model/kubernetes.ts';
+import { apiVersion } from '../model/resource.ts';
+
+/** One resource out of a manifest, ready to be written. */
+export interface Manifest {
+  /** `policy.yaml:12`, the line on which its document begins. */
+  readonly where: string;
+  /** What a person calls it: `NetworkPolicy shop/web`. */
+  readonly title: string;
+  readonly key: Key;
+  readonly value: Value<Key['type']>;
+}
+
+/** Most octets of a manifest file; Kubernetes refuses objects of more than about 1.5 MiB each. */
+export const largestManifest = 8 << 20;
+/** Most documents in one file. */
+const mostDocuments = 10_000;
+/** Most times that anchors may multiply, against documents that unfold without end. */
+const mostAliases = 100;
+
+/**
+ * Every document of a YAML (or JSON) text as the resource to store: `projectcalico.org/v3` kinds, and Kubernetes
+ * NetworkPolicy, Namespace and ServiceAccount. Lists (`kind: List`) are taken apart, empty documents skipped.
+ * @param file as the person named it, for messages
+ * @throws InputError with file, line, field and value of the first problem
+ */
+export function readManifests(text: string, file: string, defaultNamespace: string): Manifest[] {
+  const size = Buffer.byteLength(text);
+  if (size > largestManifest) throw new InputError(file, `${size} octets`, `at most ${largestManifest} octets`);
+  const lines = new LineCounter();
+  const documents = parseAllDocuments(text, { lineCounter: lines, logLevel: 'silent' });
+  if (!Array.isArray(documents)) return [];
+  if (documents.length > mostDocuments)
+    throw new InputError(file, `${documents.length} documents`, `at most ${mostDocuments}`);
+  return documents.flatMap((document) => {
+    const where = `${file}:${lineOf(document, lines)}`;
+    const value = plainValue(document, lines, file, where);
+    if (value === null || value === undefined) return [];
+    return itemsOf(value).map((item) => manifestOf(item, where, defaultNamespace));
+  });
+}
+
+function plainValue(document: Document.Parsed, lines: LineCounter, file: string, where: string): unknown {
+  const problem = document.errors[0];
+  if (problem) {
+    const line = lines.linePos(problem.pos[0]).line;
+    const detail = problem.message.split('\n')[0] ?? problem.code;
+    throw new InputError(`${file}:${line}`, problem.code, `readable YAML: ${detail.replace(/ at line \d+.*$/, '')}`);
+  }
+  try {
+    return document.toJS({ maxAliasCount: mostAliases });
+  } catch (cause) {
+    throw new InputError(where, 'aliases', 'YAML whose aliases do not multiply without end', { cause });
+  }
+}
+
+/** The line of the document's first content, counted from 1. */
+function lineOf(document: Document.Parsed, lines: LineCounter): number {
+  return lines.linePos(document.contents?.range?.[0] ?? document.range[0]).line;
+}
+
+function itemsOf(value: unknown): readonly unknown[] {
+  const list = value as { kind?: unknown; items?: unknown };
+  if (
+    typeof list === 'object' &&
+    typeof list.kind === 'string' &&
+    list.kind.endsWith('List') &&
+    Array.isArray(list.items)
+  )
+    return list.items;
+  if (typeof list === 'object' && list.kind === 'List') return [];
+  return [value];
+}
+
+function manifestOf(value: unknown, where: string, defaultNamespace: string): Manifest {
+  try {
+    const resource = isKubernetesObject(value)
+      ? parseKubernetes(value, defaultNamespace)
+      : parseOwn(value, defaultNamespace);
+    const key = keyOf(resource);
+    return {
+      where,
+      title: titleOf(resource.kind, resource.metadata.name, resource.metadata.namespace),
+      key,
+      value: resource,
+    };
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    throw new InputError(`${where}: ${thrown.field}`, thrown.value, thrown.expected, { cause: thrown.cause });
+  }
+}
+
+function parseOwn(value: unknown, defaultNamespace: string): ResourceOf<keyof typeof kinds> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new InputError('document', value, 'an object with apiVersion, kind, metadata and spec');
+  const { kind, apiVersion: version, metadata } = value as { kind?: unknown; apiVersion?: unknown; metadata?: unknown };
+  if (!isKind(kind))
+    throw new InputError(
+      'kind',
+      kind,
+      `NetworkPolicy, Namespace, ServiceAccount of Kubernetes or one of ${Object.keys(kinds).join(', ')}`,
+    );
+  if (version !== apiVersion) throw new InputError('apiVersion', version, `${apiVersion} for kind ${kind}`);
+  if (!kinds[kind].namespaced || typeof metadata !== 'object' || metadata === null || 'namespace' in metadata)
+    return parseResource(kind, value);
+  return parseResource(kind, { ...value, metadata: { ...metadata, namespace: defaultNamespace } });
+}
+
+/** Where a resource is stored. */
+export function keyOf(resource: ResourceOf<keyof typeof kinds>): Key {
+  const { name, namespace } = resource.metadata;
+  return { type: resource.kind, name, ...(namespace === undefined ? {} : { namespace }) } as Key;
+}
+
+/** `NetworkPolicy shop/web`, in Kubernetes' words for what came from there. */
+export function titleOf(kind: string, name: string, namespace?: string): string {
+  const known = kubernetesName(kind, name);
+  const inner = known?.name ?? name;
+  const space = known?.namespace ?? namespace;
+  return `${known?.kind ?? kind} ${space === undefined ? '' : `${space}/`}${inner}`;
+}
