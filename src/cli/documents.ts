@@ -40,7 +40,7 @@ export function readManifests(text: string, file: string, defaultNamespace: stri
     const where = `${file}:${lineOf(document, lines)}`;
     const value = plainValue(document, lines, file, where);
     if (value === null || value === undefined) return [];
-    return itemsOf(value).map((item) => manifestOf(item, where, defaultNamespace));
+    return itemsOf(value, where).map((item) => manifestOf(item, where, defaultNamespace));
   });
 }
 
@@ -63,17 +63,12 @@ function lineOf(document: Document.Parsed, lines: LineCounter): number {
   return lines.linePos(document.contents?.range?.[0] ?? document.range[0]).line;
 }
 
-function itemsOf(value: unknown): readonly unknown[] {
-  const list = value as { kind?: unknown; items?: unknown };
-  if (
-    typeof list === 'object' &&
-    typeof list.kind === 'string' &&
-    list.kind.endsWith('List') &&
-    Array.isArray(list.items)
-  )
-    return list.items;
-  if (typeof list === 'object' && list.kind === 'List') return [];
-  return [value];
+/** The members of a `List`, `NetworkPolicyList` and so on; anything else is one object. */
+function itemsOf(value: unknown, where: string): readonly unknown[] {
+  const { kind, items } = value as { kind?: unknown; items?: unknown };
+  if (typeof kind !== 'string' || !kind.endsWith('List')) return [value];
+  if (!Array.isArray(items)) throw new InputError(`${where}: items`, items, 'a list of objects');
+  return items;
 }
 
 function manifestOf(value: unknown, where: string, defaultNamespace: string): Manifest {
@@ -86,7 +81,7 @@ function manifestOf(value: unknown, where: string, defaultNamespace: string): Ma
       where,
       title: titleOf(resource.kind, resource.metadata.name, resource.metadata.namespace),
       key,
-      value: resource,
+      value: resource as unknown as Manifest['value'],
     };
   } catch (thrown) {
     if (!(thrown instanceof InputError)) throw thrown;
