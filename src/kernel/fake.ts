@@ -1,0 +1,310 @@
+import { InputError } from '../base/errors.ts';
+import { type Family, familyOf, type Ip, parseIp, splitCidr } from '../model/address.ts';
+import { canonicalRoute, routeKey } from './route.ts';
+import {
+  type AddressOnLink,
+  type DesiredSet,
+  type DesiredTable,
+  type Ipsets,
+  type Iptables,
+  KernelError,
+  type KernelEvent,
+  type Link,
+  type Neighbour,
+  type Netlink,
+  type Route,
+  type RouteFailure,
+  type TableName,
+  type VethRequest,
+} from './types.ts';
+
+/*
+ * An in-memory kernel for unit tests: it keeps what was applied, can be edited behind the driver's back, and fails
+ * where the test says so. Semantics follow the real drivers, which the same contract tests hold.
+ */
+
+/** Several network namespaces of one pretended machine: a veth pair's peer is born in the one named. */
+export class FakeKernel {
+  readonly host: FakeNetlink = new FakeNetlink(this);
+  readonly namespaces = new Map<string, FakeNetlink>();
+  #nextIndex = 2;
+
+  index(): number {
+    return this.#nextIndex++;
+  }
+
+  /** Makes a namespace at `path`, as a container runtime would. */
+  addNamespace(path: string): FakeNetlink {
+    const namespace = new FakeNetlink(this);
+    this.namespaces.set(path, namespace);
+    return namespace;
+  }
+
+  /** What `openNetlinkIn` does. @throws InputError when there is none */
+  open(path: string): FakeNetlink {
+    const found = this.namespaces.get(path);
+    if (!found) throw new InputError('netns', path, 'the path of a network namespace');
+    return found;
+  }
+}
+
+/** rtnetlink of one pretended namespace, `lo` included. */
+export class FakeNetlink implements Netlink {
+  readonly linkByName = new Map<string, Link>();
+  readonly routeByKey = new Map<string, Route>();
+  readonly addressList: AddressOnLink[] = [];
+  readonly neighbourList: Neighbour[] = [];
+  /** Sysctls as felix may record them; the fake does not interpret them. */
+  readonly sysctls = new Map<string, string>();
+  /** Every mutating call, in order, as text: `upsert 10.0.0.0/26`, `deleteLink cali0`. */
+  readonly calls: string[] = [];
+  /** Destinations (or link names) whose next operations fail with the code given, until removed. */
+  readonly failures = new Map<string, string>();
+  closed = false;
+  readonly #listeners = new Set<(event: KernelEvent) => void>();
+  readonly #peers = new Map<string, { readonly netlink: FakeNetlink; readonly name: string }>();
+
+  constructor(private readonly kernel: FakeKernel = new FakeKernel()) {
+    this.linkByName.set('lo', { index: 1, name: 'lo', mtu: 65536, up: true, mac: '00:00:00:00:00:00' });
+  }
+
+  links(): Link[] {
+    return [...this.linkByName.values()];
+  }
+
+  link(name: string): Link | undefined {
+    return this.linkByName.get(name);
+  }
+
+  addresses(family?: Family): AddressOnLink[] {
+    return this.addressList.filter((one) => family === undefined || familyOf(one.address) === family);
+  }
+
+  routes(family?: Family, table = 254): Route[] {
+    return [...this.routeByKey.values()].filter(
+      (route) => route.table === table && (family === undefined || familyOf(route.destination) === family),
+    );
+  }
+
+  neighbours(device: string): Neighbour[] {
+    this.#existing('neighbours', device);
+    return this.neighbourList.filter((one) => one.device === device);
+  }
+
+  addVeth(request: VethRequest): Link {
+    this.calls.push(`addVeth ${request.hostName}`);
+    this.#mayFail('add veth', request.hostName);
+    const peerSpace = this.kernel.open(request.netns);
+    for (const [space, name] of [
+      [this, request.hostName],
+      [peerSpace, request.podName],
+    ] as const)
+      if (space.linkByName.has(name)) throw new KernelError(`add veth ${name}`, 'EEXIST');
+    const hostIndex = this.kernel.index();
+    const peerIndex = this.kernel.index();
+    const common = { kind: 'veth', mtu: request.mtu, up: false };
+    const host: Link = { ...common, index: hostIndex, name: request.hostName, mac: request.hostMac, peerIndex };
+    const pod: Link = {
+      ...common,
+      index: peerIndex,
+      name: request.podName,
+      mac: request.podMac ?? '02:00:00:00:00:01',
+      peerIndex: hostIndex,
+    };
+    this.#peers.set(host.name, { netlink: peerSpace, name: pod.name });
+    peerSpace.#peers.set(pod.name, { netlink: this, name: host.name });
+    peerSpace.addLink(pod);
+    this.addLink(host);
+    return host;
+  }
+
+  /** Test side: a device appears, or changes. */
+  addLink(link: Link): void {
+    this.linkByName.set(link.name, link);
+    this.emit({ what: 'link', link, gone: false });
+  }
+
+  deleteLink(name: string): boolean {
+    this.calls.push(`deleteLink ${name}`);
+    this.#mayFail('delete link', name);
+    if (!this.linkByName.has(name)) return false;
+    const peer = this.#peers.get(name);
+    this.#forget(name);
+    if (peer) peer.netlink.#forget(peer.name);
+    return true;
+  }
+
+  setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void {
+    this.calls.push(`setLink ${name} ${JSON.stringify(change)}`);
+    this.#mayFail('set link', name);
+    this.addLink({ ...this.#existing('set link', name), ...change });
+  }
+
+  addAddress(device: string, cidr: string): void {
+    this.calls.push(`addAddress ${device} ${cidr}`);
+    const { index } = this.#existing('add address', device);
+    const { address, length } = splitCidr(cidr);
+    if (this.addressList.some((one) => one.device === device && one.cidr === cidr)) return;
+    this.addressList.push({ device, index, cidr: `${address}/${length}`, address, prefixLength: length, scope: 0 });
+    this.emit({ what: 'address', index, gone: false });
+  }
+
+  deleteAddress(device: string, cidr: string): void {
+    this.calls.push(`deleteAddress ${device} ${cidr}`);
+    const { index } = this.#existing('delete address', device);
+    const at = this.addressList.findIndex((one) => one.device === device && one.cidr === cidr);
+    if (at < 0) return;
+    this.addressList.splice(at, 1);
+    this.emit({ what: 'address', index, gone: true });
+  }
+
+  setNeighbour({ device, address, mac }: { device: string; address: Ip; mac: string }): void {
+    this.calls.push(`setNeighbour ${device} ${address}`);
+    this.#existing('set neighbour', device);
+    const at = this.neighbourList.findIndex((one) => one.device === device && one.address === address);
+    if (at >= 0) this.neighbourList.splice(at, 1);
+    this.neighbourList.push({ device, address: parseIp(address), mac, permanent: true });
+  }
+
+  applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
+    const failed: RouteFailure[] = [];
+    for (const route of deletes) this.#attempt('delete', route, failed);
+    for (const route of upserts) this.#attempt('upsert', route, failed);
+    return failed;
+  }
+
+  monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> } {
+    if (signal.aborted) return { ready: Promise.resolve() };
+    this.#listeners.add(onEvent);
+    signal.addEventListener('abort', () => this.#listeners.delete(onEvent), { once: true });
+    return { ready: Promise.resolve() };
+  }
+
+  /** Test side: tells every monitor, at once. */
+  emit(event: KernelEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  #attempt(what: 'upsert' | 'delete', wanted: Route, failed: RouteFailure[]): void {
+    const route = canonicalRoute(wanted);
+    const key = routeKey(route);
+    this.calls.push(`${what} ${route.destination}`);
+    const code = this.failures.get(route.destination) ?? (what === 'upsert' ? this.#deviceProblem(route) : undefined);
+    if (code) {
+      failed.push({ route: wanted, cause: new KernelError(`${what} route ${route.destination}`, code) });
+      return;
+    }
+    const before = this.routeByKey.get(key);
+    if (what === 'upsert') this.routeByKey.set(key, route);
+    else if (before?.protocol !== route.protocol) return;
+    else this.routeByKey.delete(key);
+    this.emit({ what: 'route', route: what === 'upsert' ? route : (before ?? route), gone: what === 'delete' });
+  }
+
+  #deviceProblem(route: Route): string | undefined {
+    const missing = route.nextHops.some((hop) => hop.device !== undefined && !this.linkByName.has(hop.device));
+    return missing ? 'ENODEV' : undefined;
+  }
+
+  #existing(operation: string, name: string): Link {
+    const link = this.linkByName.get(name);
+    if (!link) throw new KernelError(`${operation} ${name}`, 'ENODEV', 'no such device');
+    return link;
+  }
+
+  #mayFail(operation: string, name: string): void {
+    const code = this.failures.get(name);
+    if (code) throw new KernelError(`${operation} ${name}`, code);
+  }
+
+  /** A device goes, and with it its addresses, neighbours and routes. */
+  #forget(name: string): void {
+    const link = this.linkByName.get(name);
+    if (!link) return;
+    this.linkByName.delete(name);
+    this.#peers.delete(name);
+    for (const [key, route] of this.routeByKey)
+      if (route.nextHops.some((hop) => hop.device === name)) this.routeByKey.delete(key);
+    removeWhere(this.addressList, (one) => one.device === name);
+    removeWhere(this.neighbourList, (one) => one.device === name);
+    this.emit({ what: 'link', link, gone: true });
+  }
+}
+
+/** Keeps what was applied; `fail` makes the next applies reject. */
+export class FakeIptables implements Iptables {
+  tables: ReadonlyMap<TableName, DesiredTable> = new Map();
+  applies = 0;
+  invalidations = 0;
+  fail: Error | undefined;
+
+  async apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }> {
+    this.applies++;
+    if (this.fail) throw this.fail;
+    const changedChains = [...desired].reduce((sum, [name, table]) => sum + changes(this.tables.get(name), table), 0);
+    this.tables = new Map([...this.tables, ...desired]);
+    return { changedChains };
+  }
+
+  invalidate(): void {
+    this.invalidations++;
+  }
+}
+
+/** Keeps the sets; `fail` makes the next calls reject. */
+export class FakeIpsets implements Ipsets {
+  readonly sets = new Map<string, DesiredSet>();
+  /** In order: `update cali40x`, `delete cali40x`. */
+  readonly calls: string[] = [];
+  invalidations = 0;
+  fail: Error | undefined;
+
+  async applyUpdates(desired: ReadonlyMap<string, DesiredSet>): Promise<void> {
+    if (this.fail) throw this.fail;
+    for (const [name, set] of desired) {
+      const before = this.sets.get(name);
+      if (before && before.type === set.type && same(before.members, set.members)) continue;
+      this.calls.push(`update ${name}`);
+      this.sets.set(name, { ...set, members: new Set(set.members) });
+    }
+  }
+
+  async applyDeletions(desired: ReadonlyMap<string, DesiredSet>): Promise<void> {
+    if (this.fail) throw this.fail;
+    for (const name of [...this.sets.keys()].filter((one) => !desired.has(one))) {
+      this.calls.push(`delete ${name}`);
+      this.sets.delete(name);
+    }
+  }
+
+  invalidate(): void {
+    this.invalidations++;
+  }
+}
+
+function same(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
+  return a.size === b.size && [...a].every((one) => b.has(one));
+}
+
+function changes(before: DesiredTable | undefined, after: DesiredTable): number {
+  const flat = (table: DesiredTable | undefined) =>
+    new Map(
+      [table?.chains, table?.insertions, table?.appendices].flatMap((chains, kind) =>
+        [...(chains ?? [])].map(([name, rules]) => [`${kind} ${name}`, rules.join('\n')] as const),
+      ),
+    );
+  const [old, now] = [flat(before), flat(after)];
+  const names = new Set([...old.keys(), ...now.keys()]);
+  return [...names].filter((name) => old.get(name) !== now.get(name)).length;
+}
+
+function removeWhere<T>(list: T[], matches: (item: T) => boolean): void {
+  for (let at = list.length - 1; at >= 0; at--) {
+    const item = list[at];
+    if (item !== undefined && matches(item)) list.splice(at, 1);
+  }
+}

@@ -1,0 +1,10 @@
+import { openNetlink } from './rtnetlink/driver.ts';
+import { inNamespace } from './setns.ts';
+import type { Netlink } from './types.ts';
+
+export { inNamespace, warmThreads } from './setns.ts';
+
+/** rtnetlink of the namespace at `path`. @throws InputError, KernelError */
+export function openNetlinkIn(path: string): Netlink {
+  return inNamespace(path, openNetlink);
+}

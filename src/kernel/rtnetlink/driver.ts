@@ -1,0 +1,258 @@
+import { closeSync } from 'node:fs';
+import type { Family, Ip } from '../../model/address.ts';
+import { openNamespace } from '../namespace-file.ts';
+import { mainTable } from '../route.ts';
+import {
+  type AddressOnLink,
+  KernelError,
+  type KernelEvent,
+  type Link,
+  type Neighbour,
+  type Netlink,
+  type Route,
+  type RouteFailure,
+  type VethRequest,
+} from '../types.ts';
+import {
+  readAddress,
+  readNeighbour,
+  writeAddress,
+  writeAddressQuery,
+  writeNeighbour,
+  writeNeighbourQuery,
+} from './address.ts';
+import {
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  RTM_DELADDR,
+  RTM_DELLINK,
+  RTM_DELROUTE,
+  RTM_GETADDR,
+  RTM_GETLINK,
+  RTM_GETNEIGH,
+  RTM_GETROUTE,
+  RTM_NEWADDR,
+  RTM_NEWLINK,
+  RTM_NEWNEIGH,
+  RTM_NEWROUTE,
+} from './constants.ts';
+import { checkedName, readLink, writeLinkChange, writeLinkQuery, writeLinkRemoval, writeVeth } from './link.ts';
+import { startMonitor } from './monitor.ts';
+import {
+  type IndexOf,
+  type NameOf,
+  NoDeviceError,
+  readRoute,
+  writeRoute,
+  writeRouteQuery,
+  writeRouteRemoval,
+} from './route.ts';
+import { NetlinkSocket, type Request } from './socket.ts';
+
+/** Above this many device names one dump of all links is cheaper than asking for each. */
+const lookupsBeforeDump = 4;
+
+/** rtnetlink of the current network namespace; stays there wherever the thread goes. @throws KernelError */
+export function openNetlink(): Netlink {
+  return new RtNetlink(new NetlinkSocket());
+}
+
+class RtNetlink implements Netlink {
+  constructor(private readonly socket: NetlinkSocket) {}
+
+  links(): Link[] {
+    const request = { operation: 'list links', type: RTM_GETLINK, body: writeLinkQuery };
+    return this.socket.dump({ ...request, body: (w) => writeLinkQuery(w) }).map(readLink);
+  }
+
+  link(name: string): Link | undefined {
+    return this.#linkWhere(`get link ${name}`, { name: checkedName(name) });
+  }
+
+  addresses(family?: Family): AddressOnLink[] {
+    const found = this.socket.dump({
+      operation: 'list addresses',
+      type: RTM_GETADDR,
+      body: (w) => writeAddressQuery(w, family),
+    });
+    const nameOf = this.#names();
+    return found.flatMap((payload) => {
+      const address = readAddress(payload);
+      const device = address && nameOf(address.index);
+      return address && device !== undefined ? [{ ...address, device }] : [];
+    });
+  }
+
+  routes(family?: Family, table = mainTable): Route[] {
+    const found = (family === undefined ? [4 as const, 6 as const] : [family]).flatMap((one) =>
+      this.#routePayloads(one, table),
+    );
+    const nameOf = this.#names();
+    return found.flatMap((payload) => readRoute(payload, nameOf) ?? []);
+  }
+
+  neighbours(device: string): Neighbour[] {
+    const operation = `list neighbours of ${device}`;
+    const { index } = this.#existing(operation, device);
+    const found = this.socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeNeighbourQuery(w, index) });
+    return found.flatMap((payload) => {
+      const neighbour = readNeighbour(payload);
+      if (neighbour?.index !== index) return [];
+      const { index: _, ...rest } = neighbour;
+      return [{ device, ...rest }];
+    });
+  }
+
+  addVeth(request: VethRequest): Link {
+    const namespace = openNamespace(request.netns);
+    try {
+      this.socket.request({
+        operation: `add veth ${request.hostName} with ${request.podName} in ${request.netns}`,
+        type: RTM_NEWLINK,
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        body: (w) => writeVeth(w, { ...request, namespace }),
+      });
+    } finally {
+      closeSync(namespace);
+    }
+    return this.#existing(`get link ${request.hostName}`, request.hostName);
+  }
+
+  deleteLink(name: string): boolean {
+    const request = { operation: `delete link ${name}`, type: RTM_DELLINK };
+    return !this.#absent(['ENODEV'], { ...request, body: (w) => writeLinkRemoval(w, name) });
+  }
+
+  setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void {
+    const operation = `set link ${name}`;
+    const { index } = this.#existing(operation, name);
+    this.socket.request({ operation, type: RTM_NEWLINK, body: (w) => writeLinkChange(w, index, change) });
+  }
+
+  addAddress(device: string, cidr: string, options: { noDad?: boolean } = {}): void {
+    const operation = `add address ${cidr} to ${device}`;
+    const { index } = this.#existing(operation, device);
+    this.socket.request({
+      operation,
+      type: RTM_NEWADDR,
+      flags: NLM_F_CREATE | NLM_F_REPLACE,
+      body: (w) => writeAddress(w, index, cidr, options.noDad ?? false),
+    });
+  }
+
+  deleteAddress(device: string, cidr: string): void {
+    const operation = `delete address ${cidr} from ${device}`;
+    const { index } = this.#existing(operation, device);
+    const body: Request['body'] = (w) => writeAddress(w, index, cidr, false);
+    this.#absent(['EADDRNOTAVAIL'], { operation, type: RTM_DELADDR, body });
+  }
+
+  setNeighbour({ device, address, mac }: { device: string; address: Ip; mac: string }): void {
+    const operation = `set neighbour ${address} on ${device}`;
+    const { index } = this.#existing(operation, device);
+    this.socket.request({
+      operation,
+      type: RTM_NEWNEIGH,
+      flags: NLM_F_CREATE | NLM_F_REPLACE,
+      body: (w) => writeNeighbour(w, index, { address, mac }),
+    });
+  }
+
+  applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
+    const removals = deletes.map(
+      (route): Request => ({
+        operation: `delete route ${route.destination}`,
+        type: RTM_DELROUTE,
+        body: (w) => writeRouteRemoval(w, route),
+      }),
+    );
+    const removed = this.socket.batch(removals);
+    const failures = deletes.flatMap((route, at) => {
+      const cause = removed[at];
+      return cause && cause.code !== 'ESRCH' ? [{ route, cause }] : [];
+    });
+    return [...failures, ...this.#upsertRoutes(upserts)];
+  }
+
+  monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> } {
+    return startMonitor(this.socket.fd, this, onEvent, signal);
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+
+  #upsertRoutes(routes: readonly Route[]): RouteFailure[] {
+    const indexOf = this.#indexes(routes);
+    const failures: RouteFailure[] = [];
+    const possible = routes.filter((route) => {
+      const missing = route.nextHops.find((hop) => hop.device !== undefined && indexOf(hop.device) === undefined);
+      if (!missing) return true;
+      const { message } = new NoDeviceError(missing.device ?? '');
+      failures.push({ route, cause: new KernelError(`set route ${route.destination}`, 'ENODEV', message) });
+      return false;
+    });
+    const requests = possible.map(
+      (route): Request => ({
+        operation: `set route ${route.destination}`,
+        type: RTM_NEWROUTE,
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        body: (w) => writeRoute(w, route, indexOf),
+      }),
+    );
+    const refused = this.socket.batch(requests);
+    for (const [at, route] of possible.entries()) {
+      const cause = refused[at];
+      if (cause) failures.push({ route, cause });
+    }
+    return failures;
+  }
+
+  /** Indexes of the devices that the routes name, read now: a device may have gone and come with its name. */
+  #indexes(routes: readonly Route[]): IndexOf {
+    const names = new Set(routes.flatMap((route) => route.nextHops.flatMap((hop) => hop.device ?? [])));
+    const links = names.size > lookupsBeforeDump ? this.links() : [...names].flatMap((name) => this.link(name) ?? []);
+    const byName = new Map(links.map((link) => [link.name, link.index]));
+    return (name) => byName.get(name);
+  }
+
+  #names(): NameOf {
+    const byIndex = new Map(this.links().map((link) => [link.index, link.name]));
+    return (index) => byIndex.get(index);
+  }
+
+  /** A table that was never used does not exist for the kernel: no routes. */
+  #routePayloads(family: Family, table: number): Uint8Array[] {
+    const operation = `list IPv${family} routes of table ${table}`;
+    try {
+      return this.socket.dump({ operation, type: RTM_GETROUTE, body: (w) => writeRouteQuery(w, family, table) });
+    } catch (cause) {
+      if (cause instanceof KernelError && cause.code === 'ENOENT') return [];
+      throw cause;
+    }
+  }
+
+  #linkWhere(operation: string, which: { name?: string; index?: number }): Link | undefined {
+    try {
+      return readLink(this.socket.get({ operation, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) }));
+    } catch (cause) {
+      if (cause instanceof KernelError && cause.code === 'ENODEV') return undefined;
+      throw cause;
+    }
+  }
+
+  #existing(operation: string, name: string): Link {
+    const link = this.link(name);
+    if (!link) throw new KernelError(operation, 'ENODEV', `no device ${name}`);
+    return link;
+  }
+
+  /** Sends a removal; true when the kernel said that there was nothing to remove. */
+  #absent(codes: readonly string[], request: Request): boolean {
+    const [failure] = this.socket.batch([request]);
+    if (!failure) return false;
+    if (codes.includes(failure.code)) return true;
+    throw failure;
+  }
+}

@@ -1,0 +1,56 @@
+import { constants } from 'node:os';
+import koffi from 'koffi';
+import { KernelError } from '../types.ts';
+
+/* The few C library calls that Node does not offer, through koffi. Loaded at the first use, not at import. */
+
+export interface Libc {
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Uint8Array, length: number): number;
+  setsockopt(fd: number, level: number, option: number, value: Uint8Array, length: number): number;
+  send(fd: number, bytes: Uint8Array, length: number, flags: number): number;
+  recv(fd: number, bytes: Uint8Array, length: number, flags: number): number;
+  close(fd: number): number;
+  setns(fd: number, type: number): number;
+  ioctl(fd: number, request: number, argument: null): number;
+}
+
+let loaded: Libc | undefined;
+
+export function libc(): Libc {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Libc {
+  // Node itself is linked with the C library, so its own symbols serve whatever the library's file is called.
+  const process = koffi.load(null);
+  return {
+    socket: process.func('int socket(int domain, int type, int protocol)'),
+    bind: process.func('int bind(int fd, void *address, uint32_t length)'),
+    setsockopt: process.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),
+    send: process.func('int64_t send(int fd, void *bytes, size_t length, int flags)'),
+    recv: process.func('int64_t recv(int fd, void *bytes, size_t length, int flags)'),
+    close: process.func('int close(int fd)'),
+    setns: process.func('int setns(int fd, int type)'),
+    ioctl: process.func('int ioctl(int fd, unsigned long request, void *argument)'),
+  };
+}
+
+const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+/** `EEXIST` for 17; the number itself for codes that Node does not list. */
+export function errnoName(number: number): string {
+  return errnoNames.get(number) ?? `errno ${number}`;
+}
+
+/** The result of a call, or its errno as an error. Must be handed the result at once: errno is the last call's. */
+export function checked(operation: string, result: number): number {
+  if (result < 0) throw new KernelError(operation, errnoName(koffi.errno()));
+  return result;
+}
+
+/** errno of the call just made, as a name. */
+export function lastErrno(): string {
+  return errnoName(koffi.errno());
+}

@@ -1,0 +1,187 @@
+import { endianness } from 'node:os';
+import { TruncatedError } from '../../base/bytes.ts';
+
+/*
+ * Netlink framing: `struct nlmsghdr` and attributes (`struct nlattr`), in host byte order, padded to four octets
+ * (linux/netlink.h). Nothing here knows what the messages mean.
+ */
+
+const little = endianness() === 'LE';
+const headerLength = 16;
+
+/** Kernel bytes that do not hold together. */
+export class NetlinkFormatError extends Error {
+  override readonly name = 'NetlinkFormatError';
+}
+
+/** One `struct nlmsghdr` with its payload, a view into the datagram. */
+export interface Message {
+  readonly type: number;
+  readonly flags: number;
+  readonly sequence: number;
+  readonly payload: Uint8Array;
+}
+
+/** Attribute type (without the nested and byte-order flags) → payload; the last of equal types wins. */
+export type Attributes = ReadonlyMap<number, Uint8Array>;
+
+/** The messages of one datagram. @throws NetlinkFormatError */
+export function* readMessages(datagram: Uint8Array): Generator<Message> {
+  for (let at = 0; at < datagram.length; ) {
+    if (datagram.length - at < headerLength) throw new NetlinkFormatError(`${datagram.length - at} octets of a header`);
+    const length = hostU32(datagram, at);
+    if (length < headerLength || length > datagram.length - at)
+      throw new NetlinkFormatError(`message length ${length} of ${datagram.length - at} octets`);
+    yield {
+      type: hostU16(datagram, at + 4),
+      flags: hostU16(datagram, at + 6),
+      sequence: hostU32(datagram, at + 8),
+      payload: datagram.subarray(at + headerLength, at + length),
+    };
+    at += padded(length);
+  }
+}
+
+/** The attributes from `start` on. @throws NetlinkFormatError */
+export function readAttributes(bytes: Uint8Array, start: number): Attributes {
+  const found = new Map<number, Uint8Array>();
+  for (let at = start; bytes.length - at >= 4; ) {
+    const length = hostU16(bytes, at);
+    if (length < 4 || length > bytes.length - at)
+      throw new NetlinkFormatError(`attribute length ${length} of ${bytes.length - at} octets`);
+    found.set(hostU16(bytes, at + 2) & 0x3fff, bytes.subarray(at + 4, at + length));
+    at += padded(length);
+  }
+  return found;
+}
+
+export function hostU16(bytes: Uint8Array, at: number): number {
+  return need(bytes, at, 2).getUint16(0, little);
+}
+
+export function hostU32(bytes: Uint8Array, at: number): number {
+  return need(bytes, at, 4).getUint32(0, little);
+}
+
+export function hostI32(bytes: Uint8Array, at: number): number {
+  return need(bytes, at, 4).getInt32(0, little);
+}
+
+/** A NUL-terminated string attribute. */
+export function text(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end)).toString('utf8');
+}
+
+/** A growing buffer of messages; `begin`/`end` bracket a message, `nest`/`close` a nested attribute. */
+export class MessageWriter {
+  #bytes: Uint8Array;
+  #view: DataView;
+  #length = 0;
+
+  constructor(capacity = 4096) {
+    this.#bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** What was written: a view that the next write may invalidate. */
+  get written(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  clear(): void {
+    this.#length = 0;
+  }
+
+  /** Writes a header; returns where it stands, for `end`. */
+  begin(type: number, flags: number, sequence: number): number {
+    const at = this.#grow(headerLength);
+    this.#view.setUint16(at + 4, type, little);
+    this.#view.setUint16(at + 6, flags, little);
+    this.#view.setUint32(at + 8, sequence, little);
+    this.#view.setUint32(at + 12, 0, little);
+    return at;
+  }
+
+  /** Sets the length of the message that `begin` started and pads. */
+  end(at: number): void {
+    this.#view.setUint32(at, this.#length - at, little);
+    this.#pad();
+  }
+
+  u8(value: number): void {
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
+  }
+
+  u16(value: number): void {
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value, little);
+  }
+
+  u32(value: number): void {
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value, little);
+  }
+
+  attribute(type: number, payload: Uint8Array): void {
+    const at = this.nest(type);
+    const start = this.#grow(payload.length);
+    this.#bytes.set(payload, start);
+    this.close(at);
+  }
+
+  attributeU32(type: number, value: number): void {
+    this.u16(8);
+    this.u16(type);
+    this.u32(value);
+  }
+
+  attributeText(type: number, value: string): void {
+    this.attribute(type, Buffer.from(`${value}\0`, 'utf8'));
+  }
+
+  /** Opens an attribute (or anything that begins with its own 16-bit length); returns where, for `close`. */
+  nest(type: number): number {
+    const at = this.#grow(4);
+    this.#view.setUint16(at + 2, type, little);
+    return at;
+  }
+
+  /** Sets the 16-bit length at `at` to all that was written since, and pads. */
+  close(at: number): void {
+    this.#view.setUint16(at, this.#length - at, little);
+    this.#pad();
+  }
+
+  #pad(): void {
+    this.#grow(padded(this.#length) - this.#length);
+  }
+
+  #grow(by: number): number {
+    const at = this.#length;
+    const need = at + by;
+    if (need > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(need, this.#bytes.length * 2));
+      larger.set(this.#bytes.subarray(0, at));
+      this.#bytes = larger;
+      this.#view = new DataView(larger.buffer);
+    }
+    this.#bytes.fill(0, at, need);
+    this.#length = need;
+    return at;
+  }
+}
+
+function padded(length: number): number {
+  return (length + 3) & ~3;
+}
+
+function need(bytes: Uint8Array, at: number, length: number): DataView {
+  if (at + length > bytes.length) throw new TruncatedError('netlink', length, bytes.length - at);
+  return new DataView(bytes.buffer, bytes.byteOffset + at, length);
+}

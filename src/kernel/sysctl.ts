@@ -1,0 +1,33 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { errorCode, InputError } from '../base/errors.ts';
+import { KernelError } from './types.ts';
+
+/*
+ * Sysctls by path below /proc/sys, slashes between the parts: device names may hold dots. Synchronous, so that they
+ * work inside `inNamespace`: those under `net/` are of the namespace that the thread is in.
+ */
+
+/** The value without its line end. @throws KernelError naming the sysctl */
+export function readSysctl(path: string): string {
+  return attempt('read', path, (file) => readFileSync(file, 'utf8').trimEnd());
+}
+
+/** Writes only where the value differs; true when it wrote. @throws KernelError naming the sysctl and the value */
+export function writeSysctl(path: string, value: string | number): boolean {
+  const wanted = String(value);
+  if (readSysctl(path) === wanted) return false;
+  attempt(`write ${wanted} to`, path, (file) => writeFileSync(file, wanted));
+  return true;
+}
+
+function attempt<T>(verb: string, path: string, action: (file: string) => T): T {
+  if (!/^[^/\0]+(\/[^/\0]+)+$/.test(path) || path.split('/').includes('..'))
+    throw new InputError('sysctl', path, 'a path such as net/ipv4/conf/eth0/proxy_arp');
+  try {
+    return action(`/proc/sys/${path}`);
+  } catch (cause) {
+    const code = errorCode(cause);
+    if (code === undefined) throw cause;
+    throw new KernelError(`${verb} sysctl ${path}`, code);
+  }
+}
