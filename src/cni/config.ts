@@ -1,0 +1,194 @@
+import { z } from 'zod';
+import { InputError, show } from '../base/errors.ts';
+import type { Family } from '../model/address.ts';
+import { firstIssue } from '../model/kinds.ts';
+import { CniError, cniCodes } from './error.ts';
+
+/*
+ * The network configuration that a runtime gives a plugin on standard input: CNI's own fields, Calico's as far as they
+ * mean something here, and nothing else, so that a misspelt field is refused instead of ignored.
+ */
+
+/** Newest last. */
+export const supportedVersions = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+export type CniVersion = (typeof supportedVersions)[number];
+
+/** The version that errors carry when the request names none. */
+export const fallbackVersion: CniVersion = '1.0.0';
+
+export interface NetworkConfig {
+  readonly cniVersion: CniVersion;
+  /** Network name; the IPAM handle begins with it. */
+  readonly name: string;
+  readonly nodename?: string;
+  readonly mtu?: number;
+  /** Undefined: the families that the agent is configured for. */
+  readonly families?: readonly Family[];
+  /** Names or prefixes of the pools to take addresses from; empty: any. */
+  readonly pools: readonly string[];
+  /** How long ADD waits for the pod's policy, in milliseconds. Undefined: the agent's default. */
+  readonly policyTimeoutMs?: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly prevResult?: unknown;
+  /** GC: what the runtime still knows of. */
+  readonly validAttachments?: readonly { readonly containerID: string; readonly ifname: string }[];
+}
+
+/** Fields of CNI's or the chain's, which the runtime or other plugins act on. */
+const others = ['type', 'args', 'capabilities', 'runtimeConfig', 'dns', 'cniVersions', 'disableCheck', 'disableGC'];
+
+/** Calico's settings of what the agent does here with its own configuration: datastore access and logging. */
+const agents =
+  /^(datastore_type|etcd_(endpoints|discovery_srv|key_file|cert_file|ca_cert_file)|kubernetes|log_level|log_file_path|log_file_max_(size|age|count)|nodename_file_optional|calico_api_group)$/;
+
+const ours = [
+  'cniVersion',
+  'name',
+  'nodename',
+  'mtu',
+  'ipam',
+  'policy',
+  'policy_setup_timeout_seconds',
+  'prevResult',
+  'cni.dev/valid-attachments',
+];
+
+const ipamFields = ['type', 'assign_ipv4', 'assign_ipv6', 'ipv4_pools', 'ipv6_pools'];
+
+const flag = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')], {
+  error: 'expected true or false',
+});
+
+const labelName = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+const labelValue = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
+
+const labels = z
+  .array(
+    z.looseObject({
+      key: z.string().regex(labelName, 'expected a Kubernetes label name'),
+      value: z.string().regex(labelValue, 'expected a Kubernetes label value of at most 63 characters'),
+    }),
+  )
+  .max(256);
+
+const ipam = z.looseObject({
+  type: z.enum(['calico-ipam', 'margay-ipam']),
+  assign_ipv4: flag.optional(),
+  assign_ipv6: flag.optional(),
+  ipv4_pools: z.array(z.string().min(1)).max(64).optional(),
+  ipv6_pools: z.array(z.string().min(1)).max(64).optional(),
+});
+
+const network = z.looseObject({
+  name: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, 'expected a network name of letters, digits, `_.-`'),
+  nodename: z.string().min(1).max(253).optional(),
+  mtu: z
+    .union([z.literal(0), z.number().int().min(576).max(65535)], { error: 'expected 0 or 576 to 65535' })
+    .optional(),
+  policy: z.looseObject({ type: z.literal('k8s').optional() }).optional(),
+  policy_setup_timeout_seconds: z.number().min(0).max(25).optional(),
+  ipam,
+  args: z.looseObject({ cni: z.looseObject({ labels: labels.optional() }).optional() }).optional(),
+  'cni.dev/valid-attachments': z
+    .array(z.looseObject({ containerID: z.string().min(1), ifname: z.string().min(1) }))
+    .optional(),
+});
+
+/** Removal needs the name alone: a configuration that has gone bad must not keep a pod from being removed. */
+const nameOnly = network.pick({ name: true, 'cni.dev/valid-attachments': true });
+
+/** The JSON object on standard input. @throws CniError with code 6 */
+export function parseJson(stdin: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(stdin);
+  } catch (cause) {
+    throw new CniError(cniCodes.decode, `standard input: ${show(stdin)}: expected JSON`, String(cause), { cause });
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new CniError(cniCodes.decode, `standard input: ${show(value)}: expected a JSON object`);
+}
+
+/** @throws CniError with code 1 */
+export function parseVersion(value: unknown): CniVersion {
+  const found = supportedVersions.find((version) => version === value);
+  if (found !== undefined) return found;
+  throw new CniError(cniCodes.version, `cniVersion: ${show(value)}: expected one of ${supportedVersions.join(', ')}`);
+}
+
+/**
+ * Checks a network configuration.
+ * @param lenient for DEL and GC: unknown and missing fields are no obstacle
+ * @throws CniError with code 1 (version), 2 (unknown field) or 7 (wrong value), naming the field and its value
+ */
+export function parseConfig(value: Record<string, unknown>, lenient: boolean): NetworkConfig {
+  const cniVersion = parseVersion(value['cniVersion']);
+  if (lenient) {
+    const { name, 'cni.dev/valid-attachments': validAttachments } = check(nameOnly, value);
+    return { cniVersion, name, pools: [], labels: {}, ...(validAttachments && { validAttachments }) };
+  }
+  refuseUnknown(value, '', (key) => ours.includes(key) || others.includes(key) || agents.test(key), [
+    ...ours,
+    ...others,
+  ]);
+  const ipamValue = value['ipam'];
+  if (isObject(ipamValue)) refuseUnknown(ipamValue, 'ipam.', (key) => ipamFields.includes(key), ipamFields);
+  const config = check(network, value);
+  const cniArgs = config.args?.cni;
+  if (cniArgs?.['ips'] !== undefined) unsupported('args.cni.ips', cniArgs['ips'], 'addresses come from the pools');
+  const families = familiesOf(config.ipam);
+  const pools = [...(config.ipam.ipv4_pools ?? []), ...(config.ipam.ipv6_pools ?? [])];
+  const seconds = config.policy_setup_timeout_seconds;
+  return {
+    cniVersion,
+    name: config.name,
+    pools,
+    labels: Object.fromEntries((cniArgs?.labels ?? []).map(({ key, value: text }) => [key, text])),
+    ...(config.nodename !== undefined && { nodename: config.nodename }),
+    ...(config.mtu !== undefined && config.mtu > 0 && { mtu: config.mtu }),
+    ...(families && { families }),
+    ...(seconds !== undefined && seconds > 0 && { policyTimeoutMs: seconds * 1000 }),
+    ...(value['prevResult'] !== undefined && { prevResult: value['prevResult'] }),
+  };
+}
+
+function familiesOf(config: z.output<typeof ipam>): Family[] | undefined {
+  const { assign_ipv4: four, assign_ipv6: six } = config;
+  if (four === undefined && six === undefined) return undefined;
+  const families: Family[] = [...(four === false ? [] : [4 as const]), ...(six === true ? [6 as const] : [])];
+  if (families.length > 0) return families;
+  throw new CniError(cniCodes.config, 'ipam.assign_ipv4, ipam.assign_ipv6: both false: expected one of them true');
+}
+
+function refuseUnknown(
+  value: Record<string, unknown>,
+  prefix: string,
+  known: (key: string) => boolean,
+  suggestions: readonly string[],
+): void {
+  for (const key of Object.keys(value)) {
+    if (known(key)) continue;
+    const similar = suggestions.find((name) => flat(name) === flat(key));
+    unsupported(prefix + key, value[key], similar ? `did you mean ${show(prefix + similar)}?` : 'remove it');
+  }
+}
+
+function flat(name: string): string {
+  return name.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
+}
+
+function unsupported(field: string, value: unknown, remedy: string): never {
+  throw new CniError(cniCodes.unsupportedField, `${field}: ${show(value)}: unsupported field; ${remedy}`);
+}
+
+function check<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = firstIssue(result.error, value, '');
+  const plain = new InputError(issue.field.replace(/^\./, ''), issue.value, issue.expected);
+  throw new CniError(cniCodes.config, plain.message, '', { cause: plain });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,74 @@
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { Key, Store } from '../datastore/store.ts';
+import type { Netlink } from '../kernel/types.ts';
+import type { Family } from '../model/address.ts';
+import { CniError, cniCodes } from './error.ts';
+import { endpointName, handleId, hostDeviceName } from './names.ts';
+import type { AddressPool, EndpointRef, Felix, OpenPod } from './ports.ts';
+import type { Pod } from './request.ts';
+
+export interface CniSettings {
+  /** MTU of pod devices where the network configuration names none. */
+  readonly mtu: number;
+  /** First of FELIX_INTERFACEPREFIX, `cali`. */
+  readonly interfacePrefix: string;
+  /** Families that a pod gets where the network configuration does not say. */
+  readonly families: readonly Family[];
+  /** How long ADD waits for the endpoint's policy; then it fails. */
+  readonly policyTimeoutMs?: number;
+  /** How long DEL waits for felix; then it goes on. */
+  readonly removalTimeoutMs?: number;
+}
+
+/** What the verbs work with. */
+export interface CniContext {
+  readonly store: Store;
+  readonly ipam: AddressPool;
+  /** The node's own namespace. */
+  readonly netlink: Netlink;
+  readonly openPod: OpenPod;
+  readonly nodename: string;
+  readonly felix: Felix;
+  readonly config: CniSettings;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Where everything of one container is found. */
+export interface Place {
+  readonly pod: Pod;
+  readonly containerId: string;
+  readonly key: Key<'WorkloadEndpoint'>;
+  readonly hostDevice: string;
+  readonly handle: string;
+}
+
+export function placeOf(context: CniContext, pod: Pod, containerId: string, network: string, endpoint: string): Place {
+  return {
+    pod,
+    containerId,
+    key: {
+      type: 'WorkloadEndpoint',
+      namespace: pod.namespace,
+      name: endpointName(context.nodename, pod.name, endpoint),
+    },
+    hostDevice: hostDeviceName(context.config.interfacePrefix, pod.namespace, pod.name),
+    handle: handleId(network, containerId),
+  };
+}
+
+export function refOf(place: Place): EndpointRef {
+  return { namespace: place.pod.namespace, name: place.key.name, interfaceName: place.hostDevice };
+}
+
+/** ClusterInformation says when the datastore is being migrated; nothing may be written then. */
+export async function requireReadyDatastore(store: Store): Promise<void> {
+  const cluster = await store.get({ type: 'ClusterInformation', name: 'default' });
+  if (cluster?.value.spec.datastoreReady === false) {
+    throw new CniError(
+      cniCodes.tryAgain,
+      'ClusterInformation(default).spec.datastoreReady: false: the datastore is locked; pods wait until it is true',
+    );
+  }
+}

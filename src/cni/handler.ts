@@ -1,0 +1,114 @@
+import { explain } from '../base/errors.ts';
+import { add } from './add.ts';
+import { check } from './check.ts';
+import { supportedVersions } from './config.ts';
+import { type CniContext, placeOf, requireReadyDatastore } from './context.ts';
+import { CniError, cniCodes, cniErrorOf, formatError } from './error.ts';
+import { aborted, KeyedQueue } from './queue.ts';
+import { collectGarbage, findPod, podDevice, removeContainer } from './remove.ts';
+import { type CniRequest, type Pod, parseRequest, type RawRequest, versionOf } from './request.ts';
+
+/** What the launcher prints and exits with. */
+export interface Answer {
+  readonly exitCode: number;
+  readonly stdout: string;
+}
+
+export type { CniContext, CniSettings } from './context.ts';
+
+/** Does the CNI verbs. Verbs of one pod run one after the other. */
+export class CniHandler {
+  readonly #queue = new KeyedQueue();
+
+  constructor(private readonly context: CniContext) {}
+
+  /** Never rejects: what goes wrong becomes a CNI error object and exit code 1. */
+  async handle(raw: RawRequest, signal: AbortSignal): Promise<Answer> {
+    const { clock, log } = this.context;
+    const start = clock.monotonic();
+    const facts = { verb: raw.env['CNI_COMMAND'], container: raw.env['CNI_CONTAINERID'], args: raw.env['CNI_ARGS'] };
+    try {
+      const request = parseRequest(raw);
+      const stdout = await this.#run(request, signal);
+      log.info({ ...facts, ms: elapsed(clock.monotonic() - start) }, 'CNI request done');
+      return { exitCode: 0, stdout };
+    } catch (thrown) {
+      const error = signal.aborted && !(thrown instanceof CniError) ? aborted() : cniErrorOf(thrown);
+      const ms = elapsed(clock.monotonic() - start);
+      log.warn(
+        { ...facts, ms, code: error.code, cause: explain(thrown), details: error.details },
+        'CNI request failed',
+      );
+      return { exitCode: 1, stdout: formatError(error, versionOf(raw.stdin)) };
+    }
+  }
+
+  async #run(request: CniRequest, signal: AbortSignal): Promise<string> {
+    switch (request.verb) {
+      case 'VERSION':
+        return `${JSON.stringify({ cniVersion: request.cniVersion, supportedVersions })}\n`;
+      case 'ADD':
+        requirePodDevice(request.ifName);
+        return this.#exclusively(request.pod, signal, () => add(this.context, request, signal));
+      case 'CHECK':
+        requirePodDevice(request.ifName);
+        await this.#exclusively(request.pod, signal, () => check(this.context, request));
+        return '';
+      case 'DEL':
+        await this.#delete(request, signal);
+        return '';
+      case 'GC':
+        await this.#collect(request.network, signal);
+        return '';
+      case 'STATUS':
+        await this.#status();
+        return '';
+    }
+  }
+
+  async #delete(request: Extract<CniRequest, { verb: 'DEL' }>, signal: AbortSignal): Promise<void> {
+    const { containerId, network, ifName } = request;
+    // No ADD for another device ever succeeds, so there is nothing to remove.
+    if (ifName !== podDevice) return;
+    await requireReadyDatastore(this.context.store);
+    const pod = request.pod ?? (await findPod(this.context, containerId));
+    if (pod === undefined) {
+      await this.context.ipam.release({ handle: `${network.name}.${containerId}` });
+      return;
+    }
+    const place = placeOf(this.context, pod, containerId, network.name, podDevice);
+    await this.#exclusively(pod, signal, () => removeContainer(this.context, place, signal));
+  }
+
+  async #collect(network: Extract<CniRequest, { verb: 'GC' }>['network'], signal: AbortSignal): Promise<void> {
+    const exclusively = (pod: Pod, task: () => Promise<void>) => this.#exclusively(pod, signal, task);
+    const removed = await collectGarbage(this.context, network, exclusively, signal);
+    if (removed.length > 0)
+      this.context.log.info({ containers: removed }, 'CNI GC removed containers unknown to the runtime');
+  }
+
+  async #status(): Promise<void> {
+    try {
+      await requireReadyDatastore(this.context.store);
+    } catch (thrown) {
+      const { message, details } = cniErrorOf(thrown);
+      throw new CniError(cniCodes.unavailable, message, details, { cause: thrown });
+    }
+  }
+
+  #exclusively<T>(pod: Pod, signal: AbortSignal, task: () => Promise<T>): Promise<T> {
+    return this.#queue.run(`${pod.namespace}/${pod.name}`, signal, task);
+  }
+}
+
+function requirePodDevice(ifName: string): void {
+  if (ifName === podDevice) return;
+  throw new CniError(
+    cniCodes.environment,
+    `CNI_IFNAME: "${ifName}": expected "${podDevice}": a pod has one device of this network`,
+  );
+}
+
+function elapsed(milliseconds: number): number {
+  return Math.round(milliseconds * 10) / 10;
+}

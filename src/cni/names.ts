@@ -1,0 +1,35 @@
+import { createHash } from 'node:crypto';
+
+/* Names that Calico's parts and ours must agree on. */
+
+/** MAC of every host end, so that pods keep a valid gateway entry when their host end is made anew. */
+export const hostMac = 'ee:ee:ee:ee:ee:ee';
+
+/** Link-local address that the kernel derives from `hostMac` (RFC 4291 appendix A): the pods' IPv6 gateway. */
+export const hostLinkLocal = 'fe80::ecee:eeff:feee:eeee';
+
+/** Gateway of every pod; no device has it, the host end answers for it by proxy ARP. */
+export const gateway4 = '169.254.1.1';
+
+/** Host end of a pod's pair: prefix and the first 11 hex digits of SHA-1 of `<namespace>.<pod>`. */
+export function hostDeviceName(prefix: string, namespace: string, pod: string): string {
+  return prefix + createHash('sha1').update(`${namespace}.${pod}`).digest('hex').slice(0, 11);
+}
+
+/** `<node>-k8s-<pod>-<endpoint>`, with dashes doubled inside a part. */
+export function endpointName(node: string, pod: string, endpoint: string): string {
+  return [node, 'k8s', pod, endpoint].map((part) => part.replaceAll('-', '--')).join('-');
+}
+
+/** The IPAM handle of a container: `<network>.<containerID>`. */
+export function handleId(network: string, containerId: string): string {
+  return `${network}.${containerId}`;
+}
+
+/** Go's `time.Time.String()` in UTC, zeros at the end of the fraction dropped: `2026-03-02 10:11:12.34 +0000 UTC`. */
+export function goTime(time: Date): string {
+  const [date = '', rest = ''] = time.toISOString().slice(0, -1).split('T');
+  const [clock = '', fraction = ''] = rest.split('.');
+  const digits = fraction.replace(/0+$/, '');
+  return `${date} ${clock}${digits === '' ? '' : `.${digits}`} +0000 UTC`;
+}

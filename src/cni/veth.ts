@@ -1,0 +1,114 @@
+import type { KernelError, Netlink, Route } from '../kernel/types.ts';
+import { type Cidr, familyOf, hostCidr, type Ip, parseCidr, parseIp } from '../model/address.ts';
+import { gateway4, hostLinkLocal, hostMac } from './names.ts';
+import type { PodNamespace } from './ports.ts';
+
+/*
+ * The pair of devices between node and pod, and all that stands in the pod's namespace. The node's own side (sysctls,
+ * routes, policy) is felix's.
+ */
+
+/** RTPROT_BOOT, as `ip route` without a protocol sets it. */
+const bootProtocol = 3;
+const mainTable = 254;
+
+export interface VethPlan {
+  readonly hostDevice: string;
+  readonly ifName: string;
+  readonly netns: string;
+  readonly mtu: number;
+  readonly mac: string;
+}
+
+/** Creates the pair, both ends up, in place of a host end that an earlier container of the pod left. @throws KernelError */
+export function createVeth(host: Netlink, plan: VethPlan): void {
+  host.deleteLink(plan.hostDevice);
+  host.addVeth({
+    hostName: plan.hostDevice,
+    podName: plan.ifName,
+    netns: plan.netns,
+    mtu: plan.mtu,
+    hostMac,
+    podMac: plan.mac,
+  });
+  host.setLink(plan.hostDevice, { up: true });
+}
+
+/** Addresses, gateway and routes in the pod. Every step may find its work done already. @throws KernelError */
+export function configurePod(host: Netlink, pod: PodNamespace, plan: VethPlan, addresses: readonly Ip[]): void {
+  const six = addresses.some((address) => familyOf(address) === 6);
+  if (six) {
+    pod.enableIpv6();
+    unlessThere(() => host.addAddress(plan.hostDevice, `${hostLinkLocal}/64`, { noDad: true }));
+  }
+  pod.netlink.setLink('lo', { up: true });
+  pod.netlink.setLink(plan.ifName, { up: true });
+  for (const address of addresses) {
+    unlessThere(() => pod.netlink.addAddress(plan.ifName, hostCidr(address), { noDad: true }));
+    pod.netlink.setNeighbour({ device: plan.ifName, address: gatewayFor(address), mac: hostMac });
+  }
+  const [failure] = pod.netlink.applyRoutes(podRoutes(plan.ifName, addresses), []);
+  if (failure) throw failure.cause;
+}
+
+/** The routes of a pod: IPv4's gateway is no neighbour by address, so it needs a link route of its own first. */
+export function podRoutes(ifName: string, addresses: readonly Ip[]): Route[] {
+  const common = { type: 'unicast', protocol: bootProtocol, metric: 0, table: mainTable } as const;
+  const routes: Route[] = [];
+  for (const address of addresses) {
+    const gateway = gatewayFor(address);
+    const four = familyOf(address) === 4;
+    if (four) {
+      routes.push({ ...common, destination: hostCidr(gateway), nextHops: [{ device: ifName }], scope: 'link' });
+    }
+    const destination = parseCidr(four ? '0.0.0.0/0' : '::/0');
+    routes.push({ ...common, destination, nextHops: [{ gateway, device: ifName }], scope: 'universe' });
+  }
+  return routes;
+}
+
+/** Everything that is not as ADD left it, in words; empty when all is well. */
+export function faults(host: Netlink, pod: PodNamespace, plan: VethPlan, addresses: readonly Ip[]): string[] {
+  const found: string[] = [];
+  const hostEnd = host.link(plan.hostDevice);
+  if (hostEnd === undefined) found.push(`device ${plan.hostDevice} is missing on the node`);
+  else if (!hostEnd.up) found.push(`device ${plan.hostDevice} is down on the node`);
+  const podEnd = pod.netlink.link(plan.ifName);
+  if (podEnd === undefined) return [...found, `device ${plan.ifName} is missing in ${plan.netns}`];
+  if (!podEnd.up) found.push(`device ${plan.ifName} is down in ${plan.netns}`);
+  if (plan.mac !== '' && podEnd.mac !== plan.mac)
+    found.push(`device ${plan.ifName} has MAC ${podEnd.mac}, not ${plan.mac}`);
+  const present = new Set(
+    pod.netlink
+      .addresses()
+      .filter((entry) => entry.device === plan.ifName)
+      .map((entry) => entry.address),
+  );
+  for (const address of addresses) {
+    if (!present.has(address)) found.push(`address ${address} is missing on ${plan.ifName}`);
+  }
+  const routes = pod.netlink.routes();
+  for (const wanted of podRoutes(plan.ifName, addresses)) {
+    if (!routes.some((route) => sameRoute(route, wanted)))
+      found.push(`route ${wanted.destination} is missing in the pod`);
+  }
+  return found;
+}
+
+function sameRoute(found: Route, wanted: Route): boolean {
+  const [a] = found.nextHops;
+  const [b] = wanted.nextHops;
+  return found.destination === wanted.destination && a?.device === b?.device && a?.gateway === b?.gateway;
+}
+
+function gatewayFor(address: Ip | Cidr): Ip {
+  return parseIp(familyOf(address) === 4 ? gateway4 : hostLinkLocal);
+}
+
+function unlessThere(action: () => void): void {
+  try {
+    action();
+  } catch (thrown) {
+    if ((thrown as KernelError).code !== 'EEXIST') throw thrown;
+  }
+}
