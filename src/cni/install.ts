@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto';
+import { access, chmod, constants, copyFile, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { EnvironmentError, errorCode, InputError } from '../base/errors.ts';
+import type { Conflist } from './client.ts';
+import { supportedVersions } from './config.ts';
+
+/*
+ * Puts the plugin where a container runtime looks for it, and takes it away. Every file appears whole or not at all,
+ * and the network configuration last: with it the runtime calls the node ready.
+ */
+
+/** Name of the executable, and the `type` in the network configuration. */
+export const pluginType = 'margay';
+
+export interface Installation {
+  /** Where runtimes look for network configurations, `/etc/cni/net.d`. */
+  readonly confDir: string;
+  /** Where they look for plugins, `/opt/cni/bin`. */
+  readonly binDir: string;
+  /** File name of the network configuration; runtimes take the first in the order of the alphabet. */
+  readonly confName?: string;
+}
+
+export interface InstallRequest extends Installation {
+  /** The built launcher. */
+  readonly launcher: string;
+  /** The agent's socket, `<MARGAY_RUN_DIR>/cni.sock`. */
+  readonly socketPath: string;
+  readonly conflist?: Conflist;
+}
+
+const defaultConfName = '10-margay.conflist';
+
+/** The network configuration that a cluster starts with. An MTU of 0 or none leaves it to the agent. */
+export function defaultConflist(options: { readonly mtu?: number; readonly cniVersion?: string } = {}): Conflist {
+  const { mtu, cniVersion = '1.0.0' } = options;
+  if (!supportedVersions.some((version) => version === cniVersion)) {
+    throw new InputError('cniVersion', cniVersion, `one of ${supportedVersions.join(', ')}`);
+  }
+  return {
+    cniVersion,
+    name: 'k8s-pod-network',
+    plugins: [
+      {
+        type: pluginType,
+        ...(mtu !== undefined && { mtu }),
+        ipam: { type: 'margay-ipam' },
+        policy: { type: 'k8s' },
+      },
+    ],
+  };
+}
+
+/** @throws EnvironmentError when the launcher is missing or a folder cannot be written */
+export async function installCni(request: InstallRequest): Promise<void> {
+  const { launcher, socketPath, confDir, binDir } = request;
+  if (!path.isAbsolute(socketPath)) throw new InputError('socketPath', socketPath, 'an absolute path');
+  if (Buffer.byteLength(socketPath) > 107) throw new InputError('socketPath', socketPath, 'at most 107 octets');
+  await readable(launcher);
+  const plugin = path.join(binDir, pluginType);
+  await writable(binDir);
+  await writable(confDir);
+  await writeAtomically(`${plugin}.socket`, `${socketPath}\n`);
+  await copyAtomically(launcher, plugin);
+  await writeAtomically(confFile(request), `${JSON.stringify(request.conflist ?? defaultConflist(), null, 2)}\n`);
+}
+
+/** Removes what `installCni` wrote; absence is success. The network configuration goes first. */
+export async function uninstallCni(installation: Installation): Promise<void> {
+  const plugin = path.join(installation.binDir, pluginType);
+  for (const file of [confFile(installation), plugin, `${plugin}.socket`]) await rm(file, { force: true });
+}
+
+function confFile({ confDir, confName = defaultConfName }: Installation): string {
+  if (!/^[\w.-]+\.conflist$/.test(confName))
+    throw new InputError('confName', confName, 'a file name ending in .conflist');
+  return path.join(confDir, confName);
+}
+
+async function readable(launcher: string): Promise<void> {
+  try {
+    await access(launcher, constants.R_OK);
+  } catch (cause) {
+    throw new EnvironmentError(
+      `the CNI launcher ${launcher} cannot be read`,
+      'build it with scripts/build-launcher.sh',
+      {
+        cause,
+      },
+    );
+  }
+}
+
+async function writable(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o755 });
+    await access(folder, constants.W_OK);
+  } catch (cause) {
+    throw new EnvironmentError(
+      `${folder} cannot be written (${errorCode(cause)})`,
+      'run as root, or name another folder',
+      {
+        cause,
+      },
+    );
+  }
+}
+
+async function writeAtomically(file: string, text: string): Promise<void> {
+  const current = await readFile(file, 'utf8').catch((thrown: unknown) => {
+    if (errorCode(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  });
+  if (current === text) return;
+  await replacing(file, async (beside) => {
+    const handle = await open(beside, 'wx', 0o644);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  });
+}
+
+/** A running plugin keeps the old executable: its file is replaced, never written to. */
+async function copyAtomically(from: string, to: string): Promise<void> {
+  await replacing(to, async (beside) => {
+    await copyFile(from, beside, constants.COPYFILE_EXCL);
+    await chmod(beside, 0o755);
+  });
+}
+
+async function replacing(file: string, write: (beside: string) => Promise<void>): Promise<void> {
+  const beside = `${file}.${randomUUID()}`;
+  try {
+    await write(beside);
+    await rename(beside, file);
+  } catch (thrown) {
+    await rm(beside, { force: true });
+    throw thrown;
+  }
+}
