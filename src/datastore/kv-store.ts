@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { decode, encode, stamped } from './codec.ts';
 import { type Expectation, type Kv, type KvEntry, type KvEvent, type KvWrite, meets } from './kv.ts';
 import { commonPrefix, etcdKey, etcdPrefix, parseEtcdKey } from './layout.ts';
@@ -17,6 +18,9 @@ import type {
   WriteOutcome,
 } from './store.ts';
 
+/** Values decoded before the event loop gets its turn. */
+const slice = 200;
+
 /** Calico's layout over any key-value store with revisions. */
 export class KvStore implements Store {
   constructor(
@@ -33,7 +37,8 @@ export class KvStore implements Store {
     const { entries, revision } = await this.kv.range(etcdPrefix(type, scope), scope.revision);
     const found: Entry<T>[] = [];
     const invalid: InvalidEntry[] = [];
-    for (const stored of entries) {
+    for (const [at, stored] of entries.entries()) {
+      if (at % slice === slice - 1) await setImmediate();
       const key = parseEtcdKey(stored.key);
       if (key?.type !== type) continue;
       const event = read(key, stored);

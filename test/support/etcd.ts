@@ -85,6 +85,7 @@ function argumentsFor(data: string, endpoint: string, peerUrl: string): string[]
     ...['--name', 'test', '--data-dir', data, '--log-level', 'error', '--unsafe-no-fsync'],
     ...['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint],
     ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+    ...['--heartbeat-interval', '20', '--election-timeout', '200'],
     ...['--initial-cluster', `test=${peerUrl}`, '--initial-cluster-state', 'new'],
   ];
 }

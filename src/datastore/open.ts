@@ -1,0 +1,14 @@
+import type { Log } from '../base/log.ts';
+import type { StoreConfig } from './config.ts';
+import { createEtcdStore } from './etcd.ts';
+import type { Store } from './store.ts';
+
+export { type Environment, readStoreConfig, type StoreConfig } from './config.ts';
+
+/**
+ * The datastore the configuration names. Connects on first use, so it succeeds while the datastore is down.
+ * @throws EnvironmentError when a certificate file cannot be read
+ */
+export function openStore(config: StoreConfig, log: Log): Store {
+  return createEtcdStore(config, log);
+}
