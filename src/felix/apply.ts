@@ -1,0 +1,204 @@
+import type { Failure } from '../base/reconcile.ts';
+import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
+import { type Family, hostCidr, type Ip } from '../model/address.ts';
+import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
+import type { DesiredFirewall, Graph } from './calc/graph.ts';
+import type { Candidate } from './calc/routes.ts';
+import { EndpointManager, type WriteSysctl } from './managers/endpoints.ts';
+import { SetManager, TablesManager } from './managers/firewall.ts';
+import type { FlowManager } from './managers/flows.ts';
+import { RouteManager } from './managers/routes.ts';
+
+export interface Kernel {
+  readonly netlink: Netlink;
+  /** One driver for each family that the node handles. */
+  readonly iptables: ReadonlyMap<Family, Iptables>;
+  readonly ipsets: Ipsets;
+  readonly writeSysctl: WriteSysctl;
+}
+
+export interface PassReport {
+  readonly failures: readonly Failure[];
+  readonly routesChanged: number;
+}
+
+/** Where an endpoint stands between its stored form and the kernel. */
+export type EndpointState = 'programmed' | 'waitingForInterface' | 'waitingForPolicy' | 'waitingForRoutes';
+
+/**
+ * The dataplane as one visible, ordered list. What would open traffic before its policy waits: rules wait for their
+ * sets, and a pod's routes for its chains. What is removed goes in the reverse order as far as it matters: unknown pod
+ * devices meet a DROP, so chains may go with the same restore that adds others; sets go last, when no rule names them.
+ */
+export class Dataplane {
+  readonly routes: RouteManager;
+  readonly #endpoints: EndpointManager;
+  readonly #sets: SetManager;
+  readonly #tables: ReadonlyMap<Family, TablesManager>;
+  /** Endpoints whose chains stand, as they were when the chains were made. */
+  readonly #standing = new Map<Family, ReadonlyMap<string, LocalEndpoint>>();
+  /** Endpoints of the last pass. */
+  #known: ReadonlyMap<string, LocalEndpoint> = new Map();
+  /** Endpoints that left the graph, until nothing of them is left in the kernel. */
+  readonly #leaving = new Map<string, { readonly endpoint: LocalEndpoint; cut: boolean }>();
+  #firewall: DesiredFirewall | undefined;
+  #hostSettled = false;
+
+  constructor(
+    private readonly graph: Graph,
+    private readonly kernel: Kernel,
+    private readonly flows: FlowManager,
+    private readonly interfacePrefix: string,
+  ) {
+    const families = [...kernel.iptables.keys()];
+    this.routes = new RouteManager(kernel.netlink, graph.routes, { families, interfacePrefix });
+    this.#endpoints = new EndpointManager(kernel.netlink, kernel.writeSysctl, families);
+    this.#sets = new SetManager(kernel.ipsets);
+    this.#tables = new Map([...kernel.iptables].map(([family, driver]) => [family, new TablesManager(driver, family)]));
+  }
+
+  /** Reads links, addresses and routes anew. @returns our routes that were found */
+  readKernel() {
+    this.#endpoints.read();
+    this.readAddresses();
+    return this.routes.read();
+  }
+
+  readAddresses(): void {
+    this.graph.setLinkAddresses(this.kernel.netlink.addresses().map(({ address }) => address));
+  }
+
+  invalidateSets(): void {
+    this.#sets.invalidate();
+  }
+
+  invalidateTables(): void {
+    for (const tables of this.#tables.values()) tables.invalidate();
+  }
+
+  /** @returns whether a pass is due: something of ours changed, or what failed may succeed now */
+  onKernelEvent(event: Exclude<KernelEvent, { what: 'overrun' }>): boolean {
+    if (event.what === 'route') return this.routes.onRoute(event.route, event.gone);
+    if (event.what === 'address') return this.#onAddress(event.index, event.gone);
+    if (!event.gone) this.routes.retry();
+    const lost = this.#endpoints.onLink(event.link, event.gone);
+    if (lost) this.routes.deviceDown(event.link.name);
+    return lost || (!event.gone && this.#concerns(event.link.name));
+  }
+
+  /** @param retry whether what failed before and has not changed since is tried again */
+  async pass(retry: boolean): Promise<PassReport> {
+    const endpoints = new Map(this.graph.endpoints);
+    const departed = this.#depart(endpoints);
+    const firewall = this.graph.firewall();
+    const failures: Failure[] = [];
+    const add = (failure: Failure | undefined) => failure && failures.push(failure);
+
+    add(this.#hostSysctls());
+    const sets = await this.#sets.update(firewall.sets, retry);
+    add(sets);
+    if (!sets) for (const failure of await this.#restore(firewall, endpoints, retry)) add(failure);
+    failures.push(...this.#endpoints.apply(endpoints.values()));
+    if (retry) this.routes.retry();
+    const routes = await this.routes.apply((candidate) => this.#mayOpen(candidate));
+    failures.push(...routes.failures);
+    this.flows.add([...routes.released, ...departed]);
+    for (const leaving of this.#leaving.values()) leaving.cut = true;
+    this.#firewall = failures.some(({ kind }) => kind === 'ipset' || kind === 'iptables') ? undefined : firewall;
+    return { failures: [...failures, ...this.flows.failures], routesChanged: routes.changed };
+  }
+
+  /** Whether IP sets may be left over; `sweep` then destroys them. */
+  get sweepDue(): boolean {
+    return this.#firewall !== undefined && this.#sets.sweepDue(this.#firewall.sets);
+  }
+
+  async sweep(): Promise<Failure | undefined> {
+    return this.#firewall && this.#sets.sweep(this.#firewall.sets);
+  }
+
+  /** Of an endpoint of the graph. */
+  stateOf(endpoint: LocalEndpoint): EndpointState {
+    if (!this.#chainsStand(endpoint)) return 'waitingForPolicy';
+    if (!this.#endpoints.present(endpoint)) return 'waitingForInterface';
+    const routed = endpointRoutes(endpoint).every((route) => this.routes.stands(route));
+    return routed && this.#endpoints.ready(endpoint) ? 'programmed' : 'waitingForRoutes';
+  }
+
+  /** Whether nothing of the endpoint is left in the kernel, its connections included. */
+  removed(key: string): boolean {
+    if (this.graph.endpoints.has(key) || this.#known.has(key)) return false;
+    const leaving = this.#leaving.get(key);
+    if (!leaving) return true;
+    const { addresses, interfaceName } = leaving.endpoint;
+    const routed = addresses.some((address) => this.routes.through(hostCidr(address), interfaceName));
+    if (!leaving.cut || routed || addresses.some((address) => this.flows.pending(address))) return false;
+    if ([...this.#standing.values()].some((standing) => standing.has(key))) return false;
+    this.#leaving.delete(key);
+    return true;
+  }
+
+  /** The node's own addresses decide which next hops are ours; the kernel drops routes with an address silently. */
+  #onAddress(index: number, gone: boolean): boolean {
+    if (this.#endpoints.isPodDevice(index, this.interfacePrefix)) return false;
+    this.readAddresses();
+    if (gone) this.routes.read();
+    else this.routes.retry();
+    return true;
+  }
+
+  async #restore(
+    { tables }: DesiredFirewall,
+    endpoints: ReadonlyMap<string, LocalEndpoint>,
+    retry: boolean,
+  ): Promise<Failure[]> {
+    const outcomes = [...this.#tables].map(async ([family, manager]) => {
+      const failure = await manager.apply(tables.get(family) ?? new Map(), retry);
+      if (!failure) this.#standing.set(family, endpoints);
+      return failure;
+    });
+    return (await Promise.all(outcomes)).filter((failure) => failure !== undefined);
+  }
+
+  /** Forwarding, without which no route of ours has an effect. Once for each life of the process. */
+  #hostSysctls(): Failure | undefined {
+    if (this.#hostSettled) return undefined;
+    try {
+      if (this.#tables.has(4)) this.kernel.writeSysctl('net/ipv4/ip_forward', '1');
+      if (this.#tables.has(6)) this.kernel.writeSysctl('net/ipv6/conf/all/forwarding', '1');
+      this.#hostSettled = true;
+      return undefined;
+    } catch (cause) {
+      return { kind: 'sysctl', item: 'forwarding', cause };
+    }
+  }
+
+  #mayOpen({ class: routeClass, owner }: Candidate): boolean {
+    if (routeClass !== 'localWorkload') return true;
+    const endpoint = this.graph.endpoints.get(owner);
+    return endpoint !== undefined && this.#chainsStand(endpoint) && this.#endpoints.ready(endpoint);
+  }
+
+  #chainsStand(endpoint: LocalEndpoint): boolean {
+    return [...this.#tables.keys()].every((family) => this.#standing.get(family)?.get(endpoint.key) === endpoint);
+  }
+
+  /** Compares with the last pass. @returns addresses that endpoints no longer have */
+  #depart(endpoints: ReadonlyMap<string, LocalEndpoint>): Ip[] {
+    const gone: Ip[] = [];
+    for (const [key, last] of this.#known) {
+      const now = endpoints.get(key);
+      if (now === last) continue;
+      gone.push(...last.addresses.filter((address) => !now?.addresses.includes(address)));
+      if (!now) this.#leaving.set(key, { endpoint: last, cut: false });
+    }
+    this.#known = endpoints;
+    for (const key of [...this.#leaving.keys()]) if (endpoints.has(key) || this.removed(key)) this.#leaving.delete(key);
+    return gone;
+  }
+
+  #concerns(device: string): boolean {
+    for (const { interfaceName } of this.graph.endpoints.values()) if (interfaceName === device) return true;
+    return this.routes.hasFailed;
+  }
+}

@@ -1,0 +1,73 @@
+import type { Entry, Event, Type } from '../../datastore/store.ts';
+import { keyText } from '../../datastore/store.ts';
+import type { Route } from '../../kernel/types.ts';
+import { cidrParts, type Family, familyOf, hostCidr, type Ip, parseCidr } from '../../model/address.ts';
+import { deviceRoute } from './route.ts';
+
+/** A workload endpoint of this node, as far as the kernel is concerned. */
+export interface LocalEndpoint {
+  /** `keyText` of its key. */
+  readonly key: string;
+  /** `namespace/pod`, or the resource's name when it is no pod's. */
+  readonly name: string;
+  readonly interfaceName: string;
+  /** Of the families that the node handles, in the order given. */
+  readonly addresses: readonly Ip[];
+  /** Revision of the stored object. */
+  readonly revision: string;
+  /** RFC 3339; the later of two that claim one address has it. */
+  readonly created: string;
+}
+
+/**
+ * Local endpoints by key, from WorkloadEndpoint events in any order. An endpoint whose stored form does not parse keeps
+ * its last good form. The same entry again gives the same object, so that identity tells whether anything changed.
+ */
+export class LocalEndpoints {
+  readonly byKey = new Map<string, LocalEndpoint>();
+
+  constructor(
+    private readonly node: string,
+    private readonly families: readonly Family[],
+  ) {}
+
+  /** @returns what stood before and what stands now, when they differ */
+  apply(event: Event): { before?: LocalEndpoint; after?: LocalEndpoint } | undefined {
+    const key = keyText(event.op === 'delete' ? event.key : event.entry.key);
+    const before = this.byKey.get(key);
+    if (event.op === 'invalid') return undefined;
+    const after =
+      event.op === 'set' && isEntry(event.entry, 'WorkloadEndpoint') ? this.#local(key, event.entry) : undefined;
+    if (after === undefined && before === undefined) return undefined;
+    if (after !== undefined && before?.revision === after.revision) return undefined;
+    if (after) this.byKey.set(key, after);
+    else this.byKey.delete(key);
+    return { ...(before && { before }), ...(after && { after }) };
+  }
+
+  #local(key: string, { value, revision }: Entry<'WorkloadEndpoint'>): LocalEndpoint | undefined {
+    if (value.spec.node !== this.node) return undefined;
+    const { namespace, name, creationTimestamp } = value.metadata;
+    const addresses = value.spec.ipNetworks
+      .map((text) => cidrParts(parseCidr(text, `WorkloadEndpoint(${name}).spec.ipNetworks`)).address)
+      .filter((address) => this.families.includes(familyOf(address)));
+    return {
+      key,
+      name: namespace === undefined ? name : `${namespace}/${value.spec.pod ?? name}`,
+      interfaceName: value.spec.interfaceName,
+      addresses: [...new Set(addresses)],
+      revision,
+      created: creationTimestamp ?? '',
+    };
+  }
+}
+
+/** A route to each address through the endpoint's device. */
+export function endpointRoutes(endpoint: LocalEndpoint): Route[] {
+  return endpoint.addresses.map((address) => deviceRoute(hostCidr(address), endpoint.interfaceName));
+}
+
+/** Whether an entry is of one type; the union does not narrow its value by itself. */
+export function isEntry<T extends Type>(entry: Entry, type: T): entry is Entry<T> & Entry {
+  return entry.key.type === type;
+}

@@ -1,0 +1,278 @@
+import { InputError } from '../../base/errors.ts';
+import { type Event, keyText, type Type } from '../../datastore/store.ts';
+import type { DesiredSet, DesiredTable, Route, TableName } from '../../kernel/types.ts';
+import { type Cidr, type Family, familyOf, type Ip, parseCidr, parseIp } from '../../model/address.ts';
+import type { FeedMessage } from '../../model/feed.ts';
+import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
+import { FeedTable } from './feed.ts';
+import { natSets, natTable, type PoolNat } from './nat.ts';
+import { rawTable } from './raw.ts';
+import { blackhole, gatewayRoute } from './route.ts';
+import { RouteTable } from './routes.ts';
+
+/** The filter table and its sets; the policy compiler's side of the calculation. */
+export interface PolicySource {
+  apply(event: Event): void;
+  /** The same objects again as long as nothing changed. */
+  filter(family: Family): { readonly table: DesiredTable; readonly sets: ReadonlyMap<string, DesiredSet> };
+  problems(): readonly { readonly key: string; readonly error: Error }[];
+  /** Policies that local endpoints refer to. */
+  activePolicies(): number;
+}
+
+/** What felix watches. */
+export const watchedTypes = [
+  'WorkloadEndpoint',
+  'Profile',
+  'NetworkPolicy',
+  'IPPool',
+  'Block',
+  'Node',
+] as const satisfies readonly Type[];
+
+/** What iptables and IP sets should be; identity tells whether anything changed. */
+export interface DesiredFirewall {
+  readonly tables: ReadonlyMap<Family, ReadonlyMap<TableName, DesiredTable>>;
+  readonly sets: ReadonlyMap<string, DesiredSet>;
+}
+
+/**
+ * The whole calculation of a node: datastore objects and the route feed in, desired kernel state out.
+ *
+ *   WorkloadEndpoint ─┬─ LocalEndpoints ─── sysctls, link up ─┐
+ *                     │        └────────── /32, /128 ──┐      │
+ *   Profile, policy ──┴─ PolicySource ── filter, sets ─┼──────┼─► desired
+ *   Block ──────────────────────────── blackholes ─────┤      │
+ *   route feed, Node ── FeedTable ──── gateways ───── RouteTable
+ *   IPPool ─────────────────────────── nat, sets ─────────────┘
+ *
+ * Events say what is now, never what to do: any order, repetition or leaving out of intermediate states ends in the
+ * same result.
+ */
+export class Graph {
+  readonly #endpoints: LocalEndpoints;
+  readonly routes = new RouteTable();
+  readonly feed = new FeedTable();
+  readonly #pools = new Map<string, PoolNat>();
+  readonly #blocks = new Set<Cidr>();
+  readonly #invalid = new Map<string, Error>();
+  #nodeAddresses: readonly Ip[] = [];
+  #linkAddresses: readonly Ip[] = [];
+  #nat: DesiredFirewall | undefined;
+  #firewall: DesiredFirewall | undefined;
+  #filters = new Map<Family, unknown>();
+  readonly #raw: ReadonlyMap<Family, DesiredTable>;
+
+  constructor(
+    private readonly options: {
+      readonly node: string;
+      readonly families: readonly Family[];
+      readonly interfacePrefix: string;
+      readonly policy: PolicySource;
+    },
+  ) {
+    this.#endpoints = new LocalEndpoints(options.node, options.families);
+    this.#raw = new Map(options.families.map((family) => [family, rawTable(family, options.interfacePrefix)]));
+  }
+
+  /** Endpoints of this node by key. */
+  get endpoints(): ReadonlyMap<string, LocalEndpoint> {
+    return this.#endpoints.byKey;
+  }
+
+  get ownAddresses(): ReadonlySet<Ip> {
+    return new Set([...this.#nodeAddresses, ...this.#linkAddresses]);
+  }
+
+  /** Stored objects that could not be understood, and policies that could not be compiled. */
+  problems(): readonly { readonly key: string; readonly error: Error }[] {
+    const stored = [...this.#invalid].map(([key, error]) => ({ key, error }));
+    return [...stored, ...this.options.policy.problems().filter(({ key }) => !this.#invalid.has(key))];
+  }
+
+  apply(event: Event): void {
+    const key = event.op === 'delete' ? event.key : event.entry.key;
+    if (event.op === 'invalid') this.#invalid.set(keyText(key), event.entry.error);
+    else this.#invalid.delete(keyText(key));
+    try {
+      this.#route(key.type, event);
+    } catch (thrown) {
+      // A value that its schema let through and a parser refuses: the object keeps its last good form.
+      if (!(thrown instanceof InputError)) throw thrown;
+      this.#invalid.set(keyText(key), thrown);
+    }
+  }
+
+  /** A line of the route feed. */
+  applyFeed(message: FeedMessage): void {
+    this.#refreshFeed(this.feed.apply(message));
+  }
+
+  /** Next hops found in the kernel at start stay until the feed has been heard. */
+  adopt(found: readonly Route[]): void {
+    this.#refreshFeed(this.feed.adopt(found));
+  }
+
+  /** The feed was silent for too long: what it has not repeated goes. */
+  dropStaleRoutes(): number {
+    const dropped = this.feed.dropStale();
+    this.#refreshFeed(dropped);
+    return dropped.length;
+  }
+
+  /** The addresses on the node's own devices; a route through one of them leads nowhere. */
+  setLinkAddresses(addresses: readonly Ip[]): void {
+    const before = this.ownAddresses;
+    this.#linkAddresses = addresses;
+    this.#ownChanged(before);
+  }
+
+  /** Tables and sets of all families. The same object again as long as nothing changed. */
+  firewall(): DesiredFirewall {
+    const { families, policy } = this.options;
+    const filters = families.map((family) => [family, policy.filter(family)] as const);
+    const nat = this.#nat ?? this.#natFirewall();
+    const unchanged = nat === this.#nat;
+    this.#nat = nat;
+    if (this.#firewall && unchanged && filters.every(([family, filter]) => this.#filters.get(family) === filter))
+      return this.#firewall;
+    this.#filters = new Map(filters);
+    const tables = new Map(filters.map(([family, { table }]) => [family, this.#tables(family, nat, table)]));
+    const sets = new Map([...nat.sets, ...filters.flatMap(([, filter]) => [...filter.sets])]);
+    this.#firewall = { tables, sets };
+    return this.#firewall;
+  }
+
+  /** The family's tables, and the ones before when they hold the same. */
+  #tables(family: Family, nat: DesiredFirewall, filter: DesiredTable): ReadonlyMap<TableName, DesiredTable> {
+    const before = this.#firewall?.tables.get(family);
+    const own = nat.tables.get(family);
+    if (before?.get('filter') === filter && before.get('nat') === own?.get('nat')) return before;
+    return new Map([...(own ?? []), ['filter', filter]]);
+  }
+
+  #route(type: Type, event: Event): void {
+    switch (type) {
+      case 'WorkloadEndpoint':
+        this.#endpoint(event);
+        this.options.policy.apply(event);
+        break;
+      case 'Profile':
+      case 'NetworkPolicy':
+        this.options.policy.apply(event);
+        break;
+      case 'IPPool':
+        this.#pool(event);
+        break;
+      case 'Block':
+        this.#block(event);
+        break;
+      case 'Node':
+        this.#node(event);
+        break;
+      default:
+        // Not among `watchedTypes`.
+        break;
+    }
+  }
+
+  #endpoint(event: Event): void {
+    const change = this.#endpoints.apply(event);
+    if (!change) return;
+    const { before, after } = change;
+    const kept = new Set(after ? endpointRoutes(after).map(({ destination }) => destination) : []);
+    for (const { destination } of before ? endpointRoutes(before) : []) {
+      if (before && !kept.has(destination))
+        this.routes.remove(destination, { class: 'localWorkload', owner: before.key });
+    }
+    for (const route of after ? endpointRoutes(after) : []) {
+      if (after) this.routes.add({ class: 'localWorkload', owner: after.key, preference: after.created, route });
+    }
+  }
+
+  #pool(event: Event): void {
+    if (event.op === 'invalid') return;
+    const key = keyText(event.op === 'set' ? event.entry.key : event.key);
+    if (event.op === 'set' && isEntry(event.entry, 'IPPool')) {
+      const { cidr, natOutgoing } = event.entry.value.spec;
+      this.#pools.set(key, { cidr: parseCidr(cidr, `${key}.spec.cidr`), natOutgoing });
+    } else this.#pools.delete(key);
+    this.#nat = undefined;
+  }
+
+  #block(event: Event): void {
+    if (event.op === 'invalid') return;
+    const { key } = event.op === 'set' ? event.entry : event;
+    if (key.type !== 'Block') return;
+    const { cidr } = key;
+    const value = event.op === 'set' && isEntry(event.entry, 'Block') ? event.entry.value : undefined;
+    const ours = value?.affinity === `host:${this.options.node}` && !value.deleted && this.#handles(cidr);
+    if (ours === this.#blocks.has(cidr)) return;
+    if (ours) {
+      this.#blocks.add(cidr);
+      this.routes.add({ class: 'blackhole', owner: cidr, preference: '', route: blackhole(cidr) });
+    } else {
+      this.#blocks.delete(cidr);
+      this.routes.remove(cidr, { class: 'blackhole', owner: cidr });
+    }
+  }
+
+  #node(event: Event): void {
+    if (event.op === 'invalid') return;
+    const { key } = event.op === 'set' ? event.entry : event;
+    if (key.type !== 'Node' || key.name !== this.options.node) return;
+    const bgp = event.op === 'set' && isEntry(event.entry, 'Node') ? event.entry.value.spec.bgp : undefined;
+    const before = this.ownAddresses;
+    this.#nodeAddresses = [bgp?.ipv4Address, bgp?.ipv6Address].flatMap((text) =>
+      text === undefined ? [] : [addressOf(text, `Node(${key.name}).spec.bgp`)],
+    );
+    this.#ownChanged(before);
+  }
+
+  #ownChanged(before: ReadonlySet<Ip>): void {
+    const now = this.ownAddresses;
+    if (now.symmetricDifference(before).size > 0) this.#refreshFeed([...this.feed.routes.keys()]);
+  }
+
+  /** The feed's wish for each prefix, without next hops that are our own. */
+  #refreshFeed(prefixes: readonly Cidr[]): void {
+    const own = this.ownAddresses;
+    for (const prefix of prefixes) {
+      const hops = (this.feed.routes.get(prefix)?.nextHops ?? []).filter((gateway) => !own.has(gateway));
+      if (hops.length === 0 || !this.#handles(prefix)) this.routes.remove(prefix, { class: 'bgp', owner: prefix });
+      else {
+        const route = gatewayRoute(
+          prefix,
+          hops.map((gateway) => ({ gateway })),
+        );
+        this.routes.add({ class: 'bgp', owner: prefix, preference: '', route });
+      }
+    }
+  }
+
+  #handles(cidr: Cidr): boolean {
+    return this.options.families.includes(familyOf(cidr));
+  }
+
+  /** Raw and nat, which do not depend on policy. */
+  #natFirewall(): DesiredFirewall {
+    const pools = [...this.#pools].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pool]) => pool);
+    const tables = new Map<Family, ReadonlyMap<TableName, DesiredTable>>();
+    for (const [family, raw] of this.#raw)
+      tables.set(
+        family,
+        new Map([
+          ['raw', raw],
+          ['nat', natTable(pools, family)],
+        ]),
+      );
+    const sets = this.options.families.flatMap((family) => natSets(pools, family));
+    return { tables, sets: new Map(sets.map((set) => [set.name, set])) };
+  }
+}
+
+/** `10.0.0.1/24` or a bare address. */
+function addressOf(text: string, field: string): Ip {
+  const slash = text.indexOf('/');
+  return parseIp(slash < 0 ? text : text.slice(0, slash), field);
+}

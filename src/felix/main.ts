@@ -1,0 +1,287 @@
+import { Backoff } from '../base/backoff.ts';
+import { type Clock, pause } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { Trigger } from '../base/trigger.ts';
+import type { Store } from '../datastore/store.ts';
+import { sync } from '../datastore/syncer.ts';
+import type { Update } from '../datastore/update.ts';
+import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
+import type { Family } from '../model/address.ts';
+import type { FeedMessage } from '../model/feed.ts';
+import { Dataplane } from './apply.ts';
+import { Graph, type PolicySource, watchedTypes } from './calc/graph.ts';
+import type { FelixConfig } from './config.ts';
+import { serveControl } from './control.ts';
+import { followFeed } from './feed.ts';
+import type { WriteSysctl } from './managers/endpoints.ts';
+import { type DeleteFlows, FlowManager } from './managers/flows.ts';
+import { StaleTimer } from './stale.ts';
+import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
+import { describe, satisfies } from './view.ts';
+import { Waiters } from './waiters.ts';
+
+export interface FelixDependencies {
+  readonly store: Store;
+  readonly netlink: Netlink;
+  /** IPv6 is handled when its driver is there. */
+  readonly iptables: { readonly 4: Iptables; readonly 6?: Iptables };
+  readonly ipsets: Ipsets;
+  readonly policy: PolicySource;
+  readonly deleteFlows: DeleteFlows;
+  readonly writeSysctl: WriteSysctl;
+  readonly nodename: string;
+  /** Holds `felix.sock` and `routes.sock`. */
+  readonly runDir: string;
+  readonly config: FelixConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Leftover IP sets are destroyed when nothing else happened for so long: each costs the kernel a grace period. */
+const idleMs = 20;
+
+/**
+ * The agent of one node: it follows the datastore and the route feed and keeps the kernel as they want it. It writes
+ * nothing before the datastore is in sync, adopts what it finds, and leaves the dataplane in place when it ends.
+ */
+export class Felix {
+  readonly #graph: Graph;
+  readonly #dataplane: Dataplane;
+  readonly #flows: FlowManager;
+  readonly #waiters = new Waiters();
+  readonly #changed: Trigger;
+  readonly #ledger: FailureLedger;
+  readonly #stale: StaleTimer;
+  #datastore: FelixStatus['datastore'] = { connected: false, reason: 'not asked yet' };
+  #feed: { connected: boolean; reason?: string } = { connected: false, reason: 'not connected yet' };
+  #inSync = false;
+  #monitoring = false;
+  #mustRead = true;
+  #lastApply: LastApply | undefined;
+  #busySince: number | undefined;
+
+  constructor(private readonly deps: FelixDependencies) {
+    const { clock, log, config, netlink, ipsets, policy, writeSysctl, deleteFlows, nodename } = deps;
+    const { interfacePrefix } = config;
+    const drivers: [Family, Iptables][] = [
+      [4, deps.iptables[4]],
+      ...(deps.iptables[6] ? [[6, deps.iptables[6]] as [Family, Iptables]] : []),
+    ];
+    const iptables = new Map(drivers);
+    this.#changed = new Trigger(clock);
+    this.#ledger = new FailureLedger(() => clock.wall(), log);
+    this.#graph = new Graph({ node: nodename, families: [...iptables.keys()], interfacePrefix, policy });
+    this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
+    const kernel = { netlink, iptables, ipsets, writeSysctl };
+    this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix);
+    this.#stale = new StaleTimer(clock, config.staleRouteSeconds * 1000, () => this.#dropStaleRoutes());
+  }
+
+  /**
+   * Runs until the signal aborts.
+   * @throws EnvironmentError when another felix serves this node
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const { store, netlink, clock, log, runDir } = this.deps;
+    const stop = new AbortController();
+    const all = AbortSignal.any([signal, stop.signal]);
+    const control = await serveControl(runDir, () => this.status(), log);
+    try {
+      await netlink.monitor((event) => this.#onKernelEvent(event), all).ready;
+      this.#stale.start();
+      await Promise.all([
+        sync({ store, types: watchedTypes, consumer: (update) => this.#onUpdate(update), log, clock, signal: all }),
+        followFeed({ path: `${runDir}/routes.sock`, listener: this.#feedListener(), clock, log, signal: all }),
+        this.#flows.run(all),
+        this.#refresh(all),
+        this.#loop(all),
+      ]);
+    } finally {
+      stop.abort();
+      this.#stale.stop();
+      await control.close();
+    }
+  }
+
+  /**
+   * Waits until the chains, settings and routes of an endpoint stand in the kernel.
+   * @param endpoint `keyText` of its key
+   * @param revision of the stored object, or a later one; undefined for any
+   */
+  whenProgrammed(
+    endpoint: string,
+    revision: string | undefined,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<'programmed' | 'timeout'> {
+    const stands = () => {
+      const found = this.#graph.endpoints.get(endpoint);
+      return (
+        found !== undefined && satisfies(found.revision, revision) && this.#dataplane.stateOf(found) === 'programmed'
+      );
+    };
+    return this.#waiters.until(stands, 'programmed', timeoutMs, this.deps.clock, signal);
+  }
+
+  /** Waits until nothing of an endpoint is left: not in the datastore as seen here, not in the kernel. */
+  whenRemoved(endpoint: string, timeoutMs: number, signal: AbortSignal): Promise<'removed' | 'timeout'> {
+    const gone = () => this.#inSync && this.#dataplane.removed(endpoint);
+    return this.#waiters.until(gone, 'removed', timeoutMs, this.deps.clock, signal);
+  }
+
+  status(): FelixStatus {
+    return {
+      node: this.deps.nodename,
+      pid: process.pid,
+      inSync: this.#inSync,
+      datastore: this.#datastore,
+      ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed),
+      ...(this.#lastApply && { lastApply: this.#lastApply }),
+    };
+  }
+
+  /** Everything was applied at least once, and policy is not held up. */
+  ready(): boolean {
+    return (
+      this.#lastApply !== undefined && !this.#ledger.list.some(({ kind }) => kind === 'iptables' || kind === 'ipset')
+    );
+  }
+
+  /** No pass has been running for longer than `milliseconds`. */
+  alive(milliseconds: number): boolean {
+    return this.#busySince === undefined || this.deps.clock.monotonic() - this.#busySince < milliseconds;
+  }
+
+  async #loop(signal: AbortSignal): Promise<void> {
+    const { clock } = this.deps;
+    const backoff = new Backoff(100, 10_000);
+    let retryAt: number | undefined;
+    while (!signal.aborted) {
+      const sweep = this.#dataplane.sweepDue;
+      const untilRetry = retryAt === undefined ? undefined : Math.max(0, retryAt - clock.monotonic());
+      const fired = await this.#changed.wait(sweep ? Math.min(idleMs, untilRetry ?? idleMs) : untilRetry, signal);
+      if (signal.aborted || !this.#inSync) continue;
+      const retry = retryAt !== undefined && clock.monotonic() >= retryAt;
+      if (!fired && !retry) {
+        await this.#sweep();
+        continue;
+      }
+      // Everything that arrives in this turn of the event loop goes into one pass.
+      await new Promise((resolve) => setImmediate(resolve));
+      const failed = await this.#pass(retry);
+      if (!failed) {
+        backoff.reset();
+        retryAt = undefined;
+      } else if (retryAt === undefined || retry) retryAt = clock.monotonic() + backoff.next();
+    }
+  }
+
+  /** @returns whether something failed */
+  async #pass(retry: boolean): Promise<boolean> {
+    const { clock, log } = this.deps;
+    const began = clock.monotonic();
+    this.#busySince = began;
+    if (this.#mustRead) this.#read();
+    const report = await this.#dataplane.pass(retry);
+    this.#busySince = undefined;
+    this.#ledger.update(report.failures);
+    const first = this.#lastApply === undefined;
+    this.#lastApply = {
+      at: clock.wall().toISOString(),
+      milliseconds: clock.monotonic() - began,
+      routesChanged: report.routesChanged,
+      failures: report.failures.length,
+    };
+    log[first ? 'info' : 'debug'](this.#lastApply, first ? 'first pass done: the kernel is as wanted' : 'pass done');
+    this.#waiters.settle();
+    return report.failures.length > 0;
+  }
+
+  async #sweep(): Promise<void> {
+    const failure = await this.#dataplane.sweep();
+    if (failure) this.deps.log.warn({ error: failure.cause }, 'unused IP sets could not be destroyed');
+  }
+
+  #read(): void {
+    const adopted = this.#dataplane.readKernel();
+    this.#mustRead = false;
+    if (this.#monitoring) return;
+    this.#monitoring = true;
+    this.#graph.adopt(adopted);
+    this.deps.log.info({ routes: adopted.length }, 'took over the routes in the kernel');
+  }
+
+  #onUpdate(update: Update): void {
+    switch (update.op) {
+      case 'events':
+        for (const event of update.events) this.#graph.apply(event);
+        break;
+      case 'inSync':
+        this.#inSync = true;
+        this.deps.log.info({ endpoints: this.#graph.endpoints.size }, 'datastore in sync');
+        break;
+      case 'connection':
+        this.#datastore = { connected: update.up, ...(update.reason !== undefined && { reason: update.reason }) };
+        return;
+    }
+    this.#changed.fire();
+  }
+
+  #onKernelEvent(event: KernelEvent): void {
+    if (!this.#monitoring) return;
+    if (event.what === 'overrun') {
+      this.deps.log.warn('kernel events were lost; reading everything again');
+      this.#mustRead = true;
+      this.#changed.fire();
+    } else if (this.#dataplane.onKernelEvent(event)) this.#changed.fire();
+  }
+
+  #feedListener() {
+    return {
+      message: (message: FeedMessage) => {
+        this.#graph.applyFeed(message);
+        if (message.type === 'hello') {
+          this.#feed = { connected: true };
+          this.#stale.pause();
+        } else if (message.type === 'endOfSnapshot') this.#stale.clear();
+        this.#changed.fire();
+      },
+      disconnected: (reason: string) => {
+        this.#feed = { connected: false, reason };
+        this.#graph.feed.disconnected();
+        this.#stale.start();
+      },
+    };
+  }
+
+  #dropStaleRoutes(): void {
+    const dropped = this.#graph.dropStaleRoutes();
+    if (dropped > 0) this.deps.log.warn({ dropped }, 'the route feed stayed away; its routes are removed');
+    this.#changed.fire();
+  }
+
+  /** Reads everything again from time to time, for what no event tells. */
+  async #refresh(signal: AbortSignal): Promise<void> {
+    const { config } = this.deps;
+    const rounds = [
+      {
+        seconds: config.routeRefreshSeconds,
+        action: () => {
+          this.#mustRead = true;
+        },
+      },
+      { seconds: config.ipsetsRefreshSeconds, action: () => this.#dataplane.invalidateSets() },
+      { seconds: config.iptablesRefreshSeconds, action: () => this.#dataplane.invalidateTables() },
+    ];
+    await Promise.all(rounds.map((round) => this.#every(round.seconds, round.action, signal)));
+  }
+
+  async #every(seconds: number, action: () => void, signal: AbortSignal): Promise<void> {
+    while (seconds > 0 && !signal.aborted) {
+      await pause(this.deps.clock, seconds * 1000, signal);
+      if (signal.aborted) return;
+      action();
+      this.#changed.fire();
+    }
+  }
+}

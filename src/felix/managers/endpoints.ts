@@ -1,0 +1,100 @@
+import type { Failure } from '../../base/reconcile.ts';
+import type { Link, Netlink } from '../../kernel/types.ts';
+import type { Family } from '../../model/address.ts';
+import type { LocalEndpoint } from '../calc/endpoints.ts';
+
+/** Writes a sysctl (`net/ipv4/conf/eth0/forwarding`) when it differs. */
+export type WriteSysctl = (path: string, value: string) => void;
+
+/** Settings of a pod's device on the host, in the order in which they are written. */
+function sysctlsOf(device: string, families: readonly Family[]): readonly (readonly [string, string])[] {
+  const four = [
+    [`net/ipv4/conf/${device}/route_localnet`, '1'],
+    [`net/ipv4/conf/${device}/proxy_arp`, '1'],
+    [`net/ipv4/conf/${device}/forwarding`, '1'],
+    [`net/ipv4/neigh/${device}/proxy_delay`, '0'],
+  ] as const;
+  const six = [
+    [`net/ipv6/conf/${device}/disable_ipv6`, '0'],
+    [`net/ipv6/conf/${device}/accept_ra`, '0'],
+    [`net/ipv6/conf/${device}/proxy_ndp`, '1'],
+    [`net/ipv6/conf/${device}/forwarding`, '1'],
+  ] as const;
+  return [...(families.includes(4) ? four : []), ...(families.includes(6) ? six : [])];
+}
+
+/**
+ * The host side of pods: sysctls written and the link up. An endpoint whose device is not there yet waits for it
+ * without being a failure; the kernel's event brings it back.
+ */
+export class EndpointManager {
+  #links = new Map<string, Link>();
+  /** Device → index of the link that was set up. */
+  readonly #settled = new Map<string, number>();
+
+  constructor(
+    private readonly netlink: Netlink,
+    private readonly writeSysctl: WriteSysctl,
+    private readonly families: readonly Family[],
+  ) {}
+
+  /** Reads the links anew and checks every setting again at the next `apply`. */
+  read(): void {
+    this.#links = new Map(this.netlink.links().map((link) => [link.name, link]));
+    this.#settled.clear();
+  }
+
+  /** Takes over what the kernel reports. @returns whether the device had been up and no longer is */
+  onLink(link: Link, gone: boolean): boolean {
+    const before = this.#links.get(link.name);
+    for (const other of this.#links.values()) {
+      if (other.index === link.index && other.name !== link.name) this.#forget(other.name);
+    }
+    if (gone && before?.index !== link.index) return false;
+    if (gone) this.#forget(link.name);
+    else this.#links.set(link.name, link);
+    const lost = before?.up === true && (gone || !link.up || before.index !== link.index);
+    if (lost) this.#settled.delete(link.name);
+    return lost;
+  }
+
+  isPodDevice(index: number, prefix: string): boolean {
+    for (const link of this.#links.values()) if (link.index === index) return link.name.startsWith(prefix);
+    return false;
+  }
+
+  present({ interfaceName }: LocalEndpoint): boolean {
+    return this.#links.has(interfaceName);
+  }
+
+  /** Whether routes to the endpoint can be added. */
+  ready({ interfaceName }: LocalEndpoint): boolean {
+    const link = this.#links.get(interfaceName);
+    return link?.up === true && this.#settled.get(interfaceName) === link.index;
+  }
+
+  apply(endpoints: Iterable<LocalEndpoint>): Failure[] {
+    const failures: Failure[] = [];
+    for (const endpoint of endpoints) {
+      const { interfaceName } = endpoint;
+      const link = this.#links.get(interfaceName);
+      if (!link || this.ready(endpoint)) continue;
+      try {
+        for (const [path, value] of sysctlsOf(interfaceName, this.families)) this.writeSysctl(path, value);
+        if (!link.up) this.netlink.setLink(interfaceName, { up: true });
+        this.#links.set(interfaceName, { ...link, up: true });
+        this.#settled.set(interfaceName, link.index);
+      } catch (cause) {
+        // A device that went away meanwhile is no failure: its event is on the way.
+        if (this.netlink.link(interfaceName)) failures.push({ kind: 'endpoint', item: endpoint.name, cause });
+        else this.#forget(interfaceName);
+      }
+    }
+    return failures;
+  }
+
+  #forget(name: string): void {
+    this.#links.delete(name);
+    this.#settled.delete(name);
+  }
+}

@@ -1,0 +1,66 @@
+import type { Dataplane } from './apply.ts';
+import type { Graph } from './calc/graph.ts';
+import { type RouteClass, routeClasses } from './calc/routes.ts';
+import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus } from './status.ts';
+
+/** The parts of the status that the graph and the dataplane answer. */
+export function describe(
+  graph: Graph,
+  dataplane: Dataplane,
+  ledger: FailureLedger,
+  feed: { readonly connected: boolean; readonly reason?: string },
+): Pick<FelixStatus, 'feed' | 'endpoints' | 'routes' | 'failures' | 'invalid'> {
+  const said = [...graph.feed.routes.values()];
+  const list = routeList(graph, dataplane, ledger);
+  const count = (wanted: RouteClass) => list.filter((route) => route.class === wanted).length;
+  return {
+    feed: {
+      ...feed,
+      complete: graph.feed.complete,
+      routes: said.length,
+      stale: said.filter(({ stale }) => stale).length,
+    },
+    endpoints: endpointList(graph, dataplane, ledger),
+    routes: {
+      counts: Object.fromEntries(routeClasses.map((name) => [name, count(name)])) as Record<RouteClass, number>,
+      list,
+    },
+    failures: ledger.list,
+    invalid: graph.problems().map(({ key, error }) => ({ key, message: error.message })),
+  };
+}
+
+function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger): EndpointStatus[] {
+  return [...graph.endpoints.values()].map((endpoint) => {
+    const problem = ledger.of('endpoint', endpoint.name)?.message;
+    return {
+      key: endpoint.key,
+      name: endpoint.name,
+      interface: endpoint.interfaceName,
+      addresses: endpoint.addresses,
+      state: dataplane.stateOf(endpoint),
+      ...(problem !== undefined && { problem }),
+    };
+  });
+}
+
+function routeList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger): RouteStatus[] {
+  return [...graph.routes.winners.values()].map(({ class: routeClass, route }) => {
+    const problem = ledger.of('route', route.destination)?.message;
+    return {
+      destination: route.destination,
+      class: routeClass,
+      type: route.type,
+      nextHops: route.nextHops,
+      programmed: dataplane.routes.stands(route),
+      ...(problem !== undefined && { problem }),
+    };
+  });
+}
+
+/** Whether a revision is the wanted one or later. Revisions are decimal counters, or else only equal or not. */
+export function satisfies(revision: string, wanted: string | undefined): boolean {
+  if (wanted === undefined || revision === wanted) return true;
+  const decimal = /^\d+$/;
+  return decimal.test(revision) && decimal.test(wanted) && BigInt(revision) >= BigInt(wanted);
+}
