@@ -1,0 +1,64 @@
+import { parseCidr } from '../model/address.ts';
+import type { WorkloadEndpoint } from '../model/kinds.ts';
+import { namespaceLabel } from '../model/selector.ts';
+import type { LabelMap } from './labels.ts';
+import type { EndpointFacts, PortProtocol } from './members.ts';
+
+/** What policy needs of a workload endpoint. */
+export interface Endpoint {
+  readonly key: string;
+  readonly node: string;
+  readonly interfaceName: string;
+  readonly profiles: readonly string[];
+  /** Without those inherited from profiles. */
+  readonly labels: LabelMap;
+  readonly facts: EndpointFacts;
+}
+
+const protocols: ReadonlyMap<string, PortProtocol> = new Map([
+  ['tcp', 'tcp'],
+  ['6', 'tcp'],
+  ['udp', 'udp'],
+  ['17', 'udp'],
+  ['sctp', 'sctp'],
+  ['132', 'sctp'],
+]);
+
+export function endpointOf(key: string, { metadata, spec }: WorkloadEndpoint): Endpoint {
+  return {
+    key,
+    node: spec.node,
+    interfaceName: spec.interfaceName,
+    profiles: spec.profiles,
+    labels: ownLabels(metadata.labels ?? {}, metadata.namespace ?? '', spec),
+    facts: {
+      addresses: spec.ipNetworks.map((cidr) => parseCidr(cidr)),
+      ports: (spec.ports ?? []).flatMap(({ name, protocol, port }) => {
+        const known = protocols.get(String(protocol).toLowerCase());
+        return known ? [{ name, protocol: known, port }] : [];
+      }),
+    },
+  };
+}
+
+/** Labels that say where an endpoint belongs come from its place and not from its author, who could claim any. */
+function ownLabels(
+  labels: Readonly<Record<string, string>>,
+  namespace: string,
+  { orchestrator, serviceAccountName }: WorkloadEndpoint['spec'],
+): LabelMap {
+  const own = new Map(Object.entries(labels).filter(([label]) => !/^pc(ns|sa)\./.test(label)));
+  own.set(namespaceLabel, namespace);
+  own.set('projectcalico.org/orchestrator', orchestrator);
+  if (serviceAccountName !== undefined) own.set('projectcalico.org/serviceaccount', serviceAccountName);
+  return own;
+}
+
+/** Own labels, then those of the profiles in order; the first to name a label wins. */
+export function effectiveLabels(endpoint: Endpoint, inherited: (profile: string) => LabelMap | undefined): LabelMap {
+  const labels = new Map(endpoint.labels);
+  for (const profile of endpoint.profiles) {
+    for (const [label, value] of inherited(profile) ?? []) if (!labels.has(label)) labels.set(label, value);
+  }
+  return labels;
+}

@@ -1,0 +1,98 @@
+import { type CompiledPolicy, tiers } from './compile.ts';
+import type { PolicyRules, TierPolicies } from './ir.ts';
+import { LabelIndex, type LabelMap } from './labels.ts';
+import { type SetUser, sameRules } from './profiles.ts';
+
+/**
+ * Policies against local endpoints: which apply to each, in order. Only policies that select a local endpoint hold
+ * IP sets.
+ */
+export class PolicyTable {
+  readonly #compiled = new Map<string, CompiledPolicy>();
+  readonly #index = new LabelIndex({
+    join: (policy, endpoint) => this.#joined(policy, endpoint, 1),
+    leave: (policy, endpoint) => this.#joined(policy, endpoint, -1),
+  });
+  /** Policy key → how many local endpoints it selects. */
+  readonly #uses = new Map<string, number>();
+  #snapshot: ReadonlyMap<string, PolicyRules> | undefined;
+
+  /** @param dirty called with the key of every endpoint whose policies may have changed */
+  constructor(
+    private readonly sets: SetUser,
+    private readonly dirty: (endpoint: string) => void,
+  ) {}
+
+  set(key: string, policy: CompiledPolicy): void {
+    const before = this.#compiled.get(key);
+    const kept = before && sameRules(before.rules, policy.rules) ? before : undefined;
+    const after = kept ? { ...policy, rules: kept.rules } : policy;
+    this.#compiled.set(key, after);
+    if (before && this.#uses.has(key)) {
+      for (const request of after.requests) this.sets.retain(request);
+      for (const request of before.requests) this.sets.release(request);
+      this.#snapshot = undefined;
+      for (const endpoint of this.#index.members(key)) this.dirty(endpoint);
+    }
+    this.#index.setSelector(key, policy.selector);
+  }
+
+  delete(key: string): void {
+    this.#index.deleteSelector(key);
+    this.#compiled.delete(key);
+  }
+
+  setEndpoint(key: string, labels: LabelMap): void {
+    this.#index.setItem(key, labels);
+  }
+
+  deleteEndpoint(key: string): void {
+    this.#index.deleteItem(key);
+  }
+
+  /** Rules of the policies that select a local endpoint, by name. */
+  snapshot(): ReadonlyMap<string, PolicyRules> {
+    this.#snapshot ??= new Map(
+      [...this.#uses.keys()].flatMap((key) => {
+        const rules = this.#compiled.get(key)?.rules;
+        return rules ? [[rules.name, rules] as const] : [];
+      }),
+    );
+    return this.#snapshot;
+  }
+
+  /** The tiers with a policy for the endpoint, in order, each with its policies in order. */
+  tiersOf(endpoint: string): TierPolicies[] {
+    const applying = [...this.#index.matches(endpoint)].flatMap((key) => this.#compiled.get(key) ?? []);
+    applying.sort(compareOrder);
+    const byTier = Map.groupBy(applying, ({ tier }) => tier);
+    return [...tiers]
+      .sort(([, a], [, b]) => a.order - b.order)
+      .flatMap(([tier, { defaultAction }]) => {
+        const policies = byTier.get(tier);
+        if (!policies) return [];
+        const names = (direction: 'ingress' | 'egress') =>
+          policies.filter((policy) => policy[direction]).map(({ rules }) => rules.name);
+        return [{ tier, defaultAction, ingress: names('ingress'), egress: names('egress') }];
+      });
+  }
+
+  #joined(key: string, endpoint: string, change: 1 | -1): void {
+    this.dirty(endpoint);
+    const policy = this.#compiled.get(key);
+    const uses = (this.#uses.get(key) ?? 0) + change;
+    if (uses > 0) this.#uses.set(key, uses);
+    else this.#uses.delete(key);
+    if (uses > 1 || (uses === 1 && change < 0)) return;
+    for (const request of policy?.requests ?? []) {
+      if (change > 0) this.sets.retain(request);
+      else this.sets.release(request);
+    }
+    this.#snapshot = undefined;
+  }
+}
+
+function compareOrder(a: CompiledPolicy, b: CompiledPolicy): number {
+  if (a.order !== b.order) return a.order < b.order ? -1 : 1;
+  return a.sortKey < b.sortKey ? -1 : a.sortKey > b.sortKey ? 1 : 0;
+}

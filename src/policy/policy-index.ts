@@ -1,0 +1,182 @@
+import { InputError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { type Event, type Key, keyText } from '../datastore/store.ts';
+import type { NetworkPolicy, Profile, WorkloadEndpoint } from '../model/kinds.ts';
+import { compilePolicy, unreadablePolicy } from './compile.ts';
+import { type Endpoint, effectiveLabels, endpointOf } from './endpoint.ts';
+import type { EndpointPolicy, NodePolicy } from './ir.ts';
+import { SetTable } from './members.ts';
+import { PolicyTable } from './policies.ts';
+import { ProfileTable } from './profiles.ts';
+
+/** Something wrong in a stored object, and what is done instead is always stricter. */
+export interface PolicyProblem {
+  readonly key: string;
+  readonly error: Error;
+}
+
+/**
+ * Policy of one node: takes the events of workload endpoints, profiles and network policies in any order, and gives
+ * what local endpoints are subject to. The result depends on the objects that exist, never on how they came.
+ * Work is proportional to what a change touches; parts of the snapshot that did not change keep their identity.
+ */
+export class PolicyIndex {
+  readonly #sets = new SetTable();
+  readonly #profiles = new ProfileTable(this.#sets);
+  readonly #dirty = new Set<string>();
+  readonly #policies = new PolicyTable(this.#sets, (endpoint) => this.#dirty.add(endpoint));
+  readonly #endpoints = new Map<string, Endpoint>();
+  /** Profile → endpoints that inherit from it. */
+  readonly #heirs = new Map<string, Set<string>>();
+  readonly #problems = new Map<string, readonly Error[]>();
+  #endpointPolicies: ReadonlyMap<string, EndpointPolicy> = new Map();
+  #snapshot: NodePolicy | undefined;
+
+  constructor(
+    private readonly node: string,
+    private readonly log: Log,
+  ) {}
+
+  /** Other kinds than WorkloadEndpoint, Profile and NetworkPolicy are ignored. */
+  apply(event: Event): void {
+    const key = event.op === 'delete' ? event.key : event.entry.key;
+    const text = keyText(key);
+    switch (key.type) {
+      case 'WorkloadEndpoint':
+        this.#setEndpoint(text, event.op === 'set' ? (event.entry.value as WorkloadEndpoint) : undefined);
+        break;
+      case 'Profile':
+        this.#setProfile(text, key.name, event.op === 'set' ? (event.entry.value as Profile) : undefined);
+        break;
+      case 'NetworkPolicy':
+        this.#setPolicy(text, key, event);
+        break;
+      default:
+        return;
+    }
+    if (event.op === 'invalid') this.#report(text, [event.entry.error]);
+    else if (event.op === 'delete') this.#report(text, []);
+  }
+
+  snapshot(): NodePolicy {
+    const parts = {
+      endpoints: this.#endpointSnapshot(),
+      policies: this.#policies.snapshot(),
+      profiles: this.#profiles.snapshot(),
+      sets: this.#sets.snapshot(),
+    };
+    const last = this.#snapshot;
+    const same =
+      last?.endpoints === parts.endpoints &&
+      last.policies === parts.policies &&
+      last.profiles === parts.profiles &&
+      last.sets === parts.sets;
+    if (!last || !same) this.#snapshot = parts;
+    return last && same ? last : parts;
+  }
+
+  /** What is wrong in the stored objects, by key. */
+  problems(): readonly PolicyProblem[] {
+    const stored = [...this.#problems].flatMap(([key, errors]) => errors.map((error) => ({ key, error })));
+    return [...stored, ...this.#duplicates()];
+  }
+
+  #setEndpoint(key: string, value: WorkloadEndpoint | undefined): void {
+    const before = this.#endpoints.get(key);
+    const after = value && endpointOf(key, value);
+    if (after) this.#endpoints.set(key, after);
+    else this.#endpoints.delete(key);
+    this.#inherit(before, after);
+    const local = after?.node === this.node;
+    if (local) for (const profile of after.profiles) this.#profiles.retain(profile);
+    if (before?.node === this.node) for (const profile of before.profiles) this.#profiles.release(profile);
+    if (!local) this.#policies.deleteEndpoint(key);
+    if (after) this.#relabel(after);
+    else this.#sets.deleteEndpoint(key);
+    if (local || before?.node === this.node) this.#dirty.add(key);
+    if (value) this.#report(key, []);
+  }
+
+  #relabel(endpoint: Endpoint): void {
+    const labels = effectiveLabels(endpoint, (profile) => this.#profiles.labels(profile));
+    this.#sets.setEndpoint(endpoint.key, labels, endpoint.facts);
+    if (endpoint.node === this.node) this.#policies.setEndpoint(endpoint.key, labels);
+  }
+
+  #inherit(before: Endpoint | undefined, after: Endpoint | undefined): void {
+    for (const profile of before?.profiles ?? []) {
+      const heirs = this.#heirs.get(profile);
+      heirs?.delete(before?.key ?? '');
+      if (heirs?.size === 0) this.#heirs.delete(profile);
+    }
+    for (const profile of after?.profiles ?? []) {
+      const heirs = this.#heirs.get(profile) ?? new Set();
+      this.#heirs.set(profile, heirs.add(after?.key ?? ''));
+    }
+  }
+
+  #setProfile(key: string, name: string, value: Profile | undefined): void {
+    if (value) this.#report(key, this.#profiles.set(name, value).problems);
+    else this.#profiles.delete(name);
+    for (const heir of this.#heirs.get(name) ?? []) {
+      const endpoint = this.#endpoints.get(heir);
+      if (endpoint) this.#relabel(endpoint);
+    }
+  }
+
+  #setPolicy(text: string, { name, namespace = '' }: Key<'NetworkPolicy'>, event: Event): void {
+    if (event.op === 'delete') this.#policies.delete(text);
+    else if (event.op === 'invalid') this.#policies.set(text, unreadablePolicy(name, namespace));
+    else {
+      const compiled = compilePolicy(event.entry.value as NetworkPolicy);
+      this.#policies.set(text, compiled);
+      this.#report(text, compiled.problems);
+    }
+  }
+
+  #endpointSnapshot(): ReadonlyMap<string, EndpointPolicy> {
+    if (this.#dirty.size === 0) return this.#endpointPolicies;
+    const next = new Map(this.#endpointPolicies);
+    let changed = false;
+    for (const key of this.#dirty) {
+      const endpoint = this.#endpoints.get(key);
+      const before = next.get(key);
+      const after = endpoint?.node === this.node ? this.#policyOf(endpoint) : undefined;
+      if (JSON.stringify(before) === JSON.stringify(after)) continue;
+      changed = true;
+      if (after) next.set(key, after);
+      else next.delete(key);
+    }
+    this.#dirty.clear();
+    if (changed) this.#endpointPolicies = next;
+    return this.#endpointPolicies;
+  }
+
+  #policyOf({ key, interfaceName, profiles }: Endpoint): EndpointPolicy {
+    return { endpoint: key, interfaceName, tiers: this.#policies.tiersOf(key), profiles };
+  }
+
+  #duplicates(): PolicyProblem[] {
+    const local = [...this.#endpoints.values()].filter(({ node }) => node === this.node);
+    const byInterface = Map.groupBy(local, ({ interfaceName }) => interfaceName);
+    return [...byInterface].flatMap(([name, endpoints]) =>
+      endpoints.length < 2
+        ? []
+        : endpoints.map(({ key }) => ({
+            key,
+            error: new InputError('spec.interfaceName', name, 'an interface that no other endpoint of the node has'),
+          })),
+    );
+  }
+
+  #report(key: string, errors: readonly Error[]): void {
+    if (errors.length === 0) {
+      this.#problems.delete(key);
+      return;
+    }
+    const known = this.#problems.get(key)?.map(({ message }) => message) ?? [];
+    this.#problems.set(key, errors);
+    if (errors.every(({ message }) => known.includes(message))) return;
+    for (const error of errors) this.log.warn({ key, err: error }, 'invalid object: treated as more strict');
+  }
+}

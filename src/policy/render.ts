@@ -1,0 +1,192 @@
+import { InputError } from '../base/errors.ts';
+import type { DesiredSet, DesiredTable, RuleText } from '../kernel/types.ts';
+import type { Family } from '../model/address.ts';
+import type { IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
+import { dispatchTree } from './render/dispatch.ts';
+import { type EndpointOptions, endpointChain } from './render/endpoint.ts';
+import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
+import { familyMembers, type Rendered, renderRules } from './render/rule.ts';
+
+export interface RenderOptions extends EndpointOptions {
+  /** Devices whose names begin with it are pods; an unknown one is closed. */
+  readonly interfacePrefix: string;
+  /** What becomes of packets from a pod to its own host that the pod's egress policy allows. */
+  readonly endpointToHost: 'DROP' | 'RETURN' | 'ACCEPT';
+  /** Begins the kernel's log line of a Log rule. */
+  readonly logPrefix: string;
+}
+
+/** Calico's defaults (FelixConfiguration). */
+export const defaultRenderOptions: RenderOptions = {
+  interfacePrefix: 'cali',
+  endpointToHost: 'DROP',
+  logPrefix: 'calico-packet',
+  vxlanPort: 4789,
+  allowVxlanFromWorkloads: false,
+  allowIpipFromWorkloads: false,
+  dropInvalid: true,
+};
+
+export interface Filter {
+  readonly table: DesiredTable;
+  /** By kernel name: every set that a rule refers to, and no other. */
+  readonly sets: ReadonlyMap<string, DesiredSet>;
+}
+
+/** The whole filter table of one family, computed afresh. */
+export function renderFilter(
+  policy: NodePolicy,
+  family: Family,
+  options: RenderOptions = defaultRenderOptions,
+): Filter {
+  return new FilterRenderer(options).render(policy, family);
+}
+
+/**
+ * Renders one state after another and gives parts that did not change as the same objects: the result for the same
+ * `NodePolicy`, the rules of every chain, every set.
+ */
+export class FilterRenderer {
+  readonly #families = { 4: new FamilyCache(), 6: new FamilyCache() };
+
+  /** @throws InputError for an option that the kernel would misread */
+  constructor(private readonly options: RenderOptions = defaultRenderOptions) {
+    const { interfacePrefix, logPrefix } = options;
+    if (!/^[a-zA-Z0-9_.-]{1,14}$/.test(interfacePrefix))
+      throw new InputError('interfacePrefix', interfacePrefix, 'the beginning of a device name');
+    if (!/^[\w .-]{0,27}$/.test(logPrefix))
+      throw new InputError('logPrefix', logPrefix, 'at most 27 letters, digits and . _ -');
+  }
+
+  render(policy: NodePolicy, family: Family): Filter {
+    const cache = this.#families[family];
+    const known = cache.results.get(policy);
+    if (known) return known;
+    const result = this.#render(policy, family, cache);
+    cache.results.set(policy, result);
+    return result;
+  }
+
+  #render(policy: NodePolicy, family: Family, cache: FamilyCache): Filter {
+    const all = new Map<string, readonly RuleText[]>([...this.#fixed(family), ...this.#endpoints(policy)]);
+    const sets = new Map<string, DesiredSet>();
+    for (const direction of ['ingress', 'egress'] as const) {
+      for (const kind of ['policies', 'profiles'] as const) {
+        const prefix = prefixes[direction][kind === 'policies' ? 'policy' : 'profile'];
+        for (const rules of policy[kind].values()) {
+          const rendered = cache.rendered(rules, direction, family, this.options.logPrefix);
+          all.set(chainName(prefix, rules.name), rendered.rules);
+          for (const set of rendered.nets) sets.set(set.name, set);
+          for (const [id, type] of rendered.sets) {
+            const set = cache.set(policy.sets.get(id), id, type, family);
+            sets.set(set.name, set);
+          }
+        }
+      }
+    }
+    return { table: { chains: cache.kept(all), insertions, appendices }, sets };
+  }
+
+  #fixed(family: Family): [string, readonly RuleText[]][] {
+    const pods = `${this.options.interfacePrefix}+`;
+    return [
+      [
+        chains.forward,
+        [
+          '-j MARK --set-xmark 0x0/0x30000',
+          `-i ${pods} -j ${chains.fromDispatch}`,
+          `-o ${pods} -j ${chains.toDispatch}`,
+        ],
+      ],
+      [chains.input, [`-i ${pods} -g ${chains.workloadToHost}`]],
+      // The node itself, and so the kubelet's probes, reaches its own pods whatever their policy.
+      [chains.output, [`-o ${pods} -j RETURN`]],
+      [
+        chains.workloadToHost,
+        [
+          ...(family === 6
+            ? neighbourTypes.map((type) => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j ACCEPT`)
+            : []),
+          `-j ${chains.fromDispatch}`,
+          `-j ${this.options.endpointToHost}`,
+        ],
+      ],
+      [chains.accept, [`-j MARK --set-xmark ${acceptMark}`]],
+      [chains.pass, [`-j MARK --set-xmark ${passMark}`]],
+    ];
+  }
+
+  /** Dispatch and endpoint chains. An interface that two endpoints claim is known to neither, and so closed. */
+  #endpoints(policy: NodePolicy): [string, readonly RuleText[]][] {
+    const byInterface = Map.groupBy(policy.endpoints.values(), ({ interfaceName }) => interfaceName);
+    const single = [...byInterface].flatMap(([name, endpoints]) => {
+      const endpoint = endpoints[0];
+      const ours = name.startsWith(this.options.interfacePrefix);
+      return endpoint && endpoints.length === 1 && ours ? [{ name, endpoint }] : [];
+    });
+    const names = single.map(({ name }) => name);
+    const { ingress, egress } = prefixes;
+    return [
+      ...dispatchTree(chains.fromDispatch, '-i', names, (name) => chainName(egress.endpoint, name)),
+      ...dispatchTree(chains.toDispatch, '-o', names, (name) => chainName(ingress.endpoint, name)),
+      ...single.flatMap(({ name, endpoint }) =>
+        (['ingress', 'egress'] as const).map((direction): [string, readonly RuleText[]] => [
+          chainName(prefixes[direction].endpoint, name),
+          endpointChain(endpoint, direction, policy, this.options),
+        ]),
+      ),
+    ];
+  }
+}
+
+const insertions = new Map([
+  ['FORWARD', [`-j ${chains.forward}`]],
+  ['INPUT', [`-j ${chains.input}`]],
+  ['OUTPUT', [`-j ${chains.output}`]],
+]);
+const appendices = new Map([['FORWARD', [`-m mark --mark ${acceptMark} -j ACCEPT`]]]);
+
+/**
+ * ICMPv6 that the host answers as the pod's router whatever the policy: multicast listener queries, reports and done
+ * (RFC 2710), router solicitation, neighbour solicitation and advertisement (RFC 4861).
+ */
+const neighbourTypes = [130, 131, 132, 133, 135, 136];
+
+/** What was rendered before in one family. */
+class FamilyCache {
+  readonly results = new WeakMap<NodePolicy, Filter>();
+  readonly #rendered = { ingress: new WeakMap<PolicyRules, Rendered>(), egress: new WeakMap<PolicyRules, Rendered>() };
+  readonly #sets = new WeakMap<IpSet, DesiredSet>();
+  #chains: ReadonlyMap<string, readonly RuleText[]> = new Map();
+
+  rendered(rules: PolicyRules, direction: 'ingress' | 'egress', family: Family, logPrefix: string): Rendered {
+    const known = this.#rendered[direction].get(rules);
+    if (known) return known;
+    const rendered = renderRules(rules[direction], family, logPrefix);
+    this.#rendered[direction].set(rules, rendered);
+    return rendered;
+  }
+
+  /** A set that the policy does not hold is empty: a rule must never refer to what does not exist. */
+  set(set: IpSet | undefined, id: SetId, type: DesiredSet['type'], family: Family): DesiredSet {
+    const known = set && this.#sets.get(set);
+    if (known) return known;
+    const members = familyMembers(set?.members ?? new Set(), family);
+    const desired: DesiredSet = { name: setName(id, family), type, family, members };
+    if (set) this.#sets.set(set, desired);
+    return desired;
+  }
+
+  /** The same chains, with the arrays of the last time where their text is the same. */
+  kept(fresh: ReadonlyMap<string, readonly RuleText[]>): ReadonlyMap<string, readonly RuleText[]> {
+    const last = this.#chains;
+    this.#chains = new Map(
+      [...fresh].map(([name, rules]) => {
+        const before = last.get(name);
+        const same = before?.length === rules.length && before.every((rule, i) => rule === rules[i]);
+        return [name, before && same ? before : rules];
+      }),
+    );
+    return this.#chains;
+  }
+}

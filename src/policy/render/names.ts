@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto';
+import type { Family } from '../../model/address.ts';
+
+/** XT_EXTENSION_MAXNAMELEN leaves 28 characters for a chain. */
+const maxChain = 28;
+/** IPSET_MAXNAMELEN is 32 with the final NUL. */
+const maxSet = 31;
+
+/** Bits of the packet mark: the packet is accepted; the rest of the tier is passed over. */
+export const acceptMark = '0x10000/0x10000';
+export const passMark = '0x20000/0x20000';
+/** The value of a mark condition that holds when the pass bit is clear. */
+export const notPassed = '0x0/0x20000';
+
+export const chains = {
+  forward: 'cali-FORWARD',
+  input: 'cali-INPUT',
+  output: 'cali-OUTPUT',
+  workloadToHost: 'cali-wl-to-host',
+  fromDispatch: 'cali-from-wl-dispatch',
+  toDispatch: 'cali-to-wl-dispatch',
+  /** Reached by goto: sets the mark, and its end returns to whoever called the chain that went here. */
+  accept: 'cali-set-accept',
+  pass: 'cali-set-pass',
+} as const;
+
+/** Chain prefixes by direction as the workload sees it: egress comes from it, ingress goes to it. */
+export const prefixes = {
+  ingress: { endpoint: 'cali-tw-', policy: 'cali-pi-', profile: 'cali-pri-' },
+  egress: { endpoint: 'cali-fw-', policy: 'cali-po-', profile: 'cali-pro-' },
+} as const;
+
+/** `prefix` + `name`, or `prefix` + `_` + a hash of the name where that would be too long for the kernel. */
+export function chainName(prefix: string, name: string): string {
+  if (prefix.length + name.length <= maxChain) return prefix + name;
+  const hash = createHash('sha256').update(name).digest('base64url');
+  return `${prefix}_${hash.slice(0, maxChain - prefix.length - 1)}`;
+}
+
+/** The kernel's name of a set in one family. */
+export function setName(id: string, family: Family): string {
+  return `cali${family}0${id}`.slice(0, maxSet);
+}
