@@ -69,24 +69,34 @@ const labels = z
       value: z.string().regex(labelValue, 'expected a Kubernetes label value of at most 63 characters'),
     }),
   )
-  .max(256);
+  .max(256, { error: 'expected at most 256 labels' });
+
+const poolNames = z
+  .array(z.string().min(1, { error: 'expected the name or prefix of a pool' }))
+  .max(64, { error: 'expected at most 64 pools' });
 
 const ipam = z.looseObject({
   type: z.enum(['calico-ipam', 'margay-ipam']),
   assign_ipv4: flag.optional(),
   assign_ipv6: flag.optional(),
-  ipv4_pools: z.array(z.string().min(1)).max(64).optional(),
-  ipv6_pools: z.array(z.string().min(1)).max(64).optional(),
+  ipv4_pools: poolNames.optional(),
+  ipv6_pools: poolNames.optional(),
 });
+
+/** A number that a rule accepts. */
+function within(accepts: (value: number) => boolean, range: string) {
+  return z.number({ error: `expected ${range}` }).refine(accepts, { error: `expected ${range}` });
+}
 
 const network = z.looseObject({
   name: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, 'expected a network name of letters, digits, `_.-`'),
   nodename: z.string().min(1).max(253).optional(),
-  mtu: z
-    .union([z.literal(0), z.number().int().min(576).max(65535)], { error: 'expected 0 or 576 to 65535' })
-    .optional(),
+  mtu: within(
+    (mtu) => mtu === 0 || (Number.isInteger(mtu) && mtu >= 576 && mtu <= 65535),
+    '0 or 576 to 65535',
+  ).optional(),
   policy: z.looseObject({ type: z.literal('k8s').optional() }).optional(),
-  policy_setup_timeout_seconds: z.number().min(0).max(25).optional(),
+  policy_setup_timeout_seconds: within((seconds) => seconds >= 0 && seconds <= 25, '0 to 25').optional(),
   ipam,
   args: z.looseObject({ cni: z.looseObject({ labels: labels.optional() }).optional() }).optional(),
   'cni.dev/valid-attachments': z

@@ -1,0 +1,37 @@
+import { statSync } from 'node:fs';
+import { explain, InputError, show } from '../base/errors.ts';
+import { inNamespace, openNetlinkIn } from '../kernel/namespace.ts';
+import { writeSysctl } from '../kernel/sysctl.ts';
+import { CniError, cniCodes } from './error.ts';
+import type { PodNamespace } from './ports.ts';
+
+const expected = 'expected the path of the network namespace of a running container';
+
+/**
+ * Opens a pod's network namespace in the kernel.
+ * @throws CniError with code 3 when the path leads to none, or to the agent's own
+ */
+export function openPodNamespace(netns: string): PodNamespace {
+  try {
+    if (isOwn(netns)) {
+      throw new CniError(cniCodes.unknownContainer, `CNI_NETNS: ${show(netns)}: the node's own namespace: ${expected}`);
+    }
+    const netlink = openNetlinkIn(netns);
+    return {
+      netlink,
+      enableIpv6: () => inNamespace(netns, () => void writeSysctl('net/ipv6/conf/all/disable_ipv6', 0)),
+      close: () => netlink.close(),
+    };
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    throw new CniError(cniCodes.unknownContainer, `CNI_NETNS: ${show(netns)}: ${expected}`, explain(thrown), {
+      cause: thrown,
+    });
+  }
+}
+
+function isOwn(netns: string): boolean {
+  const own = statSync('/proc/thread-self/ns/net');
+  const asked = statSync(netns, { throwIfNoEntry: false });
+  return asked !== undefined && asked.dev === own.dev && asked.ino === own.ino;
+}
