@@ -27,7 +27,10 @@ export interface NextHop {
 
 export type RouteType = 'unicast' | 'blackhole';
 
-/** A route of the main table unless `table` says otherwise. */
+/**
+ * A route as `routes()` gives it, which is also the form to compare with: see canonicalRoute and sameRoute in
+ * route.ts. The kernel tells routes apart by table, destination and metric.
+ */
 export interface Route {
   readonly destination: Cidr;
   readonly type: RouteType;
@@ -37,7 +40,7 @@ export interface Route {
   readonly protocol: number;
   /** `link` for directly attached, `universe` otherwise; IPv6 has only `universe`. */
   readonly scope: 'universe' | 'link';
-  /** RTA_PRIORITY; 0 when absent. */
+  /** RTA_PRIORITY; 0 when absent. For IPv6 the kernel's default of 1024 is read as 0, and 0 is written as 1024. */
   readonly metric: number;
   readonly table: number;
   /** RTA_PREFSRC */
@@ -108,17 +111,21 @@ export interface Netlink {
   /** Routes of `table` (default main, 254), of both families or one. */
   routes(family?: Family, table?: number): Route[];
   neighbours(device: string): Neighbour[];
-  /** Creates the pair with the peer born inside the namespace. Both ends' names and MACs as asked. @throws KernelError */
+  /**
+   * Creates the pair with the peer born inside the namespace. Both ends' names and MACs as asked; both are down.
+   * Returns the host's end. @throws KernelError (`EEXIST` for either name), InputError for the namespace's path
+   */
   addVeth(request: VethRequest): Link;
   /** True when it was there. @throws KernelError for anything but absence */
   deleteLink(name: string): boolean;
   setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void;
+  /** @throws KernelError; an address that is there already is success, as is the absence of one to be deleted. */
   addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;
   deleteAddress(device: string, cidr: string): void;
   setNeighbour(neighbour: { device: string; address: Ip; mac: string }): void;
   /** NLM_F_REPLACE for `upserts`; absence of a deleted one is success. One failure does not stop the others. */
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[];
-  /** Events from the moment the promise of `ready` resolves; stops on abort. */
+  /** Events from the call on, delivered once `ready` resolves; stops on abort, which must come before `close`. */
   monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> };
   close(): void;
 }
@@ -141,7 +148,10 @@ export interface DesiredTable {
 }
 
 export interface Iptables {
-  /** Makes the tables as desired with the fewest lines; foreign rules are untouched. Rejects with IptablesError. */
+  /**
+   * Makes the tables as desired with the fewest lines; foreign rules are untouched, tables not named too. Rule arrays
+   * are values: a changed chain comes with a new array. Rejects with IptablesError; InputError for a rule that cannot be.
+   */
   apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }>;
   /** Forgets what is believed of the kernel: the next apply reads it again. */
   invalidate(): void;
@@ -172,10 +182,24 @@ export interface DesiredSet {
   readonly members: ReadonlySet<string>;
 }
 
+/** Sets that could not be made as desired or destroyed; the others were. */
+export class IpsetError extends Error {
+  override readonly name = 'IpsetError';
+  constructor(
+    /** Set name → what ipset, or the check before it, said. */
+    readonly failed: ReadonlyMap<string, string>,
+  ) {
+    super([...failed].map(([name, reason]) => `IP set ${name}: ${reason}`).join('; '));
+  }
+}
+
 export interface Ipsets {
-  /** Creates what is missing and brings members up to date by deltas. Deletes nothing. Rejects with the failed sets named. */
+  /**
+   * Creates what is missing and brings members up to date by deltas. Deletes nothing. A `members` object that was
+   * applied before counts as unchanged. Rejects with IpsetError naming the failed sets; the others are applied.
+   */
   applyUpdates(desired: ReadonlyMap<string, DesiredSet>): Promise<void>;
-  /** Destroys our sets that are no longer desired; call it after no rule refers to them. */
+  /** Destroys our sets that are no longer desired; call it after no rule refers to them. Rejects with IpsetError. */
   applyDeletions(desired: ReadonlyMap<string, DesiredSet>): Promise<void>;
   invalidate(): void;
 }

@@ -1,0 +1,131 @@
+import type { Log } from '../../base/log.ts';
+import type { Family } from '../../model/address.ts';
+import { type Launch, runCommand } from '../command.ts';
+import { Serial } from '../serial.ts';
+import { type DesiredTable, type Iptables, IptablesError, type TableName } from '../types.ts';
+import type { Backend } from './backend.ts';
+import { planTable, type TablePlan } from './plan.ts';
+import { type TaggedTable, tagTable } from './rules.ts';
+import { type ActualTable, emptyTable, parseSave } from './save.ts';
+
+export interface IptablesOptions extends Launch {
+  readonly family: Family;
+  readonly backend: Backend;
+  readonly log: Log;
+  /** How long iptables-restore waits for the xtables lock (legacy only; nft has none). */
+  readonly lockWaitSeconds?: number;
+}
+
+/**
+ * Our chains in one family's tables. Goals: one process for an apply that changes something, none for one that does
+ * not; all of a table in one commit; other software's rules untouched; what is in the kernel stays when a change is
+ * refused. Applies are put one after the other.
+ */
+export function createIptables(options: IptablesOptions): Iptables {
+  return new RestoreDriver(options);
+}
+
+type Tagged = ReadonlyMap<TableName, TaggedTable>;
+
+class RestoreDriver implements Iptables {
+  readonly #serial = new Serial();
+  readonly #program: string;
+  /** What is believed of the kernel; undefined: unknown. */
+  #actual: Map<string, ActualTable> | undefined;
+  /** Counts invalidations, so that one which comes during an apply is not lost. */
+  #doubts = 0;
+
+  constructor(private readonly options: IptablesOptions) {
+    this.#program = `ip${options.family === 6 ? '6' : ''}tables-${options.backend}`;
+  }
+
+  apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }> {
+    return this.#serial.run(async () => {
+      const tagged = new Map([...desired].map(([name, table]) => [name, tagTable(name, table)]));
+      return { changedChains: await this.#applyTagged(tagged) };
+    });
+  }
+
+  invalidate(): void {
+    this.#actual = undefined;
+    this.#doubts++;
+  }
+
+  async #applyTagged(tables: Tagged): Promise<number> {
+    const believed = this.#actual !== undefined;
+    try {
+      return await this.#commit(tables);
+    } catch (cause) {
+      if (!(cause instanceof IptablesError) || (!believed && tables.size === 1)) throw cause;
+      this.options.log.warn({ err: cause }, 'iptables-restore refused a change; reading again, then table by table');
+    }
+    return this.#applyEach(tables);
+  }
+
+  /** From a fresh reading, and each table by itself: one that is refused does not hold up the others. */
+  async #applyEach(tables: Tagged): Promise<number> {
+    const failures: IptablesError[] = [];
+    let changed = 0;
+    for (const [name, table] of tables)
+      try {
+        changed += await this.#commit(new Map([[name, table]]));
+      } catch (cause) {
+        if (!(cause instanceof IptablesError)) throw cause;
+        failures.push(cause);
+      }
+    const [first] = failures;
+    if (!first) return changed;
+    throw new IptablesError(failures.map((failure) => failure.message).join('; '), first.line);
+  }
+
+  /** One restore for all the tables, if any of them differs. */
+  async #commit(tables: Tagged): Promise<number> {
+    this.#actual ??= await this.#read();
+    const actual = this.#actual;
+    const style = this.options.backend === 'legacy' ? 'edit' : 'rewrite';
+    const plans = new Map<TableName, TablePlan>();
+    for (const [name, table] of tables) {
+      const plan = planTable(table, actual.get(name) ?? emptyTable, style);
+      if (plan.lines.length > 0) plans.set(name, plan);
+    }
+    if (plans.size === 0) return 0;
+    const doubts = this.#doubts;
+    this.#actual = undefined;
+    await this.#restore([...plans].flatMap(([name, { lines }]) => [`*${name}`, ...lines, 'COMMIT']));
+    let changed = 0;
+    for (const [name, plan] of plans) {
+      actual.set(name, plan.after);
+      changed += plan.changedChains;
+    }
+    if (doubts === this.#doubts) this.#actual = actual;
+    return changed;
+  }
+
+  async #read(): Promise<Map<string, ActualTable>> {
+    const program = `${this.#program}-save`;
+    const { status, stdout, stderr } = await this.#run([program]);
+    if (status !== 0) throw new IptablesError(`${program}: ${stderr.trim() || `status ${status}`}`);
+    return parseSave(stdout);
+  }
+
+  async #restore(lines: readonly string[]): Promise<void> {
+    const program = `${this.#program}-restore`;
+    const wait = this.options.backend === 'legacy' ? ['-w', String(this.#lockWait)] : [];
+    const { status, stderr } = await this.#run([program, '--noflush', ...wait], `${lines.join('\n')}\n`);
+    if (status === 0) return;
+    const number = /line:? (\d+)/i.exec(stderr)?.[1];
+    const line = number === undefined ? undefined : lines[Number(number) - 1];
+    const said = stderr.replace(/\nTry `.*/s, '').trim() || `status ${status}`;
+    throw new IptablesError(`${program}: ${said}${line === undefined ? '' : `: ${line}`}`, line);
+  }
+
+  get #lockWait(): number {
+    return this.options.lockWaitSeconds ?? 10;
+  }
+
+  #run(command: readonly string[], input = '') {
+    const { launcher } = this.options;
+    const timeoutSeconds = this.#lockWait + 60;
+    return runCommand(command, { input, package: 'iptables', timeoutSeconds, ...(launcher ? { launcher } : {}) });
+  }
+}
