@@ -15,9 +15,10 @@ import { serveControl } from './control.ts';
 import { followFeed } from './feed.ts';
 import type { WriteSysctl } from './managers/endpoints.ts';
 import { type DeleteFlows, FlowManager } from './managers/flows.ts';
+import type { Counts } from './metrics.ts';
 import { StaleTimer } from './stale.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
-import { describe, satisfies } from './view.ts';
+import { countsOf, describe, satisfies } from './view.ts';
 import { Waiters } from './waiters.ts';
 
 export interface FelixDependencies {
@@ -59,6 +60,7 @@ export class Felix {
   #mustRead = true;
   #lastApply: LastApply | undefined;
   #busySince: number | undefined;
+  readonly #passListeners: ((pass: LastApply) => void)[] = [];
 
   constructor(private readonly deps: FelixDependencies) {
     const { clock, log, config, netlink, ipsets, policy, writeSysctl, deleteFlows, nodename } = deps;
@@ -152,6 +154,16 @@ export class Felix {
     return this.#busySince === undefined || this.deps.clock.monotonic() - this.#busySince < milliseconds;
   }
 
+  /** For metrics. */
+  counts(): Counts {
+    return countsOf(this.#graph, this.deps.policy.activePolicies(), this.#inSync);
+  }
+
+  /** Tells of every pass. */
+  onPass(listener: (pass: LastApply) => void): void {
+    this.#passListeners.push(listener);
+  }
+
   async #loop(signal: AbortSignal): Promise<void> {
     const { clock } = this.deps;
     const backoff = new Backoff(100, 10_000);
@@ -194,6 +206,7 @@ export class Felix {
     };
     log[first ? 'info' : 'debug'](this.#lastApply, first ? 'first pass done: the kernel is as wanted' : 'pass done');
     this.#waiters.settle();
+    for (const listener of this.#passListeners) listener(this.#lastApply);
     return report.failures.length > 0;
   }
 
@@ -218,6 +231,7 @@ export class Felix {
         break;
       case 'inSync':
         this.#inSync = true;
+        this.#datastore = { connected: true };
         this.deps.log.info({ endpoints: this.#graph.endpoints.size }, 'datastore in sync');
         break;
       case 'connection':

@@ -1,6 +1,7 @@
 import type { Dataplane } from './apply.ts';
 import type { Graph } from './calc/graph.ts';
 import { type RouteClass, routeClasses } from './calc/routes.ts';
+import type { Counts } from './metrics.ts';
 import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus } from './status.ts';
 
 /** The parts of the status that the graph and the dataplane answer. */
@@ -27,6 +28,32 @@ export function describe(
     },
     failures: ledger.list,
     invalid: graph.problems().map(({ key, error }) => ({ key, message: error.message })),
+  };
+}
+
+/** Figures for metrics: what is wanted, which is what stands unless a failure says otherwise. */
+export function countsOf(graph: Graph, policies: number, inSync: boolean): Counts {
+  const { tables, sets } = graph.firewall();
+  const local = [...graph.routes.winners.values()].filter((route) => route.class !== 'bgp').length;
+  const versions = [...tables.keys()].map(String);
+  const setsOf = (version: string) => [...sets.values()].filter(({ family }) => String(family) === version).length;
+  return {
+    endpoints: graph.endpoints.size,
+    policies,
+    inSync,
+    routes: new Map([
+      ['local', local],
+      ['remote', graph.routes.winners.size - local],
+    ]),
+    sets: new Map(versions.map((version) => [version, setsOf(version)])),
+    tables: [...tables].flatMap(([family, byName]) =>
+      [...byName].map(([table, { chains }]) => ({
+        version: String(family),
+        table,
+        chains: chains.size,
+        rules: [...chains.values()].reduce((sum, rules) => sum + rules.length, 0),
+      })),
+    ),
   };
 }
 

@@ -155,7 +155,8 @@ export class Graph {
     switch (type) {
       case 'WorkloadEndpoint':
         this.#endpoint(event);
-        this.options.policy.apply(event);
+        // Its last good form stays in force, as an endpoint here and as a member of sets.
+        if (event.op !== 'invalid') this.options.policy.apply(event);
         break;
       case 'Profile':
       case 'NetworkPolicy':
