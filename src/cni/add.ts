@@ -1,8 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { explain } from '../base/errors.ts';
-import type { Entry, Write } from '../datastore/store.ts';
+import { type Entry, keyText, type Write } from '../datastore/store.ts';
 import type { Ip } from '../model/address.ts';
-import { type CniContext, type Place, placeOf, refOf, requireReadyDatastore } from './context.ts';
+import { type CniContext, type Place, placeOf, requireReadyDatastore } from './context.ts';
 import { addressesOf, buildEndpoint } from './endpoint.ts';
 import { CniError, cniCodes } from './error.ts';
 import { goTime } from './names.ts';
@@ -144,7 +144,7 @@ async function finish(
     );
   }
   const limit = request.network.policyTimeoutMs ?? context.config.policyTimeoutMs ?? policyTimeoutMs;
-  if (!(await context.felix.whenProgrammed(refOf(place), stored.revision, limit, signal))) {
+  if ((await context.felix.whenProgrammed(keyText(place.key), stored.revision, limit, signal)) === 'timeout') {
     if (signal.aborted) throw aborted();
     throw new CniError(cniCodes.tryAgain, `the pod's policy was not in the kernel within ${limit} ms`);
   }

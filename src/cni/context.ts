@@ -5,7 +5,7 @@ import type { Netlink } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import { CniError, cniCodes } from './error.ts';
 import { endpointName, handleId, hostDeviceName } from './names.ts';
-import type { AddressPool, EndpointRef, Felix, OpenPod } from './ports.ts';
+import type { AddressPool, Felix, OpenPod } from './ports.ts';
 import type { Pod } from './request.ts';
 
 export interface CniSettings {
@@ -56,10 +56,6 @@ export function placeOf(context: CniContext, pod: Pod, containerId: string, netw
     hostDevice: hostDeviceName(context.config.interfacePrefix, pod.namespace, pod.name),
     handle: handleId(network, containerId),
   };
-}
-
-export function refOf(place: Place): EndpointRef {
-  return { namespace: place.pod.namespace, name: place.key.name, interfaceName: place.hostDevice };
 }
 
 /** ClusterInformation says when the datastore is being migrated; nothing may be written then. */

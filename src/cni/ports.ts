@@ -27,22 +27,20 @@ export interface AddressPool {
   byHandle(handle: string): Promise<readonly Assignment[]>;
 }
 
-/** A workload endpoint as felix knows it. */
-export interface EndpointRef {
-  readonly namespace: string;
-  /** Name of the WorkloadEndpoint resource. */
-  readonly name: string;
-  readonly interfaceName: string;
-}
-
 export interface Felix {
   /**
-   * Resolves true once the endpoint, as of `revision` or later, has its routes and policy in the kernel, false when
-   * the time ran out or the signal aborted.
+   * Waits until the chains, settings and routes of an endpoint stand in the kernel.
+   * @param endpoint `keyText` of its key
+   * @param revision of the stored object, or a later one
    */
-  whenProgrammed(endpoint: EndpointRef, revision: string, timeoutMs: number, signal: AbortSignal): Promise<boolean>;
-  /** Resolves true once nothing of the endpoint is left in the kernel, false when the time ran out. */
-  whenRemoved(endpoint: EndpointRef, timeoutMs: number, signal: AbortSignal): Promise<boolean>;
+  whenProgrammed(
+    endpoint: string,
+    revision: string,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<'programmed' | 'timeout'>;
+  /** Waits until nothing of an endpoint is left in the kernel. */
+  whenRemoved(endpoint: string, timeoutMs: number, signal: AbortSignal): Promise<'removed' | 'timeout'>;
 }
 
 /** A pod's own network namespace, open. */

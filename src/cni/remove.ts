@@ -1,6 +1,6 @@
-import type { Entry } from '../datastore/store.ts';
+import { type Entry, keyText } from '../datastore/store.ts';
 import type { NetworkConfig } from './config.ts';
-import { type CniContext, type Place, placeOf, refOf, requireReadyDatastore } from './context.ts';
+import { type CniContext, type Place, placeOf, requireReadyDatastore } from './context.ts';
 import { CniError, cniCodes } from './error.ts';
 import type { Pod } from './request.ts';
 
@@ -115,7 +115,7 @@ async function deleteEndpoint(
 
 async function waitForFelix(context: CniContext, place: Place, signal: AbortSignal): Promise<void> {
   const limit = context.config.removalTimeoutMs ?? removalTimeoutMs;
-  if (await context.felix.whenRemoved(refOf(place), limit, signal)) return;
+  if ((await context.felix.whenRemoved(keyText(place.key), limit, signal)) === 'removed') return;
   context.log.warn(
     { endpoint: place.key.name, ms: limit },
     'felix has not confirmed the removal of the endpoint in time',

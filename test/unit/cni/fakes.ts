@@ -3,7 +3,7 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { InputError } from '../../../src/base/errors.ts';
 import { CniError, cniCodes } from '../../../src/cni/error.ts';
 import { type CniContext, CniHandler } from '../../../src/cni/handler.ts';
-import type { AddressPool, Assignment, EndpointRef, Felix, OpenPod } from '../../../src/cni/ports.ts';
+import type { AddressPool, Assignment, Felix, OpenPod } from '../../../src/cni/ports.ts';
 import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
 import type { Store } from '../../../src/datastore/store.ts';
 import { FakeKernel } from '../../../src/kernel/fake.ts';
@@ -55,20 +55,26 @@ export class FakeIpam implements AddressPool {
 /** Programs nothing and says that it did, unless told otherwise. */
 export class FakeFelix implements Felix {
   programs = true;
-  readonly programmed: (EndpointRef & { revision: string })[] = [];
-  readonly removed: EndpointRef[] = [];
+  /** Endpoint and revision. */
+  readonly programmed: [string, string][] = [];
+  readonly removed: string[] = [];
   /** Called while an ADD waits. */
   onProgram: () => void = () => undefined;
 
-  async whenProgrammed(endpoint: EndpointRef, revision: string, _ms: number, signal: AbortSignal): Promise<boolean> {
-    this.programmed.push({ ...endpoint, revision });
+  async whenProgrammed(
+    endpoint: string,
+    revision: string,
+    _ms: number,
+    signal: AbortSignal,
+  ): Promise<'programmed' | 'timeout'> {
+    this.programmed.push([endpoint, revision]);
     this.onProgram();
-    return this.programs && !signal.aborted;
+    return this.programs && !signal.aborted ? 'programmed' : 'timeout';
   }
 
-  async whenRemoved(endpoint: EndpointRef): Promise<boolean> {
+  async whenRemoved(endpoint: string): Promise<'removed' | 'timeout'> {
     this.removed.push(endpoint);
-    return true;
+    return 'removed';
   }
 }
 

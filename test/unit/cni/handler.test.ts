@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { keyText } from '../../../src/datastore/store.ts';
 import { parseResource } from '../../../src/model/kinds.ts';
 import { run, type World, world } from './fakes.ts';
 
@@ -77,9 +78,7 @@ test('ADD makes address, endpoint, devices and routes, and says so', async () =>
   expect(stored?.value.metadata.labels).not.toHaveProperty(['pcns.stolen']);
   expect(pod.link('eth0')).toMatchObject({ up: true, mtu: 1450 });
   expect(pod.routes().map(({ destination }) => destination)).toEqual(['169.254.1.1/32', '0.0.0.0/0', '::/0']);
-  expect(at.felix.programmed).toEqual([
-    { namespace: 'shop', name: wep.name, interfaceName: 'cali6672f9163e3', revision: stored?.revision },
-  ]);
+  expect(at.felix.programmed).toEqual([[keyText(wep), stored?.revision]]);
 });
 
 test('results carry the form of their version', async () => {
@@ -133,7 +132,7 @@ test('DEL removes everything, the address last, and twice is success', async () 
   await run(at, 'ADD');
   expect((await run(at, 'DEL')).exitCode).toBe(0);
   await expectNothingLeft(at);
-  expect(at.felix.removed.map(({ name }) => name)).toEqual([wep.name]);
+  expect(at.felix.removed).toEqual([keyText(wep)]);
   expect(at.ipam.freed).toEqual(['10.64.0.0', 'fd00::']);
   expect((await run(at, 'DEL')).exitCode).toBe(0);
 });

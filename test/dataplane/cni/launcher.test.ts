@@ -1,0 +1,216 @@
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { EventEmitter, once } from 'node:events';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import pino from 'pino';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import type { Answer } from '../../../src/cni/handler.ts';
+import type { RawRequest } from '../../../src/cni/request.ts';
+import { type CniServer, startCniServer } from '../../../src/cni/server.ts';
+import { conf } from '../../unit/cni/fakes.ts';
+
+/* The launcher as a runtime starts it, against the real server. */
+
+const log = pino({ level: 'silent' });
+const root = path.resolve(import.meta.dirname, '../../..');
+const launcher = path.join(root, 'dist/margay-cni');
+let folder = '';
+let stop = new AbortController();
+let server: CniServer | undefined;
+
+beforeAll(() => {
+  execFileSync(path.join(root, 'scripts/build-launcher.sh'));
+  folder = mkdtempSync(path.join(tmpdir(), 'margay-launcher-'));
+});
+afterEach(async () => {
+  stop.abort();
+  await server?.closed;
+  server = undefined;
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Serves on a socket of its own; the path. */
+async function serve(handle: (request: RawRequest, signal: AbortSignal) => Promise<Answer>): Promise<string> {
+  const socketPath = path.join(folder, `${randomBytes(4).toString('hex')}.sock`);
+  stop = new AbortController();
+  server = await startCniServer({ socketPath, handler: { handle }, log, signal: stop.signal });
+  return socketPath;
+}
+
+interface Run {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string | Buffer;
+  readonly executable?: string;
+}
+
+function launch({
+  env = {},
+  stdin = JSON.stringify(conf),
+  executable = launcher,
+}: Run): Promise<{ code: number | null; stdout: Buffer }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(executable, [], { env, stdio: ['pipe', 'pipe', 'inherit'] });
+    const out: Buffer[] = [];
+    child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, stdout: Buffer.concat(out) }));
+    child.stdin.once('error', () => child.stdin.destroy());
+    child.stdin.end(stdin);
+  });
+}
+
+const json = (bytes: Buffer) => JSON.parse(bytes.toString()) as Record<string, unknown>;
+
+test('the launcher hands over environment and input and prints the answer', async () => {
+  const seen: RawRequest[] = [];
+  const socket = await serve(async (request) => {
+    seen.push(request);
+    return { exitCode: 7, stdout: 'é\0\n' };
+  });
+  const stdin = '{"cniVersion":"1.0.0","name":"a\\"b\\\\ \u0001\u007fé😀"}\n';
+  const { code, stdout } = await launch({
+    env: { MARGAY_CNI_SOCKET: socket, CNI_COMMAND: 'ADD', CNI_ARGS: 'a="\\;b=\n', HOME: '/x' },
+    stdin,
+  });
+  expect({ code, stdout: stdout.toString() }).toEqual({ code: 7, stdout: 'é\0\n' });
+  expect(seen).toEqual([{ env: { CNI_COMMAND: 'ADD', CNI_ARGS: 'a="\\;b=\n' }, stdin }]);
+});
+
+test('octets that are no UTF-8, and NUL, arrive as replacement characters and NUL', async () => {
+  const seen: string[] = [];
+  const socket = await serve(async ({ stdin }) => {
+    seen.push(stdin);
+    return { exitCode: 0, stdout: '' };
+  });
+  const bad = Buffer.from([0x7b, 0x00, 0xff, 0xc0, 0xaf, 0xed, 0xa0, 0x80, 0xe2, 0x82, 0x7d]);
+  await launch({ env: { MARGAY_CNI_SOCKET: socket, CNI_COMMAND: 'DEL' }, stdin: bad });
+  expect(seen[0]?.replaceAll('\ufffd', '?')).toBe('{\0????????}');
+});
+
+test('the socket is found beside an installed plugin', async () => {
+  const socket = await serve(async () => ({ exitCode: 0, stdout: 'found' }));
+  const installed = path.join(folder, 'margay');
+  copyFileSync(launcher, installed);
+  writeFileSync(`${installed}.socket`, `${socket}\n`);
+  expect((await launch({ executable: installed, env: { CNI_COMMAND: 'ADD' } })).stdout.toString()).toBe('found');
+});
+
+test.each(['0.4.0', '1.1.0'])('agent down: code 11 and the version %s of the request', async (cniVersion) => {
+  const env = { MARGAY_CNI_SOCKET: path.join(folder, 'no"ne.sock'), CNI_COMMAND: 'ADD' };
+  const stdin = JSON.stringify({ plugins: [{ cniVersion: '9.9' }], cniVersion, name: 'x' });
+  const { code, stdout } = await launch({ env, stdin });
+  expect(code).toBe(1);
+  expect(json(stdout)).toMatchObject({
+    cniVersion,
+    code: 11,
+    msg: expect.stringContaining('is margay felix running?'),
+    details: expect.stringContaining('no"ne.sock'),
+  });
+});
+
+test('agent down: DEL asks to be repeated, STATUS says unavailable', async () => {
+  const socket = { MARGAY_CNI_SOCKET: path.join(folder, 'none.sock') };
+  expect(json((await launch({ env: { ...socket, CNI_COMMAND: 'DEL' } })).stdout)).toMatchObject({ code: 11 });
+  expect(json((await launch({ env: { ...socket, CNI_COMMAND: 'STATUS' } })).stdout)).toMatchObject({ code: 50 });
+});
+
+test('agent dies before it answers: code 11', async () => {
+  const socketPath = path.join(folder, 'dying.sock');
+  const dying = createServer((socket) => socket.once('data', () => socket.destroy()));
+  await new Promise<void>((resolve) => dying.listen(socketPath, resolve));
+  try {
+    const { code, stdout } = await launch({ env: { MARGAY_CNI_SOCKET: socketPath, CNI_COMMAND: 'ADD' } });
+    expect({ code, ...json(stdout) }).toMatchObject({
+      code: 11,
+      details: expect.stringContaining('without an answer'),
+    });
+  } finally {
+    await new Promise((resolve) => dying.close(resolve));
+  }
+});
+
+test('VERSION needs no agent', async () => {
+  const { code, stdout } = await launch({ env: { CNI_COMMAND: 'VERSION' }, stdin: '{ "cniVersion" : "0.4.0" }' });
+  expect(code).toBe(0);
+  expect(json(stdout)).toEqual({ cniVersion: '0.4.0', supportedVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] });
+});
+
+test('a configuration of more than 1 MiB is refused before it is sent', async () => {
+  const { code, stdout } = await launch({
+    env: { CNI_COMMAND: 'ADD', MARGAY_CNI_SOCKET: '/none' },
+    stdin: Buffer.alloc((1 << 20) + 1, 0x20),
+  });
+  expect(code).toBe(1);
+  expect(json(stdout)).toMatchObject({ code: 6, msg: expect.stringContaining('1 MiB') });
+});
+
+test('a socket path that no socket can have is named', async () => {
+  const { stdout } = await launch({ env: { CNI_COMMAND: 'ADD', MARGAY_CNI_SOCKET: `/${'x'.repeat(120)}` } });
+  expect(json(stdout)).toMatchObject({ code: 7, msg: expect.stringContaining('107 octets') });
+});
+
+test('a runtime that kills the launcher aborts the verb', async () => {
+  const events = new EventEmitter();
+  const socket = await serve((_request, signal) => {
+    events.emit('running');
+    return new Promise((answer) => {
+      signal.addEventListener('abort', () => {
+        events.emit('aborted');
+        answer({ exitCode: 1, stdout: '' });
+      });
+    });
+  });
+  const [running, aborted] = [once(events, 'running'), once(events, 'aborted')];
+  const child = spawn(launcher, [], { env: { MARGAY_CNI_SOCKET: socket, CNI_COMMAND: 'ADD' } });
+  child.stdin.end('{}');
+  await running;
+  child.kill('SIGKILL');
+  await aborted;
+});
+
+test('a stopping server answers the verbs at work and removes its socket', async () => {
+  const socket = await serve(
+    (_request, signal) =>
+      new Promise((answer) => {
+        signal.addEventListener('abort', () => answer({ exitCode: 1, stdout: 'stopping' }));
+        stop.abort();
+      }),
+  );
+  expect((await launch({ env: { MARGAY_CNI_SOCKET: socket, CNI_COMMAND: 'ADD' } })).stdout.toString()).toBe('stopping');
+  await server?.closed;
+  expect(json((await launch({ env: { MARGAY_CNI_SOCKET: socket, CNI_COMMAND: 'ADD' } })).stdout)).toMatchObject({
+    code: 11,
+  });
+});
+
+test('a second server on the same path is refused', async () => {
+  const socketPath = await serve(async () => ({ exitCode: 0, stdout: '' }));
+  const again = startCniServer({ socketPath, handler: { handle: () => expect.fail() }, log, signal: stop.signal });
+  await expect(again).rejects.toThrow('is served by another agent');
+});
+
+test('the socket that a killed agent left is taken over', async () => {
+  const socketPath = path.join(folder, 'left.sock');
+  const agent = `require('node:net').createServer().listen(${JSON.stringify(socketPath)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  expect(spawnSync(process.execPath, ['-e', agent]).signal).toBe('SIGKILL');
+  stop = new AbortController();
+  const handle = async () => ({ exitCode: 0, stdout: 'taken over' });
+  server = await startCniServer({ socketPath, handler: { handle }, log, signal: stop.signal });
+  const { stdout } = await launch({ env: { MARGAY_CNI_SOCKET: socketPath, CNI_COMMAND: 'ADD' } });
+  expect(stdout.toString()).toBe('taken over');
+});
+
+test('a file that is no socket is not removed', async () => {
+  const file = path.join(folder, 'file.sock');
+  writeFileSync(file, 'precious');
+  const start = startCniServer({
+    socketPath: file,
+    handler: { handle: () => expect.fail() },
+    log,
+    signal: stop.signal,
+  });
+  await expect(start).rejects.toThrow('is not a socket');
+});
