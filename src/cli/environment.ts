@@ -26,3 +26,8 @@ export function booleanOf(env: Environment, name: string): boolean | undefined {
   if (['false', 'no', 'f', 'n', '0', 'disabled'].includes(text)) return false;
   throw new InputError(name, env[name], 'true or false');
 }
+
+/** What the programs log, by Calico's names for the node (`FELIX_LOGSEVERITYSCREEN` is felix's own). */
+export function logLevel(env: Environment): string {
+  return env['MARGAY_LOG_LEVEL'] || env['CALICO_STARTUP_LOGLEVEL'] || 'info';
+}

@@ -1,21 +1,13 @@
-import { closeSync, openSync } from 'node:fs';
-import { Socket } from 'node:net';
-import koffi from 'koffi';
-import { KernelError } from '../kernel/types.ts';
+import { closeSync } from 'node:fs';
+import { Socket, type SocketConstructorOpts } from 'node:net';
+import { CLONE_NEWNET, openNamespace } from '../kernel/namespace-file.ts';
+import { checked, libc } from '../kernel/rtnetlink/libc.ts';
+import { inNamespace } from '../kernel/setns.ts';
 import type { Family } from '../model/address.ts';
 import { netnsPath } from './plan.ts';
 
 /* Sockets in a lab's network namespaces, made from one process: a socket stays where it was born. */
 
-const libc = koffi.load('libc.so.6');
-const setns = libc.func('int setns(int fd, int nstype)') as (fd: number, type: number) => number;
-const socketCall = libc.func('int socket(int domain, int type, int protocol)') as (
-  domain: number,
-  type: number,
-  protocol: number,
-) => number;
-
-const CLONE_NEWNET = 0x40000000;
 const domainOf = { 4: 2, 6: 10 } as const;
 const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
@@ -26,38 +18,30 @@ const SOCK_CLOEXEC = 0o2000000;
  * @throws KernelError
  */
 export function enterNamespace(netns: string): void {
-  const fd = openSync(netnsPath(netns), 'r');
+  const path = netnsPath(netns);
+  const fd = openNamespace(path);
   try {
-    if (setns(fd, CLONE_NEWNET) !== 0) throw new KernelError(`setns ${netns}`, codeOf(koffi.errno()));
+    checked(`enter network namespace ${path}`, libc().setns(fd, CLONE_NEWNET));
   } finally {
     closeSync(fd);
   }
 }
 
-/** Runs a synchronous action in a namespace and comes back; being unable to come back ends the process. */
+/** Runs a synchronous action in a namespace of a lab. */
 export function within<T>(netns: string, action: () => T): T {
-  const home = openSync('/proc/thread-self/ns/net', 'r');
-  try {
-    enterNamespace(netns);
-    try {
-      return action();
-    } finally {
-      if (setns(home, CLONE_NEWNET) !== 0) process.abort();
-    }
-  } finally {
-    closeSync(home);
-  }
+  return inNamespace(netnsPath(netns), action);
 }
 
 /** An unconnected TCP socket born in the namespace; `connect` it to a literal address. @throws KernelError */
 export function tcpSocketIn(netns: string, family: Family): Socket {
-  const fd = within(netns, () => socketCall(domainOf[family], SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (fd < 0) throw new KernelError('socket', codeOf(koffi.errno()));
-  return new Socket({ fd, readable: true, writable: true, manualStart: true } as ConstructorParameters<
-    typeof Socket
-  >[0]);
-}
-
-function codeOf(number: number): string {
-  return Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const fd = within(netns, () => checked('socket', libc().socket(domainOf[family], type, 0)));
+  // `manualStart` is honoured but not in the types: reading starts when the connection stands.
+  const options: SocketConstructorOpts & { manualStart: boolean } = {
+    fd,
+    readable: true,
+    writable: true,
+    manualStart: true,
+  };
+  return new Socket(options);
 }

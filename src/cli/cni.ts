@@ -1,0 +1,48 @@
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { InputError } from '../base/errors.ts';
+import { defaultConflist, installCni as install, uninstallCni as uninstall } from '../cni/install.ts';
+import { type Environment, runDir } from './environment.ts';
+
+export interface CniDirectories {
+  readonly binDir: string;
+  readonly confDir: string;
+}
+
+/** The launcher, built beside this program. */
+export function launcherPath(): string {
+  return join(dirname(fileURLToPath(import.meta.url)), 'margay-cni');
+}
+
+/** `margay cni install`: CNI_CONF_NAME and CNI_MTU as in Calico's install-cni. */
+export async function installCni(env: Environment, { binDir, confDir }: CniDirectories): Promise<void> {
+  const mtu = mtuOf(env);
+  await install({
+    binDir,
+    confDir,
+    ...confName(env),
+    launcher: launcherPath(),
+    socketPath: join(runDir(env), 'cni.sock'),
+    conflist: defaultConflist(mtu === undefined ? {} : { mtu }),
+  });
+  process.stdout.write(`the CNI plugin is in ${binDir}, its network configuration in ${confDir}\n`);
+}
+
+/** `margay cni uninstall`. */
+export async function uninstallCni(env: Environment, { binDir, confDir }: CniDirectories): Promise<void> {
+  await uninstall({ binDir, confDir, ...confName(env) });
+  process.stdout.write(`the CNI plugin is gone from ${binDir} and ${confDir}\n`);
+}
+
+function confName(env: Environment): { confName?: string } {
+  return env['CNI_CONF_NAME'] ? { confName: env['CNI_CONF_NAME'] } : {};
+}
+
+/** CNI_MTU; 0 and nothing leave it to the agent. @throws InputError */
+export function mtuOf(env: Environment): number | undefined {
+  const text = env['CNI_MTU'];
+  if (!text || text === '0') return undefined;
+  if (!/^\d+$/.test(text) || Number(text) < 1280 || Number(text) > 65535)
+    throw new InputError('CNI_MTU', text, 'a number from 1280 to 65535, or 0');
+  return Number(text);
+}

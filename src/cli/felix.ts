@@ -1,0 +1,73 @@
+import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
+import { createLog, type Log } from '../base/log.ts';
+import { CniHandler } from '../cni/handler.ts';
+import { openPodNamespace } from '../cni/pod.ts';
+import { startCniServer } from '../cni/server.ts';
+import { readStoreConfig } from '../datastore/config.ts';
+import { openStore } from '../datastore/open.ts';
+import type { Store } from '../datastore/store.ts';
+import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
+import { Ipam } from '../ipam/allocator.ts';
+import { warmThreads } from '../kernel/setns.ts';
+import { mtuOf } from './cni.ts';
+import { type Environment, nodename, runDir } from './environment.ts';
+import { checkFelix } from './preflight.ts';
+import { stopSignal } from './supervisor.ts';
+
+/** MTU of Ethernet: what pod devices get unless CNI_MTU or the network configuration says otherwise. */
+const defaultMtu = 1500;
+
+/** `margay felix`: the dataplane and the CNI server, until told to stop. The kernel's state outlives it. */
+export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
+  const log = createLog('felix', env['FELIX_LOGSEVERITYSCREEN'] || 'info');
+  const node = nodename(env);
+  checkFelix(env);
+  warmThreads();
+  const signal = stopSignal(env);
+  const store = openStore(readStoreConfig(env), log);
+  try {
+    const options = { store, nodename: node, runDir: runDir(env), env, log, clock: systemClock };
+    const assembled = await assembleFelix(options);
+    // Either ending ends the other: a node that cannot serve CNI requests has to be started again.
+    const both = new AbortController();
+    const all = AbortSignal.any([signal, both.signal]);
+    const parts = [assembled.run(all), serveCni(assembled, store, node, env, log, all)];
+    try {
+      await Promise.all(parts);
+    } finally {
+      both.abort();
+      await Promise.allSettled(parts);
+    }
+  } finally {
+    store.close();
+  }
+}
+
+async function serveCni(
+  { felix, netlink, config }: AssembledFelix,
+  store: Store,
+  node: string,
+  env: Environment,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const handler = new CniHandler({
+    store,
+    ipam: new Ipam({ store, node, clock: systemClock, log }),
+    netlink,
+    openPod: openPodNamespace,
+    nodename: node,
+    felix,
+    config: {
+      mtu: mtuOf(env) ?? defaultMtu,
+      interfacePrefix: config.interfacePrefix,
+      // As Calico's plugin: IPv6 is asked for in the network configuration (ipam.assign_ipv6).
+      families: [4],
+    },
+    clock: systemClock,
+    log,
+  });
+  const { closed } = await startCniServer({ socketPath: join(runDir(env), 'cni.sock'), handler, log, signal });
+  await closed;
+}

@@ -1,0 +1,167 @@
+import { explain } from '../base/errors.ts';
+import type { RouteStatus as BgpRoute, PathStatus } from '../bgp/control.ts';
+import type { PeerStatus } from '../bgp/peer.ts';
+import type { FelixStatus } from '../felix/status.ts';
+import type { NextHop } from '../kernel/types.ts';
+import { type Agent, ask } from './control.ts';
+import { ExitError, exitCode } from './exit.ts';
+import { type Format, formatDuration, formatTable, print } from './output.ts';
+
+/* What this node's agents say of themselves, over their control sockets. */
+
+/** What `GET /v1/status` of bgp answers, as far as it is shown here. */
+interface BgpStatus {
+  readonly asn: number;
+  readonly identifier: string;
+  readonly converged: boolean;
+  readonly awaited: readonly unknown[];
+}
+
+export async function readPeers(runDir: string): Promise<readonly PeerStatus[]> {
+  const { peers } = (await ask(runDir, 'bgp', '/v1/peers')) as { peers: readonly PeerStatus[] };
+  return peers.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+}
+
+/** Prefixes of both families together. */
+export function countsOf({ families }: PeerStatus): { accepted: number; advertised: number } {
+  const all = Object.values(families);
+  return {
+    accepted: all.reduce((sum, { accepted }) => sum + accepted, 0),
+    advertised: all.reduce((sum, { advertised }) => sum + advertised, 0),
+  };
+}
+
+export async function showBgpPeers(runDir: string, format: Format): Promise<void> {
+  const peers = await readPeers(runDir);
+  print(format, peers, () => peerTable(peers));
+}
+
+function peerTable(peers: readonly PeerStatus[]): string {
+  const rows = peers.map((peer) => {
+    const { accepted, advertised } = countsOf(peer);
+    const up = peer.uptimeSeconds === undefined ? '-' : formatDuration(peer.uptimeSeconds);
+    const error = peer.lastError ? `${peer.lastError.reason} (${peer.lastError.by})` : '-';
+    return [peer.name, peer.address, String(peer.asn), peer.state, up, String(accepted), String(advertised), error];
+  });
+  return formatTable(
+    { columns: ['name', 'address', 'asn', 'state', 'up', 'accepted', 'advertised', 'last error'], rows },
+    'no BGP peers',
+  );
+}
+
+export async function showBgpRoutes(runDir: string, format: Format): Promise<void> {
+  const { routes } = (await ask(runDir, 'bgp', '/v1/routes')) as { routes: readonly BgpRoute[] };
+  print(format, routes, () => {
+    const rows = routes.flatMap(({ prefix, paths }) => paths.map((path) => pathRow(prefix, path)));
+    return formatTable(
+      { columns: ['prefix', 'next hop', 'from', 'source', 'as path', 'pref', 'verdict'], rows },
+      'no BGP routes',
+    );
+  });
+}
+
+function pathRow(prefix: string, path: PathStatus): string[] {
+  const verdict = path.stale ? `${path.verdict}, stale` : path.verdict;
+  const preference = path.localPref === undefined ? '-' : String(path.localPref);
+  return [prefix, path.nextHop ?? '-', path.peer, path.source, path.asPath || '-', preference, verdict];
+}
+
+export async function showRoutes(runDir: string, format: Format): Promise<void> {
+  const { list } = (await ask(runDir, 'felix', '/v1/routes')) as FelixStatus['routes'];
+  print(format, list, () => {
+    const rows = list.map((route) => [
+      route.destination,
+      route.type === 'unicast' ? route.nextHops.map(hopText).join(', ') : route.type,
+      route.class,
+      route.programmed ? 'programmed' : (route.problem ?? 'waiting'),
+    ]);
+    return formatTable({ columns: ['destination', 'next hop', 'source', 'state'], rows }, 'no routes');
+  });
+}
+
+function hopText({ gateway, device }: NextHop): string {
+  return [gateway && `via ${gateway}`, device && `dev ${device}`].filter(Boolean).join(' ');
+}
+
+/** One agent's answer, or why there is none. */
+type Answer<T> = { readonly running: true; readonly status: T } | { readonly running: false; readonly reason: string };
+
+async function answerOf<T>(runDir: string, agent: Agent, path: string): Promise<Answer<T>> {
+  try {
+    return { running: true, status: (await ask(runDir, agent, path)) as T };
+  } catch (thrown) {
+    if (thrown instanceof ExitError) return { running: false, reason: explain(thrown) };
+    throw thrown;
+  }
+}
+
+/**
+ * One page on this node. Findings (an agent that does not run, a session that is down, something that could not be
+ * applied) make the exit code 1; no agent at all makes it 3.
+ */
+export async function showStatus(runDir: string, format: Format): Promise<void> {
+  const [felix, bgp, peers] = await Promise.all([
+    answerOf<FelixStatus>(runDir, 'felix', '/v1/status'),
+    answerOf<BgpStatus>(runDir, 'bgp', '/v1/status'),
+    answerOf<{ peers: PeerStatus[] }>(runDir, 'bgp', '/v1/peers'),
+  ]);
+  const list = peers.running ? peers.status.peers : [];
+  const findings = findingsOf(felix, bgp, list);
+  print(format, { felix, bgp, peers: list, findings }, () => statusPage(felix, bgp, list, findings));
+  if (!felix.running && !bgp.running) throw new ExitError(exitCode.unreachable, 'none of the agents answers');
+  if (findings.length > 0)
+    throw new ExitError(exitCode.failure, `${findings.length} finding${findings.length === 1 ? '' : 's'}`);
+}
+
+/** What an operator should know of, each in a line. Pure. */
+export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, peers: readonly PeerStatus[]): string[] {
+  const found: string[] = [];
+  if (felix.running) {
+    const { datastore, inSync, failures, invalid, feed } = felix.status;
+    if (!datastore.connected) found.push(`felix has lost the datastore: ${datastore.reason ?? 'no reason given'}`);
+    if (!inSync) found.push('felix has not read the whole datastore yet, and so changes nothing');
+    if (!feed.connected) found.push(`felix gets no routes from bgp: ${feed.reason ?? 'no reason given'}`);
+    for (const { kind, item, message, since } of failures)
+      found.push(`${kind} ${item} cannot be applied since ${since}: ${message}`);
+    for (const { key, message } of invalid) found.push(`${key} in the datastore is invalid: ${message}`);
+  } else found.push(felix.reason);
+  if (!bgp.running) found.push(bgp.reason);
+  for (const peer of peers.filter(({ state }) => state !== 'Established')) {
+    const why = peer.lastError ? `: ${peer.lastError.reason} (${peer.lastError.by})` : '';
+    found.push(`BGP session with ${peer.name} (${peer.address}) is ${peer.state} since ${peer.since}${why}`);
+  }
+  return found;
+}
+
+function statusPage(
+  felix: Answer<FelixStatus>,
+  bgp: Answer<BgpStatus>,
+  peers: readonly PeerStatus[],
+  findings: readonly string[],
+): string {
+  const lines: [string, string][] = [];
+  if (felix.running) {
+    const { node, endpoints, routes, inSync, datastore, lastApply } = felix.status;
+    const programmed = endpoints.filter(({ state }) => state === 'programmed').length;
+    const counts = Object.entries(routes.counts).filter(([, count]) => count > 0);
+    lines.push(['node', node]);
+    lines.push([
+      'datastore',
+      `${datastore.connected ? 'connected' : 'not connected'}, ${inSync ? 'in sync' : 'not in sync'}`,
+    ]);
+    lines.push(['endpoints', `${programmed} of ${endpoints.length} programmed`]);
+    lines.push(['routes', counts.map(([name, count]) => `${count} ${name}`).join(', ') || 'none']);
+    if (lastApply) lines.push(['last change', `${lastApply.at}, took ${lastApply.milliseconds.toFixed(1)} ms`]);
+  }
+  if (bgp.running) {
+    const up = peers.filter(({ state }) => state === 'Established').length;
+    const { asn, identifier, converged } = bgp.status;
+    lines.push([
+      'bgp',
+      `AS ${asn}, router ${identifier}, ${up} of ${peers.length} sessions up, ${converged ? 'converged' : 'converging'}`,
+    ]);
+  }
+  const page = lines.map(([name, text]) => `${`${name}:`.padEnd(13)}${text}\n`).join('');
+  const problems = findings.length === 0 ? 'findings:    none\n' : findings.map((text) => `! ${text}\n`).join('');
+  return `${page}${problems}`;
+}

@@ -1,0 +1,65 @@
+import { Command } from 'commander';
+import { runBgpProgram } from './bgp.ts';
+import { installCni, uninstallCni } from './cni.ts';
+import { ExitError, exitCode, runProgram } from './exit.ts';
+import { runFelixProgram } from './felix.ts';
+import { runNode, runStartup } from './node.ts';
+import { parseArguments } from './parse.ts';
+
+/** `margay`: the programs of a node. Configured by environment variables and by resources in the datastore. */
+function command(): Command {
+  const program = new Command('margay').description('pod routing and network policy of one node');
+  program
+    .command('node')
+    .description('write this node to the datastore, then run felix and bgp and keep them running')
+    .action(() => runNode(process.env));
+  program
+    .command('felix')
+    .description('program routes, policy and pod interfaces into this kernel, and serve CNI requests')
+    .action(() => runFelixProgram(process.env));
+  program
+    .command('bgp')
+    .description('exchange routes with other nodes and routers')
+    .action(() => runBgpProgram(process.env));
+  program
+    .command('startup')
+    .description('write this node, and if there are none the default pools, to the datastore; then end')
+    .action(() => runStartup(process.env));
+  const cni = program.command('cni').description('the CNI plugin of this node');
+  cni
+    .command('install')
+    .description('put the plugin and its network configuration in place')
+    .option(
+      '--bin-dir <directory>',
+      'where the runtime looks for plugins',
+      process.env['CNI_BIN_DIR'] ?? '/opt/cni/bin',
+    )
+    .option(
+      '--conf-dir <directory>',
+      'where the runtime looks for networks',
+      process.env['CNI_NET_DIR'] ?? '/etc/cni/net.d',
+    )
+    .action((options: { binDir: string; confDir: string }) => installCni(process.env, options));
+  cni
+    .command('uninstall')
+    .description('remove the plugin and its network configuration')
+    .option(
+      '--bin-dir <directory>',
+      'where the runtime looks for plugins',
+      process.env['CNI_BIN_DIR'] ?? '/opt/cni/bin',
+    )
+    .option(
+      '--conf-dir <directory>',
+      'where the runtime looks for networks',
+      process.env['CNI_NET_DIR'] ?? '/etc/cni/net.d',
+    )
+    .action((options: { binDir: string; confDir: string }) => uninstallCni(process.env, options));
+  return program;
+}
+
+await runProgram('margay', async () => {
+  const program = command();
+  if (process.argv.length <= 2)
+    throw new ExitError(exitCode.usage, `what to run? ${program.commands.map((c) => c.name()).join(', ')}`);
+  await parseArguments(program, process.argv);
+});

@@ -1,0 +1,63 @@
+import { Backoff } from '../base/backoff.ts';
+import { pause, systemClock } from '../base/clock.ts';
+import { explain } from '../base/errors.ts';
+import { createLog, type Log } from '../base/log.ts';
+import { readStoreConfig } from '../datastore/config.ts';
+import { openStore } from '../datastore/open.ts';
+import { StoreUnavailableError } from '../datastore/store.ts';
+import { type Environment, logLevel, nodename } from './environment.ts';
+import { checkBgp, checkFelix } from './preflight.ts';
+import { poolsFrom, startup } from './startup.ts';
+import { stopSignal, supervise } from './supervisor.ts';
+
+/** `margay startup`: once; fails when the datastore does not answer. */
+export async function runStartup(env: Environment): Promise<void> {
+  const log = createLog('startup', logLevel(env));
+  const store = openStore(readStoreConfig(env), log);
+  try {
+    await startup({ store, env, clock: systemClock, log });
+  } finally {
+    store.close();
+  }
+}
+
+/** `margay node`: start-up, as often as it takes for the datastore to answer; then felix and bgp until told to stop. */
+export async function runNode(env: NodeJS.ProcessEnv): Promise<void> {
+  const log = createLog('node', logLevel(env));
+  nodename(env);
+  poolsFrom(env);
+  checkFelix(env);
+  checkBgp();
+  const signal = stopSignal(env);
+  await startupWhenReachable(env, log, signal);
+  if (signal.aborted) return;
+  const script = process.argv[1] ?? '';
+  const programs = ['felix', 'bgp'].map((name) => ({
+    name,
+    command: process.execPath,
+    args: [...process.execArgv, script, name],
+    env,
+  }));
+  await supervise(programs, { clock: systemClock, log, signal });
+  log.info('stopped; what is in the kernel stays and goes on forwarding');
+}
+
+async function startupWhenReachable(env: Environment, log: Log, signal: AbortSignal): Promise<void> {
+  const store = openStore(readStoreConfig(env), log);
+  const backoff = new Backoff(250, 15_000);
+  try {
+    while (!signal.aborted) {
+      try {
+        return await startup({ store, env, clock: systemClock, log, signal });
+      } catch (thrown) {
+        if (signal.aborted) return;
+        if (!(thrown instanceof StoreUnavailableError)) throw thrown;
+        const delay = backoff.next();
+        log.warn({ error: explain(thrown), retryInMs: delay }, 'the datastore does not answer; trying again');
+        await pause(systemClock, delay, signal);
+      }
+    }
+  } finally {
+    store.close();
+  }
+}

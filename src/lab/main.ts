@@ -1,0 +1,155 @@
+import { readFileSync } from 'node:fs';
+import { Command, Option } from 'commander';
+import { EnvironmentError, errorCode, InputError } from '../base/errors.ts';
+import { ExitError, exitCode, runProgram } from '../cli/exit.ts';
+import { parseArguments } from '../cli/parse.ts';
+import { findMachine, runInside } from './checks.ts';
+import { claimState, nodeEnvironment, planFile, programs } from './cluster.ts';
+import { takeDown } from './down.ts';
+import {
+  checkName,
+  checkOptions,
+  type FamilyChoice,
+  familyChoices,
+  type LabPlan,
+  planLab,
+  type TorKind,
+  torKinds,
+} from './plan.ts';
+import { Progress, seconds } from './progress.ts';
+import { hints } from './show.ts';
+import { tellStory } from './story.ts';
+
+interface Given {
+  readonly name?: string;
+  readonly nodes: number;
+  readonly pods: number;
+  readonly family: FamilyChoice;
+  readonly tor: TorKind;
+  readonly once?: boolean;
+  readonly down?: boolean;
+}
+
+function command(): Command {
+  const program = new Command('npm run lab --')
+    .description('a cluster of network namespaces on this machine')
+    .option('--name <name>', 'name of the lab (default: lab)')
+    .option('--nodes <count>', 'nodes', Number, 3)
+    .option('--pods <count>', 'pods per node', Number, 2)
+    .addOption(new Option('--family <families>', 'address families').choices(familyChoices).default('v4'))
+    .addOption(new Option('--tor <kind>', 'top-of-rack router').choices(torKinds).default('bird'))
+    .option('--once', 'bring up, check every expectation, take down; fails when an expectation does')
+    .option('--down', 'remove every trace of the lab, also after a crash')
+    .enablePositionalOptions()
+    .action((options: Given) => lab(options));
+  program
+    .command('ctl')
+    .description('margayctl on a node of the lab')
+    .option('--node <node>', 'the node (default: n1); may stand anywhere after ctl')
+    .argument('[args...]', 'arguments of margayctl')
+    .allowUnknownOption()
+    .passThroughOptions()
+    .helpOption(false)
+    .action((args: string[], options: { node?: string }) => control(program.opts<Given>().name, args, options.node));
+  program
+    .command('exec')
+    .description('a command on a machine of the lab: n1, tor, legacy, etcd, or a pod such as shop/web-1')
+    .argument('<machine>')
+    .argument('<command...>')
+    .passThroughOptions()
+    .action((machine: string, words: string[]) => inside(program.opts<Given>().name, machine, words));
+  return program;
+}
+
+async function lab(given: Given): Promise<void> {
+  if (given.down) return down(checkName(given.name ?? 'lab'));
+  const name = given.name ?? (given.once ? uniqueName() : 'lab');
+  const plan = planLab(
+    checkOptions({ name, nodes: given.nodes, pods: given.pods, family: given.family, tor: given.tor }),
+  );
+  const stop = new AbortController();
+  const interrupt = () => stop.abort(new ExitError(130, 'interrupted; everything is removed again'));
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  const progress = new Progress();
+  claimState(plan);
+  try {
+    await tellStory(plan, progress, stop.signal);
+  } catch (thrown) {
+    await takeDown(name);
+    throw stop.signal.aborted ? stop.signal.reason : thrown;
+  }
+  if (given.once) await finishOnce(name, progress);
+  else finish(plan, progress);
+}
+
+async function finishOnce(name: string, progress: Progress): Promise<void> {
+  await takeDown(name);
+  const total = progress.results.length;
+  progress.line('');
+  progress.line(
+    `${total - progress.failed} of ${total} expectations hold; everything is removed again (${seconds(progress.seconds * 1000).trim()})`,
+  );
+  if (progress.failed > 0) throw new ExitError(exitCode.failure, `${progress.failed} of ${total} expectations failed`);
+}
+
+function finish(plan: LabPlan, progress: Progress): void {
+  progress.heading(`The lab is up and stays (${seconds(progress.seconds * 1000).trim()} in all). Try:`);
+  for (const line of hints(plan)) progress.line(`  ${line}`);
+  if (progress.failed > 0)
+    throw new ExitError(exitCode.failure, `${progress.failed} expectations failed; the lab is left up for a look`);
+}
+
+async function down(name: string): Promise<void> {
+  const { processes, namespaces, directory } = await takeDown(name);
+  const nothing = processes + namespaces === 0 && !directory;
+  process.stdout.write(
+    nothing
+      ? `There is no lab "${name}".\n`
+      : `Removed ${processes} processes, ${namespaces} namespaces and the files of lab "${name}".\n`,
+  );
+}
+
+/** `margayctl` on a node; `--node` may stand among its arguments. */
+async function control(lab: string | undefined, args: readonly string[], chosen: string | undefined): Promise<void> {
+  const at = args.indexOf('--node');
+  const name = chosen ?? (at >= 0 ? (args[at + 1] ?? '') : 'n1');
+  const rest = at >= 0 ? args.toSpliced(at, 2) : args;
+  const plan = readPlan(lab);
+  const node = plan.nodes.find((candidate) => candidate.name === name);
+  if (!node) throw new InputError('--node', name, `one of ${plan.nodes.map((candidate) => candidate.name).join(', ')}`);
+  const words = [process.execPath, `${programs}/margayctl.js`, ...rest];
+  process.exitCode = await runInside(node.netns, words, nodeEnvironment(plan, node));
+}
+
+async function inside(lab: string | undefined, name: string, words: readonly string[]): Promise<void> {
+  const plan = readPlan(lab);
+  const machine = findMachine(plan, name);
+  const known = [...plan.nodes, ...plan.pods, plan.tor, plan.legacy, plan.etcd].flatMap((one) =>
+    one ? [one.name] : [],
+  );
+  if (!machine) throw new InputError('machine', name, `one of ${known.join(', ')}`);
+  const node = plan.nodes.find((candidate) => candidate.name === name);
+  process.exitCode = await runInside(machine.netns, words, {
+    ...process.env,
+    ...(node ? nodeEnvironment(plan, node) : {}),
+  });
+}
+
+/** The plan that a standing lab was made by. */
+function readPlan(name = 'lab'): LabPlan {
+  try {
+    return JSON.parse(readFileSync(planFile(checkName(name)), 'utf8')) as LabPlan;
+  } catch (cause) {
+    if (errorCode(cause) !== 'ENOENT') throw cause;
+    throw new EnvironmentError(`there is no lab "${name}"`, 'bring one up with: npm run lab', { cause });
+  }
+}
+
+/** Names no lab that exists or is made at the same time. */
+function uniqueName(): string {
+  const random = Math.floor(Math.random() * 36 ** 4).toString(36);
+  return `o${process.pid.toString(36)}${random}`;
+}
+
+await runProgram('lab', () => parseArguments(command(), process.argv));
