@@ -1,0 +1,354 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { EnvironmentError } from '../../../src/base/errors.ts';
+import { keyText } from '../../../src/datastore/store.ts';
+import { IptablesError, KernelError } from '../../../src/kernel/types.ts';
+import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
+import { until } from '../../support/wait.ts';
+import { block, FeedServer, Harness, node, nodeResource, pod, podKey, pool, profile } from './support.ts';
+
+let h: Harness;
+
+beforeEach(() => {
+  h = new Harness();
+});
+afterEach(() => h.dispose());
+
+const within = 5_000;
+const endpoint = (name: string) => keyText(podKey(name));
+const programmed = (name: string, revision?: string) =>
+  h.felix.whenProgrammed(endpoint(name), revision, within, h.signal);
+const routes = () => h.netlink.routes().filter(({ protocol }) => protocol === 80);
+const destinations = () =>
+  routes()
+    .map(({ destination }) => destination)
+    .sort();
+const firstPass = () => until(() => h.felix.status().lastApply, { within, what: 'first pass' });
+const cidr = parseCidr;
+const gateway = (destination: Cidr, ...via: string[]) => ({
+  destination,
+  type: 'unicast' as const,
+  nextHops: via.map((hop) => ({ gateway: parseIp(hop), device: 'eth0' })),
+  protocol: 80,
+  scope: 'universe' as const,
+  metric: 0,
+  table: 254,
+});
+const said = (prefix: string, ...nextHops: string[]) => ({
+  type: 'route' as const,
+  prefix: cidr(prefix),
+  nextHops: nextHops.map((hop) => parseIp(hop)),
+  source: 'ibgp' as const,
+});
+const hello = { type: 'hello' as const, version: 1 };
+const endOfSnapshot = { type: 'endOfSnapshot' as const };
+
+test('a pod is programmed: chains, settings, link and both routes', async () => {
+  h.link('caliweb');
+  h.start();
+  const revision = await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2', 'fd00::2'] }));
+  expect(await programmed('web', revision)).toBe('programmed');
+  expect(destinations()).toEqual(['10.65.0.2/32', 'fd00::2/128']);
+  expect(h.iptables[4].tables.get('filter')?.chains.has('cali-tw-caliweb')).toBe(true);
+  expect(h.iptables[6].tables.get('raw')?.chains.has('cali-PREROUTING')).toBe(true);
+  expect(h.netlink.link('caliweb')?.up).toBe(true);
+  expect(Object.fromEntries(h.sysctls)).toMatchObject({
+    'net/ipv4/ip_forward': '1',
+    'net/ipv6/conf/all/forwarding': '1',
+    'net/ipv4/conf/caliweb/proxy_arp': '1',
+    'net/ipv4/conf/caliweb/route_localnet': '1',
+    'net/ipv4/neigh/caliweb/proxy_delay': '0',
+    'net/ipv6/conf/caliweb/proxy_ndp': '1',
+    'net/ipv6/conf/caliweb/accept_ra': '0',
+  });
+  expect(h.felix.status().endpoints).toEqual([
+    {
+      key: endpoint('web'),
+      name: 'shop/web',
+      interface: 'caliweb',
+      addresses: ['10.65.0.2', 'fd00::2'],
+      state: 'programmed',
+    },
+  ]);
+});
+
+test('an older revision in the kernel is not the one asked for', async () => {
+  h.link('caliweb');
+  h.start();
+  const revision = await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await programmed('web', revision);
+  const later = String(BigInt(revision) + 1n);
+  expect(await h.felix.whenProgrammed(endpoint('web'), later, 20, h.signal)).toBe('timeout');
+});
+
+test('a pod of another node is none of ours', async () => {
+  h.start();
+  await h.put(podKey('far'), pod('far', { addresses: ['10.65.1.2'], on: 'n2' }));
+  await firstPass();
+  expect(h.felix.status().endpoints).toEqual([]);
+  expect(routes()).toEqual([]);
+});
+
+test('an endpoint waits for its device, and is programmed when that appears', async () => {
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await until(() => h.felix.status().endpoints[0]?.state === 'waitingForInterface', { within, what: 'waiting' });
+  expect(h.felix.status().failures).toEqual([]);
+  h.link('caliweb');
+  expect(await programmed('web')).toBe('programmed');
+});
+
+test('a removed pod leaves no route, chain or connection; then whenRemoved resolves', async () => {
+  h.link('caliweb');
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await programmed('web');
+  const gone = h.felix.whenRemoved(endpoint('web'), within, h.signal);
+  await h.store.delete(podKey('web'));
+  expect(await gone).toBe('removed');
+  expect(routes()).toEqual([]);
+  expect(h.cut).toContain('10.65.0.2');
+  expect(h.iptables[4].tables.get('filter')?.chains.has('cali-tw-caliweb')).toBe(false);
+});
+
+test('connections are cut also when the device went first', async () => {
+  h.link('caliweb');
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await programmed('web');
+  h.netlink.deleteLink('caliweb');
+  await h.store.delete(podKey('web'));
+  expect(await h.felix.whenRemoved(endpoint('web'), within, h.signal)).toBe('removed');
+  expect(h.cut).toEqual(['10.65.0.2']);
+});
+
+test('no route opens a pod whose chains do not stand, and what failed is retried', async () => {
+  h.link('caliweb');
+  h.iptables[4].fail = new IptablesError('line 3 failed', '-A cali-x');
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await until(() => h.felix.status().failures.some(({ kind }) => kind === 'iptables'), { within, what: 'failure' });
+  expect(routes()).toEqual([]);
+  expect(h.felix.status().endpoints[0]?.state).toBe('waitingForPolicy');
+  expect(h.felix.ready()).toBe(false);
+  h.iptables[4].fail = undefined;
+  expect(await programmed('web')).toBe('programmed');
+  await until(() => h.felix.status().failures.length === 0, { within, what: 'failure gone' });
+});
+
+test('rules wait for their sets', async () => {
+  h.ipsets.fail = new Error('set is full');
+  h.start();
+  await h.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', true));
+  await until(() => h.felix.status().failures.some(({ kind }) => kind === 'ipset'), { within, what: 'failure' });
+  expect(h.iptables[4].applies).toBe(0);
+  h.ipsets.fail = undefined;
+  await until(() => h.iptables[4].tables.get('nat')?.chains.has('cali-nat-outgoing'), { within, what: 'nat chain' });
+});
+
+test('one route that fails does not stop the others, and is retried', async () => {
+  h.netlink.failures.set('10.65.1.0/26', 'EINVAL');
+  h.start();
+  for (const text of ['10.65.0.0/26', '10.65.1.0/26', '10.65.2.0/26']) {
+    await h.put({ type: 'Block', cidr: cidr(text) }, block(text, node));
+  }
+  await until(() => destinations().length === 2, { within, what: 'two routes' });
+  const failed = await until(() => h.felix.status().failures[0], { within, what: 'failure' });
+  expect(failed).toMatchObject({ kind: 'route', item: '10.65.1.0/26' });
+  h.netlink.failures.clear();
+  await until(() => destinations().length === 3, { within, what: 'three routes' });
+});
+
+test('nothing is written before the datastore is in sync', async () => {
+  const store = h.store;
+  const unreachable = { ...store, list: () => new Promise<never>(() => undefined) };
+  const waiting = new Harness({ store: unreachable as typeof store });
+  try {
+    waiting.start();
+    await until(() => waiting.felix.status().feed.reason !== 'not connected yet', { within, what: 'start' });
+    expect(waiting.netlink.calls).toEqual([]);
+    expect(waiting.iptables[4].applies).toBe(0);
+    expect(waiting.sysctls.size).toBe(0);
+  } finally {
+    await waiting.dispose();
+  }
+});
+
+test('a restart changes nothing in the kernel', async () => {
+  h.link('caliweb');
+  h.link('eth0', true);
+  h.netlink.routeByKey.set('bgp', gateway(cidr('10.65.9.0/26'), '192.0.2.9'));
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2', 'fd00::2'] }));
+  await h.put({ type: 'Block', cidr: cidr('10.65.0.0/26') }, block('10.65.0.0/26', node));
+  await programmed('web');
+  h.netlink.calls.length = 0;
+  await h.restart();
+  await programmed('web');
+  expect(h.netlink.calls).toEqual([]);
+  expect(destinations()).toContain('10.65.9.0/26');
+});
+
+test('stale routes of ours go; those of others stay', async () => {
+  h.link('calix', true);
+  h.link('eth0', true);
+  const foreign = { ...gateway(cidr('10.9.0.0/16'), '192.0.2.1'), protocol: 4 };
+  const boot = {
+    ...gateway(cidr('10.65.0.9/32')),
+    nextHops: [{ device: 'calix' }],
+    protocol: 3,
+    scope: 'link' as const,
+  };
+  h.netlink.routeByKey.set('254 10.9.0.0/16 0', foreign);
+  h.netlink.routeByKey.set('254 10.65.0.9/32 0', boot);
+  h.netlink.routeByKey.set('254 10.65.0.8/32 0', { ...boot, destination: cidr('10.65.0.8/32'), protocol: 80 });
+  h.start();
+  await firstPass();
+  expect(h.netlink.routes()).toEqual([foreign]);
+  await until(() => h.cut.length === 2, { within, what: 'connections cut' });
+});
+
+test('a route that stands in the way of ours is left alone and named', async () => {
+  const foreign = { ...gateway(cidr('10.65.0.0/26'), '192.0.2.1'), protocol: 4 };
+  h.netlink.routeByKey.set('254 10.65.0.0/26 0', foreign);
+  h.start();
+  await h.put({ type: 'Block', cidr: cidr('10.65.0.0/26') }, block('10.65.0.0/26', node));
+  const failed = await until(() => h.felix.status().failures[0], { within, what: 'failure' });
+  expect(failed.message).toMatch(/protocol 4/);
+  expect(h.netlink.routes()).toEqual([foreign]);
+});
+
+test('a route that somebody deletes comes back', async () => {
+  h.link('caliweb');
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await programmed('web');
+  const [route] = routes();
+  if (!route) throw new Error('no route');
+  h.netlink.applyRoutes([], [route]);
+  await until(() => destinations().includes('10.65.0.2/32' as Cidr), { within, what: 'route back' });
+});
+
+test('a device that goes down is set up again with its route', async () => {
+  h.link('caliweb');
+  h.start();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  await programmed('web');
+  const link = h.netlink.link('caliweb');
+  if (!link) throw new Error('no link');
+  h.netlink.routeByKey.clear();
+  h.netlink.addLink({ ...link, up: false });
+  await until(() => h.netlink.link('caliweb')?.up && destinations().length === 1, { within, what: 'repair' });
+});
+
+test('after lost events everything is read again', async () => {
+  h.start();
+  await h.put({ type: 'Block', cidr: cidr('10.65.0.0/26') }, block('10.65.0.0/26', node));
+  await until(() => destinations().length === 1, { within, what: 'blackhole' });
+  h.netlink.routeByKey.clear();
+  h.netlink.emit({ what: 'overrun' });
+  await until(() => destinations().length === 1, { within, what: 'blackhole back' });
+});
+
+test('the route feed: ECMP, changes, local wins, own next hops left out', async () => {
+  const feed = await FeedServer.listen(h.runDir);
+  try {
+    h.link('eth0', true);
+    h.link('caliweb');
+    h.start();
+    await h.put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24'));
+    await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+    await until(() => feed.connections === 1, { within, what: 'feed connection' });
+    feed.say(hello, said('10.66.0.0/26', '192.0.2.3', '192.0.2.2'), said('10.65.0.2/32', '192.0.2.2'));
+    feed.say(said('10.67.0.0/26', '192.0.2.1'), endOfSnapshot);
+    await programmed('web');
+    const remote = await until(() => routes().find((one) => one.destination === '10.66.0.0/26'), {
+      within,
+      what: 'route',
+    });
+    expect(remote.nextHops).toEqual([{ gateway: '192.0.2.2' }, { gateway: '192.0.2.3' }]);
+    expect(routes().find((one) => one.destination === '10.65.0.2/32')?.nextHops).toEqual([{ device: 'caliweb' }]);
+    expect(destinations()).not.toContain('10.67.0.0/26');
+    feed.say({ type: 'withdraw', prefix: cidr('10.66.0.0/26') });
+    await until(() => !destinations().includes('10.66.0.0/26' as Cidr), { within, what: 'withdrawal' });
+  } finally {
+    await feed.close();
+  }
+});
+
+test('the feed dies: its routes stay, and go when the next table lacks them', async () => {
+  h.link('eth0', true);
+  h.start();
+  const first = await FeedServer.listen(h.runDir);
+  await until(() => first.connections === 1, { within, what: 'feed connection' });
+  first.say(hello, said('10.66.0.0/26', '192.0.2.2'), said('10.67.0.0/26', '192.0.2.2'), endOfSnapshot);
+  await until(() => destinations().length === 2, { within, what: 'routes' });
+  await first.close();
+  await until(() => !h.felix.status().feed.connected, { within, what: 'disconnection' });
+  expect(h.felix.status().feed).toMatchObject({ routes: 2, stale: 2, complete: false });
+  expect(destinations().length).toBe(2);
+  const second = await FeedServer.listen(h.runDir);
+  await until(() => second.connections === 1, { within, what: 'second connection' });
+  second.say(hello, said('10.66.0.0/26', '192.0.2.2'));
+  await until(() => h.felix.status().feed.stale === 1, { within, what: 'repetition' });
+  expect(destinations().length).toBe(2);
+  second.say(endOfSnapshot);
+  await until(() => destinations().length === 1, { within, what: 'sweep of the stale' });
+  await second.close();
+});
+
+test('a feed that says nonsense is left and tried again', async () => {
+  h.start();
+  const feed = await FeedServer.listen(h.runDir);
+  try {
+    for (const nonsense of ['{', '{"type":"hello","version":9}', '"x"', JSON.stringify(endOfSnapshot)]) {
+      await until(() => feed.connections === 1, { within, what: 'connection' });
+      feed.say(nonsense);
+      await until(() => feed.connections === 0, { within, what: `disconnection after ${nonsense}` });
+    }
+  } finally {
+    await feed.close();
+  }
+});
+
+test('a second felix in the same folder refuses', async () => {
+  h.start();
+  await firstPass();
+  const second = new Harness({ runDir: h.runDir });
+  await expect(second.felix.run(second.signal)).rejects.toThrow(EnvironmentError);
+  await second.dispose();
+});
+
+test('a failing setting of one pod leaves the others alone', async () => {
+  const sysctls = new Map<string, string>();
+  const picky = new Harness({
+    writeSysctl: (name, value) => {
+      if (name.includes('calibad')) throw new KernelError(`write sysctl ${name}`, 'EROFS');
+      sysctls.set(name, value);
+    },
+  });
+  try {
+    picky.link('calibad');
+    picky.link('caligood');
+    picky.start();
+    await picky.put(podKey('bad'), pod('bad', { addresses: ['10.65.0.3'] }));
+    await picky.put(podKey('good'), pod('good', { addresses: ['10.65.0.4'] }));
+    expect(await picky.felix.whenProgrammed(endpoint('good'), undefined, within, picky.signal)).toBe('programmed');
+    const bad = await until(() => picky.felix.status().endpoints.find(({ problem }) => problem), {
+      within,
+      what: 'problem',
+    });
+    expect(bad).toMatchObject({ name: 'shop/bad', state: 'waitingForRoutes' });
+  } finally {
+    await picky.dispose();
+  }
+});
+
+test('IP sets that nothing refers to are destroyed after the rules are gone', async () => {
+  h.start();
+  await h.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', true));
+  await h.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
+  await until(() => h.ipsets.sets.has('cali40masq-ipam-pools'), { within, what: 'set' });
+  await h.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', false));
+  await until(() => !h.ipsets.sets.has('cali40masq-ipam-pools'), { within, what: 'set gone' });
+  expect(h.iptables[4].tables.get('nat')?.chains.size).toBe(0);
+});
