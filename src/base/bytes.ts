@@ -103,6 +103,12 @@ export class Writer {
     this.#bytes.set(value, at);
   }
 
+  /** Overwrites one octet written before, for lengths known only afterwards. */
+  patch8(at: number, value: number): void {
+    if (at + 1 > this.#length) throw new RangeError(`patch at ${at} past ${this.#length}`);
+    this.#view.setUint8(at, value);
+  }
+
   /** Overwrites two octets written before, for lengths known only afterwards. */
   patch16(at: number, value: number): void {
     if (at + 2 > this.#length) throw new RangeError(`patch at ${at} past ${this.#length}`);

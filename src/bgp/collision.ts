@@ -1,0 +1,45 @@
+import type { Ip } from '../model/address.ts';
+import { ipNumber } from '../model/address.ts';
+
+/** What is known of one of two connections with the same peer when an OPEN has been accepted on the newer one. */
+export interface Contender {
+  readonly initiator: 'us' | 'peer';
+  readonly state: 'OpenConfirm' | 'Established';
+}
+
+export interface Parties {
+  readonly identifier: Ip;
+  readonly asn: number;
+  readonly peerIdentifier: Ip;
+  readonly peerAsn: number;
+}
+
+/** Signs that the peer came back from a crash and knows nothing of the established connection. RFC 4724 §5. */
+export interface RestartSigns {
+  /** Both sides negotiated graceful restart on the established connection. */
+  readonly negotiated: boolean;
+  /** The new OPEN has the R bit. */
+  readonly restarted: boolean;
+  /** The new connection began clearly after the old one was established, so it is no race of two openings. */
+  readonly later: boolean;
+}
+
+/**
+ * Which of two connections goes. RFC 4271 §6.8: of two in OpenConfirm the one stays that the side with the larger
+ * identifier opened (equal ones: the larger AS, RFC 6286 §2.3). An established one stays, unless the peer has restarted.
+ */
+export function loser(older: Contender, newer: Contender, parties: Parties, restart: RestartSigns): 'older' | 'newer' {
+  if (older.state === 'Established') {
+    return restart.negotiated && (restart.restarted || restart.later) ? 'older' : 'newer';
+  }
+  if (older.initiator === newer.initiator) return 'older';
+  return newer.initiator === prevailing(parties) ? 'older' : 'newer';
+}
+
+/** The side whose connections prevail. */
+export function prevailing({ identifier, asn, peerIdentifier, peerAsn }: Parties): 'us' | 'peer' {
+  const ours = ipNumber(identifier);
+  const theirs = ipNumber(peerIdentifier);
+  if (ours !== theirs) return ours > theirs ? 'us' : 'peer';
+  return asn > peerAsn ? 'us' : 'peer';
+}

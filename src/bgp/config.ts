@@ -1,0 +1,236 @@
+import { createHash } from 'node:crypto';
+import {
+  type Cidr,
+  cidrParts,
+  compareIp,
+  contains,
+  type Family,
+  familyOf,
+  formatIp,
+  hostCidr,
+  type Ip,
+  ipFromNumber,
+  ipNumber,
+  parseCidr,
+  parseIp,
+  splitCidr,
+} from '../model/address.ts';
+import type { Block } from '../model/ipam.ts';
+import type { Node } from '../model/kinds.ts';
+import type { Objects, ParsedPeer } from './objects.ts';
+import type { NodeAddress, PeerConfig, SpeakerConfig } from './settings.ts';
+
+/** Seconds; Calico's, who leaves BIRD's hold time at 90 and lets peers keep routes for two minutes. */
+export const holdSeconds = 90;
+export const defaultRestartSeconds = 120;
+export const defaultAsn = 64512;
+export const defaultPort = 179;
+
+const families: readonly Family[] = [4, 6];
+
+/** What cannot be followed, although each object by itself is valid. */
+export interface Problem {
+  readonly object: string;
+  readonly detail: string;
+}
+
+export interface Compiled {
+  readonly config: SpeakerConfig;
+  readonly problems: readonly Problem[];
+}
+
+/**
+ * A node's BGP configuration out of the datastore's objects; undefined while the node itself has no BGP address.
+ * @param routerId `CALICO_ROUTER_ID`: an IPv4 address, `hash` (of the node's name), or absent: the IPv4 address
+ * @throws InputError for a router id that is neither
+ */
+export function compile(objects: Objects, nodename: string, routerId: string | undefined): Compiled | undefined {
+  const own = objects.nodes.get(nodename);
+  const addresses = own ? addressesOf(own) : [];
+  if (!own || addresses.length === 0) return undefined;
+  const problems: Problem[] = [];
+  const context: Context = { objects, own, addresses, asn: asnOf(own, objects), problems };
+  const peers = new Map<Ip, PeerConfig>();
+  // Explicit peers come first: they take the place of a mesh session with the same address.
+  for (const peer of [...explicitPeers(context), ...meshPeers(context)]) {
+    if (!peers.has(peer.address)) peers.set(peer.address, peer);
+  }
+  const config: SpeakerConfig = {
+    asn: context.asn,
+    identifier: identifierOf(nodename, addresses, routerId),
+    listenPort: portOf(objects),
+    addresses,
+    peers: [...peers.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    originations: originations(objects, nodename),
+  };
+  return { config, problems };
+}
+
+interface Context {
+  readonly objects: Objects;
+  readonly own: Node;
+  readonly addresses: readonly NodeAddress[];
+  readonly asn: number;
+  readonly problems: Problem[];
+}
+
+function portOf({ configuration }: Objects): number {
+  return configuration?.spec.listenPort ?? defaultPort;
+}
+
+function asnOf(node: Node, { configuration }: Objects): number {
+  return node.spec.bgp?.asNumber ?? configuration?.spec.asNumber ?? defaultAsn;
+}
+
+/** A node's BGP addresses; one without a prefix length is on a subnet of its own. */
+function addressesOf({ spec }: Node): NodeAddress[] {
+  const texts = [spec.bgp?.ipv4Address, spec.bgp?.ipv6Address].filter((text) => text !== undefined);
+  return texts.map((text) => {
+    const subnet = parseCidr(text);
+    return { address: text.includes('/') ? splitCidr(text).address : parseIp(text), subnet };
+  });
+}
+
+function addressOf(addresses: readonly NodeAddress[], family: Family): Ip | undefined {
+  return addresses.find(({ address }) => familyOf(address) === family)?.address;
+}
+
+function identifierOf(nodename: string, addresses: readonly NodeAddress[], routerId: string | undefined): Ip {
+  if (routerId && routerId !== 'hash') return parseIp(routerId, 'CALICO_ROUTER_ID');
+  const four = addressOf(addresses, 4);
+  if (four && routerId !== 'hash') return four;
+  const digest = createHash('sha256').update(nodename).digest().subarray(0, 4);
+  return formatIp(digest.every((octet) => octet === 0) ? Uint8Array.of(0, 0, 0, 1) : digest);
+}
+
+/** Sessions between all nodes, one for each family that both have; route reflectors stand outside. */
+function* meshPeers(context: Context): Generator<PeerConfig> {
+  const { objects, own } = context;
+  const enabled = objects.configuration?.spec.nodeToNodeMeshEnabled ?? true;
+  if (!enabled || isReflector(own)) return;
+  for (const node of objects.nodes.values()) {
+    if (node.metadata.name !== own.metadata.name && !isReflector(node)) yield* nodePeers(context, node, 'mesh');
+  }
+}
+
+function isReflector({ spec }: Node): boolean {
+  return spec.bgp?.routeReflectorClusterID !== undefined;
+}
+
+/**
+ * Sessions with another node. The one whose address is numerically higher connects and the lower waits, so that the
+ * reconnection after a restart is never raced by a second one; a waiting side dials only after a long silence.
+ */
+function* nodePeers(context: Context, node: Node, name: string, extra?: Partial<PeerConfig>): Generator<PeerConfig> {
+  const { objects, addresses } = context;
+  const theirs = addressesOf(node);
+  for (const family of families) {
+    const ours = addressOf(addresses, family);
+    const address = addressOf(theirs, family);
+    if (!ours || !address) continue;
+    yield {
+      ...basics,
+      name: `${name}-${node.metadata.name}-ipv${family}`,
+      role: name === 'mesh' ? 'mesh' : 'peer',
+      address,
+      port: portOf(objects),
+      asn: asnOf(node, objects),
+      families: [family],
+      localAddress: ours,
+      initiative: compareIp(ours, address) > 0 ? 'dial' : 'wait',
+      ...extra,
+    };
+  }
+}
+
+const basics = {
+  holdSeconds,
+  restartSeconds: defaultRestartSeconds,
+  acceptDefault: false,
+  nextHopMode: 'auto',
+} as const satisfies Partial<PeerConfig>;
+
+/** Sessions that BGPPeer objects ask for. */
+function* explicitPeers(context: Context): Generator<PeerConfig> {
+  const { objects, own } = context;
+  for (const peer of objects.peers.values()) {
+    const mine = selects(peer, own);
+    if (peer.target.to === 'address') {
+      if (mine) yield* routerPeer(context, peer, peer.target);
+      continue;
+    }
+    // Both ends of a peering between nodes follow from the one object.
+    const { selector } = peer.target;
+    const isTarget = selector.matches(own.metadata.labels ?? {});
+    for (const node of objects.nodes.values()) {
+      if (node.metadata.name === own.metadata.name) continue;
+      const forward = mine && selector.matches(node.metadata.labels ?? {});
+      const reverse = isTarget && selects(peer, node);
+      if (forward || reverse) yield* nodePeers(context, node, peer.name, optionsOf(peer));
+    }
+  }
+}
+
+/** `node` or `nodeSelector` narrow a peer to nodes; neither means all. */
+function selects({ node, nodeSelector }: ParsedPeer, candidate: Node): boolean {
+  if (node !== undefined) return node === candidate.metadata.name;
+  return nodeSelector?.matches(candidate.metadata.labels ?? {}) ?? true;
+}
+
+function* routerPeer(
+  { addresses, problems }: Context,
+  peer: ParsedPeer,
+  target: Extract<ParsedPeer['target'], { to: 'address' }>,
+): Generator<PeerConfig> {
+  const { address, port, asn } = target;
+  const family = familyOf(address);
+  const localAddress = addressOf(addresses, family);
+  if (localAddress === address) return;
+  if (!localAddress) {
+    problems.push({ object: `BGPPeer(${peer.name})`, detail: `this node has no IPv${family} address for ${address}` });
+    return;
+  }
+  yield {
+    ...basics,
+    name: peer.name,
+    role: 'peer',
+    address,
+    port,
+    asn,
+    families: [family],
+    localAddress,
+    initiative: 'dial',
+    ...optionsOf(peer),
+  };
+}
+
+function optionsOf({ keepaliveSeconds, restartSeconds, acceptDefault }: ParsedPeer): Partial<PeerConfig> {
+  return {
+    acceptDefault,
+    ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
+    ...(restartSeconds === undefined ? {} : { restartSeconds }),
+  };
+}
+
+/** This node's blocks, and single addresses that it uses out of others' blocks, inside pools that are exported. */
+export function originations({ pools, blocks }: Objects, nodename: string): Cidr[] {
+  const exportedPools = [...pools.values()]
+    .filter(({ spec }) => !spec.disableBGPExport)
+    .map(({ spec }) => parseCidr(spec.cidr));
+  const found: Cidr[] = [];
+  for (const block of blocks.values()) {
+    if (block.deleted || !exportedPools.some((pool) => contains(pool, block.cidr))) continue;
+    if (block.affinity === `host:${nodename}`) found.push(block.cidr);
+    else found.push(...borrowed(block, nodename));
+  }
+  return found.sort();
+}
+
+function borrowed(block: Block, nodename: string): Cidr[] {
+  const { address, family } = cidrParts(block.cidr);
+  return block.allocations.flatMap((index, ordinal): Cidr[] => {
+    const attribute = index === null ? undefined : block.attributes?.[index];
+    if (attribute?.secondary?.['node'] !== nodename || attribute.releasedAt !== undefined) return [];
+    return [hostCidr(ipFromNumber(ipNumber(address) + BigInt(ordinal), family))];
+  });
+}

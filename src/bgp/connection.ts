@@ -1,0 +1,280 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import type { Family } from '../model/address.ts';
+import { type Action, type Ending, type Event, type Machine, type State, step, type TimerName } from './fsm.ts';
+import type { Negotiated, SessionConfig } from './negotiate.ts';
+import { Timers } from './timers.ts';
+import { WireError } from './wire/errors.ts';
+import { type Frame, readFrame } from './wire/framing.ts';
+import { type Message, readRefresh, writeMessage } from './wire/message.ts';
+import { readNotification } from './wire/notification.ts';
+import { readOpen } from './wire/open.ts';
+import { readUpdate, type Update } from './wire/update.ts';
+
+/** What a connection tells the peer that owns it. */
+export interface ConnectionEvents {
+  moved(connection: Connection, from: State, to: State): void;
+  opened(connection: Connection, negotiated: Negotiated): void;
+  up(connection: Connection, negotiated: Negotiated): void;
+  ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void;
+  update(connection: Connection, update: Update): void;
+  refresh(connection: Connection, family: Family): void;
+  /** What was queued has gone out. */
+  drained(connection: Connection): void;
+}
+
+export interface ConnectionDeps {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly config: () => SessionConfig;
+  readonly dial: () => Socket;
+  readonly events: ConnectionEvents;
+}
+
+/** Queued octets above which no more UPDATEs are handed over. */
+const highWater = 1 << 20;
+/** How long a half-closed connection may go on sending before it is cut. */
+const drainMilliseconds = 2000;
+
+/** Runs the state machine of one TCP connection: its actions become writes, timers and events to the peer. */
+export class Connection {
+  #machine: Machine;
+  #socket: Socket | undefined;
+  #last: Socket | undefined;
+  #rest: Uint8Array = new Uint8Array(0);
+  #corked = false;
+  readonly #timers: Timers<TimerName>;
+
+  constructor(
+    readonly initiator: 'us' | 'peer',
+    private readonly deps: ConnectionDeps,
+  ) {
+    this.#machine = { state: initiator === 'us' ? 'Idle' : 'Active' };
+    this.#timers = new Timers(deps.clock, (name) => this.#expired(name));
+  }
+
+  get state(): State {
+    return this.#machine.state;
+  }
+
+  get negotiated(): Negotiated | undefined {
+    return this.#machine.negotiated;
+  }
+
+  get local(): { readonly address: string | undefined; readonly port: number | undefined } {
+    return { address: this.#socket?.localAddress, port: this.#socket?.localPort };
+  }
+
+  /** Takes over a connection that the peer opened. */
+  accept(socket: Socket): void {
+    this.#attach(socket);
+    this.event({ on: 'tcpUp' });
+  }
+
+  /** Stays in Idle for so long, then starts. */
+  startAfter(seconds: number): void {
+    this.#timers.arm('idleHold', seconds * 1000);
+  }
+
+  event(event: Event): void {
+    const before = this.#machine;
+    const { machine, actions } = step(before, event, this.deps.config());
+    this.#machine = machine;
+    if (machine.state !== before.state) this.deps.events.moved(this, before.state, machine.state);
+    for (const action of actions) this.#run(action, before);
+  }
+
+  /** Hands whole messages to the socket; what is handed over in one turn leaves in one write. */
+  send(messages: readonly Uint8Array[]): void {
+    const socket = this.#socket;
+    if (!socket || socket.destroyed || socket.writableEnded) return;
+    if (!this.#corked) {
+      this.#corked = true;
+      socket.cork();
+      process.nextTick(() => {
+        this.#corked = false;
+        socket.uncork();
+      });
+    }
+    for (const message of messages) socket.write(message);
+  }
+
+  writable(): boolean {
+    return (this.#socket?.writableLength ?? 0) < highWater;
+  }
+
+  /** No timer of an ended connection fires any more. */
+  dispose(): void {
+    this.#timers.disarmAll();
+  }
+
+  /** Resolves once the socket last used is gone. */
+  closed(): Promise<void> {
+    const socket = this.#last;
+    if (!socket || socket.closed) return Promise.resolve();
+    return new Promise((resolve) => socket.once('close', () => resolve()));
+  }
+
+  #run(action: Action, before: Machine): void {
+    const { events } = this.deps;
+    switch (action.do) {
+      case 'dial':
+        this.#attach(this.deps.dial());
+        break;
+      case 'close':
+        this.#close();
+        break;
+      case 'send':
+        this.#sendMessage(action.message);
+        break;
+      case 'arm':
+        this.#timers.arm(action.timer, this.#jittered(action.timer, action.seconds) * 1000);
+        break;
+      case 'disarm':
+        this.#timers.disarm(action.timer);
+        break;
+      case 'opened':
+        events.opened(this, action.negotiated);
+        break;
+      case 'up':
+        events.up(this, action.negotiated);
+        break;
+      case 'ended':
+        events.ended(this, action.ending, before.negotiated, before.state === 'Established');
+        break;
+    }
+  }
+
+  /** RFC 4271 §10: 0.75 to 1 times the value, for the timers that many speakers would otherwise run in step. */
+  #jittered(timer: TimerName, seconds: number): number {
+    return timer === 'hold' ? seconds : seconds * (0.75 + 0.25 * this.deps.random());
+  }
+
+  #sendMessage(message: Message): void {
+    this.send([writeMessage(message)]);
+  }
+
+  #expired(name: TimerName): void {
+    if (name !== 'hold') { this.event({ on: `${name}Expired` }); return; }
+    // Octets that wait in the socket count as heard: the event loop reads them before this runs.
+    setImmediate(() => {
+      if (this.#timers.left('hold') === undefined && this.state !== 'Idle') this.event({ on: 'holdExpired' });
+    });
+  }
+
+  #attach(socket: Socket): void {
+    this.#detach();
+    this.#socket = socket;
+    this.#last = socket;
+    this.#rest = new Uint8Array(0);
+    socket.setNoDelay(true);
+    const current = (react: () => void) => () => {
+      if (this.#socket === socket) react();
+    };
+    socket.on(
+      'connect',
+      current(() => this.event({ on: 'tcpUp' })),
+    );
+    socket.on('data', (chunk: Uint8Array) => {
+      if (this.#socket === socket) this.#received(chunk);
+    });
+    socket.on(
+      'drain',
+      current(() => this.deps.events.drained(this)),
+    );
+    socket.on(
+      'end',
+      current(() => this.#lost('closed by the peer')),
+    );
+    socket.on('error', (error) => {
+      if (this.#socket === socket) this.#lost(error.message);
+    });
+    socket.on(
+      'close',
+      current(() => this.#lost('closed')),
+    );
+  }
+
+  #lost(reason: string): void {
+    this.#detach();
+    this.event({ on: 'tcpFailed', reason });
+  }
+
+  /** Whatever the socket still reports is no longer ours; a socket that lingers is cut. */
+  #detach(): void {
+    this.#socket?.destroy();
+    this.#socket = undefined;
+  }
+
+  /** Half-close, so that the last message arrives, then drain what still comes in. RFC 4271 §6 wants it delivered. */
+  #close(): void {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (!socket || socket.destroyed) return;
+    if (socket.connecting) {
+      socket.destroy();
+      return;
+    }
+    if (this.#corked) socket.uncork();
+    socket.resume();
+    socket.end();
+    const cancel = this.deps.clock.after(drainMilliseconds, () => socket.destroy());
+    socket.once('close', cancel);
+  }
+
+  #received(chunk: Uint8Array): void {
+    const stream = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    const socket = this.#socket;
+    let at = 0;
+    try {
+      for (;;) {
+        const frame = readFrame(stream, at);
+        if (!frame) break;
+        at += frame.length;
+        this.#take(frame);
+        if (this.#socket !== socket) return;
+      }
+    } catch (thrown) {
+      if (!(thrown instanceof WireError)) throw thrown;
+      this.event({ on: 'wireError', error: thrown });
+      break;
+    }
+    this.#rest = stream.subarray(at);
+  }
+
+  /** @throws WireError */
+  #take(frame: Frame): void {
+    switch (frame.type) {
+      case 'open':
+        this.event({ on: 'open', open: readOpen(frame.body) });
+        break;
+      case 'keepalive':
+        this.event({ on: 'keepalive' });
+        break;
+      case 'notification':
+        this.event({ on: 'notification', notification: readNotification(frame.body) });
+        break;
+      case 'update':
+        this.#takeUpdate(frame.body);
+        break;
+      case 'refresh':
+        this.#takeRefresh(frame.body);
+        break;
+    }
+  }
+
+  #takeUpdate(body: Uint8Array): void {
+    const { negotiated } = this.#machine;
+    if (this.state !== 'Established' || !negotiated) { this.event({ on: 'update' }); return; }
+    const update = readUpdate(body, negotiated, new Set(negotiated.families));
+    this.event({ on: 'update' });
+    this.deps.events.update(this, update);
+  }
+
+  #takeRefresh(body: Uint8Array): void {
+    if (this.state !== 'Established') { this.event({ on: 'refresh' }); return; }
+    const family = readRefresh(body);
+    this.event({ on: 'refresh' });
+    if (family !== undefined) this.deps.events.refresh(this, family);
+  }
+}

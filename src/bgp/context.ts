@@ -1,0 +1,24 @@
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { Family, Ip } from '../model/address.ts';
+import type { AttributeInterner } from './intern.ts';
+import type { NodeAddress } from './settings.ts';
+import type { RouteTable } from './table.ts';
+
+/** What the speaker gives each of its peers. */
+export interface SpeakerContext {
+  readonly asn: number;
+  readonly identifier: Ip;
+  readonly addresses: readonly NodeAddress[];
+  readonly tables: Readonly<Record<Family, RouteTable>>;
+  readonly interner: AttributeInterner;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  /** This process took over from an earlier one, and the kernel kept the routes. */
+  readonly restarted: boolean;
+  /** Still so: path selection is put off. */
+  readonly restarting: () => boolean;
+  /** The peer has told its whole table of the family, or none can be waited for. */
+  readonly settled: (peer: string, family: Family) => void;
+}

@@ -1,0 +1,127 @@
+import { compareIp, type Ip, ipNumber } from '../model/address.ts';
+import type { Candidate } from './rib.ts';
+import { neighbourAs, pathLength } from './wire/aspath.ts';
+
+/** The step of the decision process at which a path lost. */
+export type Reason =
+  | 'notLocal'
+  | 'localPref'
+  | 'asPathLength'
+  | 'origin'
+  | 'med'
+  | 'externalOverInternal'
+  | 'identifier'
+  | 'clusterListLength'
+  | 'peerAddress';
+
+export interface Lost {
+  readonly candidate: Candidate;
+  readonly reason: Reason;
+}
+
+/** Outcome for one prefix. */
+export interface Decision {
+  readonly best: Candidate;
+  /** The best and those equal to it up to the tie-breaks, each with another next hop; the best comes first. */
+  readonly multipath: readonly Candidate[];
+  readonly lost: readonly Lost[];
+}
+
+/** LOCAL_PREF of a path that carries none. */
+export const defaultLocalPref = 100;
+/** Next hops of one prefix at most. */
+export const maxPaths = 16;
+
+/** A step returns those that it leaves in the race; RFC 4271 §9.1.2.2. */
+interface Stage {
+  readonly reason: Reason;
+  readonly keep: (rivals: readonly Candidate[]) => readonly Candidate[];
+}
+
+const originRank = { igp: 0, egp: 1, incomplete: 2 } as const;
+
+const preference: readonly Stage[] = [
+  { reason: 'notLocal', keep: least(({ source }) => (source.kind === 'local' ? 0 : 1)) },
+  { reason: 'localPref', keep: least(({ attributes }) => -(attributes.localPref ?? defaultLocalPref)) },
+  { reason: 'asPathLength', keep: least(({ attributes }) => pathLength(attributes.asPath)) },
+  { reason: 'origin', keep: least(({ attributes }) => originRank[attributes.origin]) },
+  { reason: 'med', keep: leastMed },
+  { reason: 'externalOverInternal', keep: least(({ source }) => (source.kind === 'ibgp' ? 1 : 0)) },
+];
+
+/** What decides between paths that are equally good. RFC 4456 §9 puts the cluster list before the peer's address. */
+const tieBreaks: readonly Stage[] = [
+  {
+    reason: 'identifier',
+    keep: least(({ attributes, source }) => number(attributes.originatorId ?? source.identifier)),
+  },
+  { reason: 'clusterListLength', keep: least(({ attributes }) => attributes.clusterList?.length ?? 0) },
+  { reason: 'peerAddress', keep: leastAddress },
+];
+
+/** The decision process over all eligible paths of a prefix; undefined when there is none. */
+export function decide(candidates: readonly Candidate[]): Decision | undefined {
+  const [only] = candidates;
+  if (only === undefined) return undefined;
+  if (candidates.length === 1) return { best: only, multipath: candidates, lost: [] };
+  const lost: Lost[] = [];
+  const equal = run(preference, candidates, lost);
+  const [best = only] = run(tieBreaks, equal, lost);
+  return { best, multipath: multipath(best, equal), lost };
+}
+
+function run(stages: readonly Stage[], candidates: readonly Candidate[], lost: Lost[]): readonly Candidate[] {
+  let rivals = candidates;
+  for (const { reason, keep } of stages) {
+    if (rivals.length === 1) break;
+    const kept = keep(rivals);
+    if (kept.length === rivals.length) continue;
+    for (const candidate of rivals) if (!kept.includes(candidate)) lost.push({ candidate, reason });
+    rivals = kept;
+  }
+  return rivals;
+}
+
+/** Equal-cost paths: through the same neighbour AS, one for each next hop. */
+function multipath(best: Candidate, equal: readonly Candidate[]): readonly Candidate[] {
+  if (best.source.kind === 'local') return [best];
+  const paths = new Map<Ip | undefined, Candidate>([[best.attributes.nextHop, best]]);
+  const neighbour = neighbourAs(best.attributes.asPath);
+  for (const candidate of equal) {
+    const { nextHop, asPath } = candidate.attributes;
+    if (paths.size < maxPaths && !paths.has(nextHop) && neighbourAs(asPath) === neighbour)
+      paths.set(nextHop, candidate);
+  }
+  return [...paths.values()];
+}
+
+function least(rank: (candidate: Candidate) => number): Stage['keep'] {
+  return (rivals) => {
+    const lowest = Math.min(...rivals.map(rank));
+    return rivals.filter((candidate) => rank(candidate) === lowest);
+  };
+}
+
+/** MED counts between paths of the same neighbour AS only; without one it is 0. RFC 4271 §9.1.2.2 (c). */
+function leastMed(rivals: readonly Candidate[]): readonly Candidate[] {
+  const lowest = new Map<number | undefined, number>();
+  for (const { attributes } of rivals) {
+    const neighbour = neighbourAs(attributes.asPath);
+    lowest.set(neighbour, Math.min(lowest.get(neighbour) ?? Number.POSITIVE_INFINITY, attributes.med ?? 0));
+  }
+  return rivals.filter(({ attributes }) => (attributes.med ?? 0) === lowest.get(neighbourAs(attributes.asPath)));
+}
+
+function leastAddress(rivals: readonly Candidate[]): readonly Candidate[] {
+  return [rivals.reduce((lowest, candidate) => (comesFirst(candidate, lowest) ? candidate : lowest))];
+}
+
+function comesFirst({ source }: Candidate, other: Candidate): boolean {
+  const { address } = source;
+  if (address === undefined || other.source.address === undefined) return false;
+  return compareIp(address, other.source.address) < 0;
+}
+
+function number(identifier: Ip): number {
+  return Number(ipNumber(identifier));
+}

@@ -1,0 +1,65 @@
+import { type Cidr, contains, type Family, type Ip } from '../model/address.ts';
+import { defaultLocalPref } from './decision.ts';
+import type { Candidate } from './rib.ts';
+import { prepend } from './wire/aspath.ts';
+import type { Attributes } from './wire/attributes.ts';
+
+/**
+ * Next hop of routes passed on. `auto`: an address on a subnet that this node and the receiving peer share stays, since
+ * the peer reaches it in one hop as we do; anything else becomes this node. RFC 4271 §5.1.3.
+ */
+export type NextHopMode = 'auto' | 'self' | 'keep';
+
+/** Everything that the form of an advertisement depends on: peers that agree in it form one update group. */
+export interface ExportContext {
+  readonly family: Family;
+  readonly asn: number;
+  readonly external: boolean;
+  readonly fourOctetAs: boolean;
+  /** This node's address of the family. */
+  readonly self: Ip;
+  readonly nextHopMode: NextHopMode;
+  /** A subnet with both this node and the receiving peer in it. */
+  readonly sharedSubnet?: Cidr;
+}
+
+/** Well-known communities. RFC 1997 §2. */
+export const noExport = 0xffffff01;
+export const noAdvertise = 0xffffff02;
+export const noExportSubconfed = 0xffffff03;
+
+/** Attributes as the peers of the group are told them, or undefined when the route is not for them. */
+export function exported(candidate: Candidate, context: ExportContext): Attributes | undefined {
+  const { source, attributes } = candidate;
+  const { communities = [] } = attributes;
+  if (communities.includes(noAdvertise)) return undefined;
+  // What one internal peer says goes to no other but by reflection. RFC 4271 §9.2.
+  if (source.kind === 'ibgp' && !context.external) return undefined;
+  if (context.external && (communities.includes(noExport) || communities.includes(noExportSubconfed))) return undefined;
+  const nextHop = nextHopFor(candidate, context);
+  return context.external ? toExternal(candidate, nextHop, context.asn) : toInternal(attributes, nextHop);
+}
+
+function toInternal(attributes: Attributes, nextHop: Ip): Attributes {
+  return { ...attributes, nextHop, localPref: attributes.localPref ?? defaultLocalPref };
+}
+
+/** LOCAL_PREF and reflection stay in the AS; MED is not passed from one neighbour AS to the next. RFC 4271 §5.1.4, 5.1.5. */
+function toExternal({ source, attributes }: Candidate, nextHop: Ip, asn: number): Attributes {
+  const { localPref: _, originatorId: _originator, clusterList: _clusters, med, ...rest } = attributes;
+  const ownMed = source.kind === 'local' && med !== undefined ? { med } : {};
+  return { ...rest, ...ownMed, nextHop, asPath: prepend(attributes.asPath, asn) };
+}
+
+function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, sharedSubnet }: ExportContext): Ip {
+  const { nextHop } = attributes;
+  if (source.kind === 'local' || nextHop === undefined || nextHopMode === 'self') return self;
+  if (nextHopMode === 'keep') return nextHop;
+  return sharedSubnet !== undefined && contains(sharedSubnet, nextHop) ? nextHop : self;
+}
+
+/** Equal texts: equal contexts. */
+export function contextKey(context: ExportContext): string {
+  const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '' } = context;
+  return [family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet].join(' ');
+}

@@ -1,0 +1,87 @@
+import { type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
+import { neighbourAs, pathContains } from './wire/aspath.ts';
+import type { Attributes } from './wire/attributes.ts';
+import { octetsFor } from './wire/nlri.ts';
+
+/** Why a route from a peer is not taken. */
+export type Rejection =
+  | 'asLoop'
+  | 'firstAs'
+  | 'ownOriginatorId'
+  | 'ownClusterId'
+  | 'nextHop'
+  | 'defaultRoute'
+  | 'loopbackPrefix'
+  | 'linkLocalPrefix'
+  | 'multicastPrefix'
+  | 'ownAddress';
+
+export interface ImportContext {
+  readonly asn: number;
+  readonly identifier: Ip;
+  readonly clusterId: Ip;
+  readonly peerAsn: number;
+  readonly external: boolean;
+  /** Addresses of this node: neither next hop nor prefix may be one of them. */
+  readonly ownAddresses: ReadonlySet<Ip>;
+  readonly acceptDefault: boolean;
+}
+
+/** Judges what all prefixes of an UPDATE share. RFC 4271 §9.1.2, §6.3 (first AS, next hop), RFC 4456 §8. */
+export function rejectAttributes(attributes: Attributes, context: ImportContext): Rejection | undefined {
+  const { asPath, nextHop, originatorId, clusterList } = attributes;
+  if (pathContains(asPath, context.asn)) return 'asLoop';
+  if (context.external && neighbourAs(asPath) !== context.peerAsn) return 'firstAs';
+  if (originatorId === context.identifier) return 'ownOriginatorId';
+  if (clusterList?.includes(context.clusterId)) return 'ownClusterId';
+  if (nextHop === undefined || context.ownAddresses.has(nextHop) || !usableNextHop(nextHop)) return 'nextHop';
+  return undefined;
+}
+
+/** A unicast address that a route can point to; link-local ones name no interface and so lead nowhere. */
+function usableNextHop(nextHop: Ip): boolean {
+  const address = ipBytes(nextHop);
+  const [first = 0, second = 0] = address;
+  if (familyOf(nextHop) === 4) return first !== 0 && first !== 127 && first < 224;
+  const zeros = address.subarray(0, 15).every((octet) => octet === 0);
+  return !zeros && first !== 0xff && !(first === 0xfe && (second & 0xc0) === 0x80);
+}
+
+/** Prefixes that no peer has any business announcing to a node. */
+export function rejectPrefix(
+  family: Family,
+  source: Uint8Array,
+  at: number,
+  length: number,
+  context: ImportContext,
+): Rejection | undefined {
+  if (length === 0) return context.acceptDefault ? undefined : 'defaultRoute';
+  const address = new Uint8Array(family === 4 ? 4 : 16);
+  address.set(source.subarray(at, at + octetsFor(length)));
+  const found = family === 4 ? martian4(address, length) : martian6(address, length);
+  if (found) return found;
+  return isOwnAddress(address, length, context) ? 'ownAddress' : undefined;
+}
+
+function martian4(address: Uint8Array, length: number): Rejection | undefined {
+  const [first = 0, second = 0] = address;
+  if (length >= 8 && first === 127) return 'loopbackPrefix';
+  if (length >= 16 && first === 169 && second === 254) return 'linkLocalPrefix';
+  return length >= 4 && first >= 224 ? 'multicastPrefix' : undefined;
+}
+
+function martian6(address: Uint8Array, length: number): Rejection | undefined {
+  const [first = 0, second = 0] = address;
+  if (length === 128 && address.subarray(0, 15).every((octet) => octet === 0)) return 'loopbackPrefix';
+  if (length >= 10 && first === 0xfe && (second & 0xc0) === 0x80) return 'linkLocalPrefix';
+  return length >= 8 && first === 0xff ? 'multicastPrefix' : undefined;
+}
+
+function isOwnAddress(address: Uint8Array, length: number, { ownAddresses }: ImportContext): boolean {
+  if (length !== address.length * 8) return false;
+  for (const own of ownAddresses) {
+    const octets = ipBytes(own);
+    if (octets.length === address.length && octets.every((octet, i) => octet === address[i])) return true;
+  }
+  return false;
+}

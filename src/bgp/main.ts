@@ -1,0 +1,161 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Backoff } from '../base/backoff.ts';
+import type { Clock } from '../base/clock.ts';
+import { EnvironmentError, errorCode, explain } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { Trigger } from '../base/trigger.ts';
+import type { Store } from '../datastore/store.ts';
+import { sync } from '../datastore/syncer.ts';
+import type { Update } from '../datastore/update.ts';
+import { compile, type Problem } from './config.ts';
+import { Control } from './control.ts';
+import { Feed } from './feed.ts';
+import { ObjectStore, watched } from './objects.ts';
+import type { SpeakerConfig } from './settings.ts';
+import { Speaker } from './speaker.ts';
+
+export interface BgpOptions {
+  readonly store: Store;
+  readonly nodename: string;
+  /** Where `bgp.sock` and `routes.sock` are served; made if missing. */
+  readonly runDir: string;
+  /** Read: CALICO_ROUTER_ID. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * `margay bgp`: follows the datastore, speaks BGP, serves the route feed and the control socket, until the signal
+ * aborts. It then closes its sessions without a NOTIFICATION, so that peers keep this node's routes over a restart.
+ * @throws EnvironmentError when a port or socket is taken, InputError for a wrong CALICO_ROUTER_ID
+ */
+export async function runBgp(options: BgpOptions): Promise<void> {
+  const { store, log, clock } = options;
+  const ours = new AbortController();
+  const signal = AbortSignal.any([options.signal, ours.signal]);
+  const objects = new ObjectStore(log);
+  const changed = new Trigger(clock);
+  let inSync = false;
+  const consumer = (update: Update): void => {
+    if (update.op === 'events') for (const event of update.events) objects.apply(event);
+    if (update.op === 'inSync') inSync = true;
+    if (inSync && update.op !== 'connection') changed.fire();
+  };
+  const syncing = sync({ store, types: watched, consumer, log, clock, signal });
+  try {
+    await Promise.race([syncing, serve({ ...options, signal }, objects, changed)]);
+  } finally {
+    ours.abort();
+    await syncing;
+  }
+}
+
+async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger): Promise<void> {
+  const { log, signal } = options;
+  const configs = new Configs(options, objects);
+  let config: SpeakerConfig | undefined;
+  while (config === undefined) {
+    if (!(await changed.wait(undefined, signal))) return;
+    config = configs.next();
+  }
+  const speaker = new Speaker(config, { clock: options.clock, log, restarted: restarted(options.runDir) });
+  const feed = new Feed(speaker, log);
+  const control = new Control(speaker, log);
+  try {
+    mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
+    await feed.listen(join(options.runDir, 'routes.sock'));
+    await control.listen(join(options.runDir, 'bgp.sock'));
+    await speaker.start();
+    markStarted(options.runDir);
+    log.info({ asn: config.asn, identifier: config.identifier, port: config.listenPort }, 'BGP speaker runs');
+    await follow(options, configs, speaker, changed);
+  } finally {
+    await speaker.stop('restart');
+    control.close();
+    feed.close();
+  }
+}
+
+/** Applies each change until the signal aborts; one that this host refuses (a port in use) is tried again. */
+async function follow(
+  { log, signal }: BgpOptions,
+  configs: Configs,
+  speaker: Speaker,
+  changed: Trigger,
+): Promise<void> {
+  const backoff = new Backoff(1000, 30_000);
+  let retryMs: number | undefined;
+  while (!signal.aborted) {
+    await changed.wait(retryMs, signal);
+    if (signal.aborted) return;
+    retryMs = undefined;
+    const config = configs.next();
+    if (!config) continue;
+    try {
+      await speaker.apply(config);
+      backoff.reset();
+    } catch (thrown) {
+      if (!(thrown instanceof EnvironmentError)) throw thrown;
+      retryMs = backoff.next();
+      log.error({ reason: explain(thrown), retryMs }, 'configuration not applied; the last one stays');
+    }
+  }
+}
+
+/** Compiles, and says once what is wrong. */
+class Configs {
+  #told = '';
+  #missing = false;
+
+  constructor(
+    private readonly options: BgpOptions,
+    private readonly objects: ObjectStore,
+  ) {}
+
+  /** Undefined while this node has no BGP address; what ran before then stays. */
+  next(): SpeakerConfig | undefined {
+    const { nodename, env, log } = this.options;
+    const compiled = compile(this.objects, nodename, env['CALICO_ROUTER_ID']);
+    if (!compiled) {
+      if (!this.#missing)
+        log.warn({ node: nodename }, 'this Node has no spec.bgp address in the datastore; waiting for one');
+      this.#missing = true;
+      return undefined;
+    }
+    this.#missing = false;
+    this.#report(compiled.problems);
+    return compiled.config;
+  }
+
+  #report(problems: readonly Problem[]): void {
+    const text = JSON.stringify(problems);
+    if (text !== this.#told) for (const problem of problems) this.options.log.warn(problem, 'cannot be followed');
+    this.#told = text;
+  }
+}
+
+/*
+ * A mark that a speaker has run on this node since it booted: felix has kept its routes in the kernel ever since, so a
+ * new process may claim a graceful restart with forwarding preserved. RFC 4724 §4.1.
+ */
+const markName = 'bgp.started';
+
+function restarted(runDir: string): boolean {
+  try {
+    return readFileSync(join(runDir, markName), 'utf8') === bootId();
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return false;
+    throw thrown;
+  }
+}
+
+function markStarted(runDir: string): void {
+  writeFileSync(join(runDir, markName), bootId());
+}
+
+function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}

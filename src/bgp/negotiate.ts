@@ -1,0 +1,127 @@
+import type { Family, Ip } from '../model/address.ts';
+import { type Capability, missingCapability, type RestartFamily } from './wire/capabilities.ts';
+import { subcodes, WireError } from './wire/errors.ts';
+import { asnOf, asTrans, type Open } from './wire/open.ts';
+
+/** What this side brings to a session. */
+export interface SessionConfig {
+  readonly asn: number;
+  readonly identifier: Ip;
+  readonly peerAsn: number;
+  readonly families: readonly Family[];
+  readonly holdSeconds: number;
+  /** Absent: a third of the negotiated hold time. */
+  readonly keepaliveSeconds?: number;
+  /** Graceful restart as told to the peer; a restart time of 0 only helps others. RFC 4724 §3. */
+  readonly restart: {
+    readonly restarted: boolean;
+    readonly restartSeconds: number;
+    /** Forwarding outlived whatever ended the last session. */
+    readonly preserved: boolean;
+  };
+  /** `dial`: at once. `wait`: listen, and dial after the connect retry time. `never`: only listen. */
+  readonly initiative: 'dial' | 'wait' | 'never';
+  readonly connectRetrySeconds: number;
+  /** How long Idle lasts after an error; grows with errors in a row. */
+  readonly idleHoldSeconds: number;
+}
+
+/** What both sides agreed on. */
+export interface Negotiated {
+  readonly peerAsn: number;
+  readonly identifier: Ip;
+  readonly external: boolean;
+  /** 0: neither hold time nor keepalives. */
+  readonly holdSeconds: number;
+  readonly keepaliveSeconds: number;
+  readonly families: readonly Family[];
+  readonly fourOctetAs: boolean;
+  readonly routeRefresh: boolean;
+  /** The peer's graceful restart capability, if it sent one. */
+  readonly restart?: {
+    readonly restarted: boolean;
+    readonly restartSeconds: number;
+    readonly families: readonly RestartFamily[];
+  };
+}
+
+/** Seconds until the peer must have answered our OPEN. RFC 4271 §8.2.2: a large value, 4 minutes suggested. */
+export const openHoldSeconds = 240;
+
+/** The OPEN that this side sends. */
+export function openOf(config: SessionConfig): Open {
+  const capabilities: Capability[] = config.families.map((family) => ({ capability: 'multiprotocol', family }));
+  const { restarted, restartSeconds, preserved } = config.restart;
+  capabilities.push(
+    { capability: 'routeRefresh' },
+    {
+      capability: 'gracefulRestart',
+      restarted,
+      restartSeconds: Math.min(restartSeconds, 0x0fff),
+      families: config.families.map((family) => ({ family, preserved })),
+    },
+    { capability: 'fourOctetAs', asn: config.asn },
+  );
+  return {
+    asn: config.asn > 0xffff ? asTrans : config.asn,
+    holdSeconds: config.holdSeconds,
+    identifier: config.identifier,
+    capabilities,
+  };
+}
+
+/** Judges a peer's OPEN. RFC 4271 §6.2, 6286, 6793 §4.1, 7607. @throws WireError with code open */
+export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
+  const peerAsn = asnOf(open);
+  if (peerAsn === 0 || peerAsn !== config.peerAsn) {
+    throw new WireError(
+      'open',
+      subcodes.open.badPeerAs,
+      'reset',
+      'open.asn',
+      `${peerAsn}, configured ${config.peerAsn}`,
+    );
+  }
+  const external = peerAsn !== config.asn;
+  if (open.identifier === '0.0.0.0' || (!external && open.identifier === config.identifier)) {
+    throw new WireError('open', subcodes.open.badIdentifier, 'reset', 'open.identifier', open.identifier);
+  }
+  if (open.holdSeconds === 1 || open.holdSeconds === 2) {
+    throw new WireError('open', subcodes.open.badHoldTime, 'reset', 'open.holdTime', `${open.holdSeconds}`);
+  }
+  const holdSeconds = Math.min(open.holdSeconds, config.holdSeconds);
+  const restart = open.capabilities.findLast((capability) => capability.capability === 'gracefulRestart');
+  return {
+    peerAsn,
+    identifier: open.identifier,
+    external,
+    holdSeconds,
+    keepaliveSeconds: keepalive(holdSeconds, config.keepaliveSeconds),
+    families: commonFamilies(open, config),
+    fourOctetAs: open.capabilities.some((capability) => capability.capability === 'fourOctetAs'),
+    routeRefresh: open.capabilities.some((capability) => capability.capability === 'routeRefresh'),
+    ...(restart ? { restart } : {}),
+  };
+}
+
+/** At most a third of the hold time; none without one. RFC 4271 §4.4. */
+function keepalive(holdSeconds: number, configured: number | undefined): number {
+  const third = Math.floor(holdSeconds / 3);
+  return holdSeconds === 0 ? 0 : Math.min(third, configured ?? third);
+}
+
+/** A peer without the multiprotocol capability speaks IPv4 unicast only. RFC 4760 §8. @throws WireError 2/7 */
+function commonFamilies(open: Open, config: SessionConfig): Family[] {
+  const told = open.capabilities.flatMap((capability) =>
+    capability.capability === 'multiprotocol' ? [capability.family] : [],
+  );
+  const silent = !open.capabilities.some(
+    (capability) =>
+      capability.capability === 'multiprotocol' || (capability.capability === 'unknown' && capability.code === 1),
+  );
+  const theirs = silent ? [4] : told;
+  const common = config.families.filter((family) => theirs.includes(family));
+  const [first = 4] = config.families;
+  if (common.length === 0) throw missingCapability({ capability: 'multiprotocol', family: first });
+  return common;
+}

@@ -1,0 +1,171 @@
+import { explain, InputError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Event, Key, Type, Value } from '../datastore/store.ts';
+import { keyText } from '../datastore/store.ts';
+import { type Ip, parseIp } from '../model/address.ts';
+import type { Block } from '../model/ipam.ts';
+import type { BgpConfiguration, BgpPeer, IpPool, Node } from '../model/kinds.ts';
+import { parseSelector, type Selector } from '../model/selector.ts';
+
+/** The datastore objects that a node's BGP configuration is made of. */
+export const watched: readonly Type[] = ['BGPConfiguration', 'BGPPeer', 'Node', 'IPPool', 'Block'];
+
+/** A BGPPeer with its texts understood. */
+export interface ParsedPeer {
+  readonly name: string;
+  readonly node?: string;
+  readonly nodeSelector?: Selector;
+  /** One router, or the nodes that a selector picks. */
+  readonly target:
+    | { readonly to: 'address'; readonly address: Ip; readonly port: number; readonly asn: number }
+    | { readonly to: 'nodes'; readonly selector: Selector };
+  readonly keepaliveSeconds?: number;
+  readonly restartSeconds?: number;
+  readonly acceptDefault: boolean;
+}
+
+/** Annotation of a BGPPeer whose routers may announce a default route. */
+export const acceptDefaultAnnotation = 'bgp.margay.io/accept-default-route';
+
+export interface Objects {
+  readonly configuration: BgpConfiguration | undefined;
+  readonly peers: ReadonlyMap<string, ParsedPeer>;
+  readonly nodes: ReadonlyMap<string, Node>;
+  readonly pools: ReadonlyMap<string, IpPool>;
+  readonly blocks: ReadonlyMap<string, Block>;
+}
+
+/** Follows the datastore. An object that cannot be understood is logged, and its last good version stays. */
+export class ObjectStore implements Objects {
+  configuration: BgpConfiguration | undefined;
+  readonly peers = new Map<string, ParsedPeer>();
+  readonly nodes = new Map<string, Node>();
+  readonly pools = new Map<string, IpPool>();
+  readonly blocks = new Map<string, Block>();
+
+  constructor(private readonly log: Log) {}
+
+  apply(event: Event): void {
+    switch (event.op) {
+      case 'set':
+        return void this.#set(event.entry.key, event.entry.value);
+      case 'delete':
+        return void this.#delete(event.key);
+      case 'invalid':
+        this.#refuse(event.entry.key, event.entry.error);
+    }
+  }
+
+  #set(key: Key, value: Value<Type>): void {
+    try {
+      this.#take(key, value);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      this.#refuse(key, thrown);
+    }
+  }
+
+  /** @throws InputError */
+  #take(key: Key, value: Value<Type>): void {
+    switch (key.type) {
+      case 'BGPConfiguration':
+        if (key.name === 'default') this.configuration = value as BgpConfiguration;
+        break;
+      case 'BGPPeer':
+        this.peers.set(key.name, parsePeer(value as BgpPeer));
+        break;
+      case 'Node':
+        this.nodes.set(key.name, value as Node);
+        break;
+      case 'IPPool':
+        this.pools.set(key.name, value as IpPool);
+        break;
+      case 'Block':
+        this.blocks.set(key.cidr, value as Block);
+        break;
+      default:
+        throw new Error(`${key.type} is not watched`);
+    }
+  }
+
+  #delete(key: Key): void {
+    switch (key.type) {
+      case 'BGPConfiguration':
+        if (key.name === 'default') this.configuration = undefined;
+        break;
+      case 'BGPPeer':
+        this.peers.delete(key.name);
+        break;
+      case 'Node':
+        this.nodes.delete(key.name);
+        break;
+      case 'IPPool':
+        this.pools.delete(key.name);
+        break;
+      case 'Block':
+        this.blocks.delete(key.cidr);
+        break;
+      default:
+        throw new Error(`${key.type} is not watched`);
+    }
+  }
+
+  #refuse(key: Key, error: Error): void {
+    this.log.warn(
+      { object: keyText(key), reason: explain(error) },
+      'object not understood; its last good version stays',
+    );
+  }
+}
+
+/** @throws InputError naming the field of the BGPPeer */
+export function parsePeer(peer: BgpPeer): ParsedPeer {
+  const { spec, metadata } = peer;
+  const where = `BGPPeer(${metadata.name}).spec`;
+  if (spec.node !== undefined && spec.nodeSelector !== undefined) {
+    throw new InputError(`${where}.nodeSelector`, spec.nodeSelector, 'none beside node');
+  }
+  const restartSeconds = seconds(spec.maxRestartTime, `${where}.maxRestartTime`);
+  const keepaliveSeconds = seconds(spec.keepaliveTime, `${where}.keepaliveTime`);
+  return {
+    name: metadata.name,
+    ...(spec.node ? { node: spec.node } : {}),
+    ...(spec.nodeSelector ? { nodeSelector: parseSelector(spec.nodeSelector, `${where}.nodeSelector`) } : {}),
+    target: targetOf(peer, where),
+    ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
+    ...(restartSeconds === undefined ? {} : { restartSeconds }),
+    acceptDefault: metadata.annotations?.[acceptDefaultAnnotation] === 'true',
+  };
+}
+
+function targetOf({ spec }: BgpPeer, where: string): ParsedPeer['target'] {
+  if (spec.peerSelector) {
+    if (spec.peerIP) throw new InputError(`${where}.peerSelector`, spec.peerSelector, 'none beside peerIP');
+    return { to: 'nodes', selector: parseSelector(spec.peerSelector, `${where}.peerSelector`) };
+  }
+  if (!spec.peerIP) throw new InputError(`${where}.peerIP`, spec.peerIP, 'an address, or a peerSelector');
+  if (spec.asNumber === undefined) throw new InputError(`${where}.asNumber`, spec.asNumber, 'the AS number of peerIP');
+  return { to: 'address', ...parseEndpoint(spec.peerIP, `${where}.peerIP`), asn: spec.asNumber };
+}
+
+/** `10.0.0.1`, `10.0.0.1:1179`, `fd00::1` or `[fd00::1]:1179`. @throws InputError */
+export function parseEndpoint(text: string, field: string): { address: Ip; port: number } {
+  const match = /^\[(?<six>[^\]]+)\](?::(?<sixPort>\d+))?$|^(?<four>[^:]+):(?<fourPort>\d+)$/.exec(text);
+  const address = match?.groups?.['six'] ?? match?.groups?.['four'] ?? text;
+  const port = Number(match?.groups?.['sixPort'] ?? match?.groups?.['fourPort'] ?? 179);
+  if (!(port >= 1 && port <= 65535)) throw new InputError(field, text, 'a port from 1 to 65535');
+  return { address: parseIp(address, field), port };
+}
+
+const unitSeconds: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1, ms: 0.001 };
+
+/** A duration such as `90s` or `1m30s`, in whole seconds. @throws InputError */
+export function seconds(text: string | undefined, field: string): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^(\d+(\.\d+)?(h|ms|m|s))+$/.test(text)) throw new InputError(field, text, 'a duration such as 120s or 2m');
+  let sum = 0;
+  for (const [, amount, unit = 's'] of text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g)) {
+    sum += Number(amount) * (unitSeconds[unit] ?? 1);
+  }
+  return Math.round(sum);
+}

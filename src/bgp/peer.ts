@@ -1,0 +1,284 @@
+import type { Socket } from 'node:net';
+import { Backoff } from '../base/backoff.ts';
+import { type Contender, loser } from './collision.ts';
+import { Connection } from './connection.ts';
+import type { SpeakerContext } from './context.ts';
+import type { Ending, State } from './fsm.ts';
+import type { Negotiated, SessionConfig } from './negotiate.ts';
+import { Routes } from './routes.ts';
+import type { PeerConfig } from './settings.ts';
+import { dial } from './transport.ts';
+import type { subcodes } from './wire/errors.ts';
+
+/** Seconds of the first and the longest pause after errors, and after lost or refused connections. */
+const errorPause = { first: 1, most: 30 } as const;
+const dialPause = { first: 0.1, most: 5 } as const;
+/** How long the waiting side of a mesh session leaves the dialling to the other. */
+const waitSeconds = 30;
+/** Incoming connections of one peer that are being judged at the same time. */
+const maxIncoming = 4;
+/** A connection that began so long after the session was established is no race of two openings. */
+const raceMilliseconds = 2000;
+
+/** The last time something went wrong, for the operator. */
+export interface LastError {
+  readonly by: Ending['by'];
+  readonly reason: string;
+  readonly at: string;
+}
+
+export interface PeerStatus {
+  readonly name: string;
+  readonly role: PeerConfig['role'];
+  readonly address: string;
+  readonly port: number;
+  readonly asn: number;
+  readonly state: State;
+  /** Wall clock of the last change of state. */
+  readonly since: string;
+  readonly uptimeSeconds?: number;
+  readonly flaps: number;
+  readonly negotiated?: Negotiated;
+  readonly families: Readonly<Record<string, FamilyCounts>>;
+  readonly faults: Readonly<Record<string, number>>;
+  readonly rejected: Readonly<Record<string, number>>;
+  readonly lastError?: LastError;
+}
+
+export interface FamilyCounts {
+  /** Prefixes announced and withdrawn by the peer since the session began. */
+  readonly received: number;
+  readonly withdrawn: number;
+  /** Routes kept, of which stale. */
+  readonly accepted: number;
+  readonly stale: number;
+  readonly advertised: number;
+  readonly endOfRib: boolean;
+}
+
+interface Session {
+  readonly connection: Connection;
+  readonly negotiated: Negotiated;
+  /** Monotonic milliseconds. */
+  readonly since: number;
+}
+
+/** One configured peer: its connections, of which at most one becomes the session, and what the session's end means. */
+export class Peer {
+  readonly #dialer: Connection;
+  readonly #incoming = new Map<Connection, number>();
+  readonly #errors = new Backoff(errorPause.first * 1000, errorPause.most * 1000, () => 1);
+  readonly #dials: Backoff;
+  #session: Session | undefined;
+  #stopped = true;
+  #idleHoldSeconds: number = errorPause.first;
+  #retrySeconds: number = dialPause.first;
+  #refuseUntil = 0;
+  #everUp = false;
+  #flaps = 0;
+  #shown: State = 'Idle';
+  #since: Date;
+  #lastError: LastError | undefined;
+  #loggedReason = '';
+  readonly #routes: Routes;
+
+  constructor(
+    readonly config: PeerConfig,
+    private readonly context: SpeakerContext,
+  ) {
+    this.#dials = new Backoff(dialPause.first * 1000, dialPause.most * 1000, context.random);
+    this.#routes = new Routes(config, context);
+    this.#dialer = this.#connection('us');
+    this.#since = context.clock.wall();
+  }
+
+  get name(): string {
+    return this.config.name;
+  }
+
+  /** The state of the connection that is furthest. */
+  get state(): State {
+    const order: readonly State[] = ['Established', 'OpenConfirm', 'OpenSent'];
+    const live = [this.#dialer, ...this.#incoming.keys()].map(({ state }) => state);
+    return order.find((state) => live.includes(state)) ?? this.#dialer.state;
+  }
+
+  start(): void {
+    this.#stopped = false;
+    this.#dialer.event({ on: 'start' });
+  }
+
+  /** Ends every connection. With a reason the peer is told and its routes go; without, graceful restart applies there. */
+  async stop(reason?: keyof typeof subcodes.cease): Promise<void> {
+    this.#stopped = true;
+    const connections = [this.#dialer, ...this.#incoming.keys()];
+    for (const connection of connections) connection.event({ on: 'stop', ...(reason ? { reason } : {}) });
+    this.#dialer.dispose();
+    this.#routes.flush();
+    await Promise.all(connections.map((connection) => connection.closed()));
+  }
+
+  /** A connection from the peer's address. */
+  accept(socket: Socket): void {
+    const { clock, log } = this.context;
+    if (this.#stopped || clock.monotonic() < this.#refuseUntil || this.#incoming.size >= maxIncoming) {
+      log.debug({ peer: this.name }, 'connection refused during idle hold');
+      socket.destroy();
+      return;
+    }
+    const connection = this.#connection('peer');
+    this.#incoming.set(connection, clock.monotonic());
+    connection.accept(socket);
+  }
+
+  status(): PeerStatus {
+    const { config } = this;
+    const session = this.#session;
+    const { clock } = this.context;
+    return {
+      name: config.name,
+      role: config.role,
+      address: config.address,
+      port: config.port,
+      asn: config.asn,
+      state: this.state,
+      since: this.#since.toISOString(),
+      flaps: this.#flaps,
+      ...(session ? { uptimeSeconds: Math.floor((clock.monotonic() - session.since) / 1000) } : {}),
+      ...(session ? { negotiated: session.negotiated } : {}),
+      families: this.#routes.counts(),
+      ...this.#routes.tallies(),
+      ...(this.#lastError ? { lastError: this.#lastError } : {}),
+    };
+  }
+
+  #connection(initiator: 'us' | 'peer'): Connection {
+    const { clock, random } = this.context;
+    const { address, port, localAddress } = this.config;
+    return new Connection(initiator, {
+      clock,
+      random,
+      config: () => this.#sessionConfig(),
+      dial: () => dial({ address, port, ...(localAddress ? { localAddress } : {}) }),
+      events: {
+        moved: (connection, from, to) => this.#moved(connection, from, to),
+        opened: (connection, negotiated) => this.#resolveCollision(connection, negotiated),
+        up: (connection, negotiated) => this.#up(connection, negotiated),
+        ended: (connection, ending, negotiated, established) =>
+          this.#ended(connection, ending, negotiated, established),
+        update: (_, update) => this.#routes.update(update),
+        refresh: (_, family) => this.#routes.refresh(family),
+        drained: () => this.#routes.resume(),
+      },
+    });
+  }
+
+  #sessionConfig(): SessionConfig {
+    const { config, context } = this;
+    return {
+      asn: context.asn,
+      identifier: context.identifier,
+      peerAsn: config.asn,
+      families: config.families,
+      holdSeconds: config.holdSeconds,
+      ...(config.keepaliveSeconds === undefined ? {} : { keepaliveSeconds: config.keepaliveSeconds }),
+      restart: {
+        restarted: context.restarting(),
+        restartSeconds: config.restartSeconds,
+        preserved: context.restarted || this.#everUp,
+      },
+      initiative: config.initiative,
+      connectRetrySeconds: config.initiative === 'wait' ? waitSeconds : this.#retrySeconds,
+      idleHoldSeconds: this.#idleHoldSeconds,
+    };
+  }
+
+  #moved(connection: Connection, from: State, to: State): void {
+    if (connection === this.#dialer && from === 'Connect' && to === 'Active')
+      this.#retrySeconds = this.#dials.next() / 1000;
+    const { state } = this;
+    if (state === this.#shown) return;
+    this.context.log.debug({ peer: this.name, from: this.#shown, to: state }, 'BGP state');
+    this.#shown = state;
+    this.#since = this.context.clock.wall();
+  }
+
+  /** RFC 4271 §6.8, when the OPEN of `newer` has been accepted. */
+  #resolveCollision(newer: Connection, negotiated: Negotiated): void {
+    for (const older of [this.#dialer, ...this.#incoming.keys()]) {
+      const { state } = older;
+      if (older === newer || (state !== 'OpenConfirm' && state !== 'Established')) continue;
+      const contender: Contender = { initiator: older.initiator, state };
+      const parties = {
+        identifier: this.context.identifier,
+        asn: this.context.asn,
+        peerIdentifier: negotiated.identifier,
+        peerAsn: negotiated.peerAsn,
+      };
+      const lost = loser(contender, { initiator: newer.initiator, state: 'OpenConfirm' }, parties, {
+        negotiated: this.#session?.negotiated.restart !== undefined,
+        restarted: negotiated.restart?.restarted === true,
+        later: (this.#incoming.get(newer) ?? 0) > (this.#session?.since ?? 0) + raceMilliseconds,
+      });
+      if (lost === 'newer') {
+        newer.event({ on: 'collisionLost' });
+        return;
+      }
+      if (state === 'Established') older.event({ on: 'tcpFailed', reason: 'the peer restarted and connected anew' });
+      else older.event({ on: 'collisionLost' });
+    }
+  }
+
+  #up(connection: Connection, negotiated: Negotiated): void {
+    const { clock, log } = this.context;
+    this.#session = { connection, negotiated, since: clock.monotonic() };
+    this.#everUp = true;
+    this.#dials.reset();
+    this.#retrySeconds = dialPause.first;
+    this.#loggedReason = '';
+    log.info({ peer: this.name, address: this.config.address, asn: negotiated.peerAsn }, 'BGP session established');
+    for (const other of [this.#dialer, ...this.#incoming.keys()]) {
+      if (other !== connection) other.event({ on: 'collisionLost' });
+    }
+    this.#dialer.dispose();
+    this.#routes.up(connection, negotiated);
+  }
+
+  #ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void {
+    if (connection !== this.#dialer) {
+      this.#incoming.delete(connection);
+      connection.dispose();
+    }
+    const collision = ending.notification?.code === 6 && ending.notification.subcode === 7;
+    if (!collision) this.#remember(ending, established);
+    if (connection === this.#session?.connection) {
+      const lasted = this.context.clock.monotonic() - this.#session.since;
+      this.#session = undefined;
+      this.#flaps++;
+      if (lasted > errorPause.most * 2000) this.#errors.reset();
+      this.#routes.down(negotiated, ending.by === 'tcp' && !this.#stopped);
+    }
+    if (this.#stopped || this.#session) return;
+    if (connection !== this.#dialer && this.#dialer.state === 'Idle') this.#resume(ending);
+  }
+
+  /** The dialler rested while another connection lived. */
+  #resume(ending: Ending): void {
+    this.#dialer.startAfter(ending.by === 'tcp' ? this.#retrySeconds : this.#idleHoldSeconds);
+  }
+
+  #remember(ending: Ending, established: boolean): void {
+    const { clock, log } = this.context;
+    if (ending.by === 'us' && this.#stopped) return;
+    this.#lastError = { by: ending.by, reason: ending.reason, at: clock.wall().toISOString() };
+    if (ending.by === 'tcp') {
+      if (!established) this.#retrySeconds = this.#dials.next() / 1000;
+    } else {
+      this.#idleHoldSeconds = this.#errors.next() / 1000;
+      this.#refuseUntil = clock.monotonic() + this.#idleHoldSeconds * 1000;
+    }
+    const level = established || ending.reason !== this.#loggedReason ? 'warn' : 'debug';
+    this.#loggedReason = ending.reason;
+    log[level]({ peer: this.name, by: ending.by, reason: ending.reason, established }, 'BGP connection ended');
+  }
+}

@@ -1,0 +1,242 @@
+import { type Cidr, contains, type Family, parseIp } from '../model/address.ts';
+import type { Connection } from './connection.ts';
+import type { SpeakerContext } from './context.ts';
+import type { ExportContext } from './exporting.ts';
+import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.ts';
+import type { Negotiated } from './negotiate.ts';
+import type { FamilyCounts } from './peer.ts';
+import { AdjRibIn, type Source } from './rib.ts';
+import type { PeerConfig } from './settings.ts';
+import { Timers } from './timers.ts';
+import type { Attributes } from './wire/attributes.ts';
+import { eachPrefix, type PrefixBlock } from './wire/nlri.ts';
+import type { Update } from './wire/update.ts';
+
+/** A restarted peer must have told its whole table by then; what is stale still goes. RFC 4724 §4.2 wants a bound. */
+const stalePathSeconds = 360;
+
+interface Counts {
+  received: number;
+  withdrawn: number;
+  endOfRib: boolean;
+}
+
+/**
+ * The routes between one peer and the tables: what it tells goes through the import checks into its Adj-RIB-In, an
+ * established session joins an update group, and a lost one leaves stale routes behind as a graceful restart wants.
+ */
+export class Routes {
+  readonly #source: Source;
+  readonly #in: ReadonlyMap<Family, AdjRibIn>;
+  readonly #counts = new Map<Family, Counts>();
+  readonly #faults = new Map<string, number>();
+  readonly #rejected = new Map<string, number>();
+  readonly #timers: Timers<'restart' | 'stalePaths'>;
+  #import: ImportContext | undefined;
+  #logged = new Set<string>();
+
+  constructor(
+    private readonly config: PeerConfig,
+    private readonly context: SpeakerContext,
+  ) {
+    const kind = config.asn === context.asn ? 'ibgp' : 'ebgp';
+    this.#source = { name: config.name, kind, address: config.address, identifier: parseIp('0.0.0.0') };
+    this.#in = new Map(
+      config.families.map((family) => [family, new AdjRibIn(this.#source, context.tables[family].rib)]),
+    );
+    this.#timers = new Timers(context.clock, (name) => this.#expired(name));
+  }
+
+  /** The session is established: the peer is told our routes, and stale ones are weighed. */
+  up(connection: Connection, negotiated: Negotiated): void {
+    const { context } = this;
+    this.#source.identifier = negotiated.identifier;
+    this.#import = this.#importContext(negotiated);
+    this.#timers.disarm('restart');
+    for (const [family, adj] of this.#in) this.#reconsiderStale(family, adj, negotiated);
+    if (this.#stale() > 0) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
+    for (const family of negotiated.families) {
+      this.#counts.set(family, { received: 0, withdrawn: 0, endOfRib: false });
+      const receiver = {
+        source: this.#source,
+        send: (messages: readonly Uint8Array[]) => connection.send(messages),
+        writable: () => connection.writable(),
+      };
+      context.tables[family].join(receiver, this.#exportContext(family, negotiated));
+    }
+    // Nobody waits for one that sends no mark, or that itself waits for the others. RFC 4724 §4.1.
+    const unawaited = negotiated.restart === undefined || negotiated.restart.restarted;
+    for (const family of this.config.families) {
+      if (unawaited || !negotiated.families.includes(family)) context.settled(this.config.name, family);
+    }
+  }
+
+  /** @param graceful the connection was lost without a NOTIFICATION */
+  down(negotiated: Negotiated | undefined, graceful: boolean): void {
+    for (const family of this.#in.keys()) this.context.tables[family].leave(this.#source);
+    const restart = graceful ? negotiated?.restart : undefined;
+    const seconds = restart?.restartSeconds ?? 0;
+    for (const [family, adj] of this.#in) {
+      if (seconds > 0 && restart?.families.some((told) => told.family === family)) adj.markStale();
+      else adj.clear();
+    }
+    this.#timers.disarm('stalePaths');
+    const kept = this.#stale();
+    if (kept === 0) return;
+    this.#timers.arm('restart', seconds * 1000);
+    this.context.log.info({ peer: this.config.name, routes: kept, seconds }, 'peer restarts: routes kept as stale');
+  }
+
+  /** Everything learnt goes, and nothing is told any longer. */
+  flush(): void {
+    this.#timers.disarmAll();
+    for (const [family, adj] of this.#in) {
+      this.context.tables[family].leave(this.#source);
+      adj.clear();
+      this.context.settled(this.config.name, family);
+    }
+  }
+
+  update(update: Update): void {
+    for (const { field, remedy, message } of update.faults) {
+      this.#count(this.#faults, `${field} ${remedy}`);
+      this.#logOnce(`${field} ${remedy}`, { field, remedy, detail: message }, 'malformed attribute in UPDATE');
+    }
+    for (const block of update.withdrawn) this.#withdraw(block);
+    for (const { block, attributes } of update.announced) this.#announce(block, attributes);
+    if (update.endOfRib !== undefined) this.#endOfRib(update.endOfRib);
+  }
+
+  refresh(family: Family): void {
+    if (this.#in.has(family)) this.context.tables[family].refresh(this.#source);
+  }
+
+  resume(): void {
+    for (const family of this.#in.keys()) this.context.tables[family].resume();
+  }
+
+  counts(): Readonly<Record<string, FamilyCounts>> {
+    const all: Record<string, FamilyCounts> = {};
+    for (const [family, adj] of this.#in) {
+      const { received = 0, withdrawn = 0, endOfRib = false } = this.#counts.get(family) ?? {};
+      const advertised = this.context.tables[family].advertised(this.#source);
+      all[`ipv${family}`] = { received, withdrawn, accepted: adj.count, stale: adj.staleCount, advertised, endOfRib };
+    }
+    return all;
+  }
+
+  tallies(): { faults: Readonly<Record<string, number>>; rejected: Readonly<Record<string, number>> } {
+    return { faults: Object.fromEntries(this.#faults), rejected: Object.fromEntries(this.#rejected) };
+  }
+
+  #announce(block: PrefixBlock, attributes: Attributes): void {
+    const adj = this.#in.get(block.family);
+    const context = this.#import;
+    if (!adj || !context) return;
+    const rejection = rejectAttributes(attributes, context);
+    const { prefixes } = this.context.tables[block.family].rib;
+    const shared = rejection ? undefined : this.context.interner.intern(attributes);
+    eachPrefix(block, (octets, at, length) => {
+      this.#tally(block.family, 'received');
+      const reason = rejection ?? rejectPrefix(block.family, octets, at, length, context);
+      if (shared && reason === undefined) return adj.announce(prefixes.intern(octets, at, length), shared);
+      if (reason) this.#reject(reason);
+      const known = prefixes.find(octets, at, length);
+      if (known !== undefined) adj.withdraw(known);
+    });
+  }
+
+  #withdraw(block: PrefixBlock): void {
+    const adj = this.#in.get(block.family);
+    const { prefixes } = this.context.tables[block.family].rib;
+    eachPrefix(block, (octets, at, length) => {
+      this.#tally(block.family, 'withdrawn');
+      const id = prefixes.find(octets, at, length);
+      if (id !== undefined) adj?.withdraw(id);
+    });
+  }
+
+  #endOfRib(family: Family): void {
+    const counts = this.#counts.get(family);
+    const adj = this.#in.get(family);
+    if (!counts || !adj) return;
+    counts.endOfRib = true;
+    const swept = adj.sweep();
+    const { log, settled } = this.context;
+    log.info({ peer: this.config.name, family, routes: adj.count, swept }, 'end of the initial table');
+    if (this.#stale() === 0) this.#timers.disarm('stalePaths');
+    settled(this.config.name, family);
+  }
+
+  #expired(name: 'restart' | 'stalePaths'): void {
+    let swept = 0;
+    for (const adj of this.#in.values()) swept += adj.sweep();
+    const { log } = this.context;
+    const message =
+      name === 'restart'
+        ? 'peer did not come back in time: stale routes dropped'
+        : 'peer sent no end of its table: stale routes dropped';
+    log.warn({ peer: this.config.name, swept }, message);
+  }
+
+  /** A family that did not outlive the restart is dropped at once. RFC 4724 §4.2. */
+  #reconsiderStale(family: Family, adj: AdjRibIn, { restart, families }: Negotiated): void {
+    if (!families.includes(family)) {
+      adj.clear();
+      return;
+    }
+    const told = restart?.families.find((candidate) => candidate.family === family);
+    if (!told?.preserved) adj.sweep();
+  }
+
+  #stale(): number {
+    let count = 0;
+    for (const adj of this.#in.values()) count += adj.staleCount;
+    return count;
+  }
+
+  #importContext({ external, peerAsn }: Negotiated): ImportContext {
+    const { asn, identifier, addresses } = this.context;
+    const ownAddresses = new Set(addresses.map(({ address }) => address));
+    const { acceptDefault } = this.config;
+    return { asn, identifier, clusterId: identifier, peerAsn, external, ownAddresses, acceptDefault };
+  }
+
+  #exportContext(family: Family, { external, fourOctetAs }: Negotiated): ExportContext {
+    const { asn, addresses } = this.context;
+    const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
+    if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
+    const shared: Cidr | undefined = contains(own.subnet, this.config.address) ? own.subnet : undefined;
+    const { nextHopMode } = this.config;
+    return {
+      family,
+      asn,
+      external,
+      fourOctetAs,
+      self: own.address,
+      nextHopMode,
+      ...(shared ? { sharedSubnet: shared } : {}),
+    };
+  }
+
+  #reject(reason: string): void {
+    this.#count(this.#rejected, reason);
+    this.#logOnce(reason, { reason }, 'routes from peer rejected');
+  }
+
+  #tally(family: Family, what: 'received' | 'withdrawn'): void {
+    const counts = this.#counts.get(family);
+    if (counts) counts[what]++;
+  }
+
+  #count(tally: Map<string, number>, key: string): void {
+    tally.set(key, (tally.get(key) ?? 0) + 1);
+  }
+
+  /** The first of its kind in this peer's life is a line in the log; counters tell of the rest. */
+  #logOnce(key: string, fields: object, message: string): void {
+    if (this.#logged.has(key) || this.#logged.size > 64) return;
+    this.#logged.add(key);
+    this.context.log.warn({ peer: this.config.name, ...fields }, message);
+  }
+}

@@ -1,0 +1,39 @@
+import type { Cidr, Family, Ip } from '../model/address.ts';
+import type { NextHopMode } from './exporting.ts';
+import type { SessionConfig } from './negotiate.ts';
+
+/** One session to keep up. */
+export interface PeerConfig {
+  /** Unique among the peers: the resource's or node's name, and the family where a node has two. */
+  readonly name: string;
+  readonly role: 'mesh' | 'peer';
+  readonly address: Ip;
+  readonly port: number;
+  readonly asn: number;
+  readonly families: readonly Family[];
+  readonly localAddress?: Ip;
+  readonly initiative: SessionConfig['initiative'];
+  readonly holdSeconds: number;
+  readonly keepaliveSeconds?: number;
+  /** How long the peer keeps our routes while we restart. */
+  readonly restartSeconds: number;
+  readonly acceptDefault: boolean;
+  readonly nextHopMode: NextHopMode;
+}
+
+/** An address of this node and the subnet it is on. */
+export interface NodeAddress {
+  readonly address: Ip;
+  readonly subnet: Cidr;
+}
+
+/** Everything that the speaker needs to know. Plain data, so that two of them can be compared. */
+export interface SpeakerConfig {
+  readonly asn: number;
+  readonly identifier: Ip;
+  readonly listenPort: number;
+  readonly addresses: readonly NodeAddress[];
+  readonly peers: readonly PeerConfig[];
+  /** Prefixes that this node announces as its own. */
+  readonly originations: readonly Cidr[];
+}

@@ -1,0 +1,52 @@
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { connect, type Server } from 'node:net';
+import { EnvironmentError, errorCode } from '../base/errors.ts';
+
+/**
+ * Binds a server to a unix socket with mode 0600. A socket file that nobody listens on, left by a killed process, is
+ * replaced.
+ * @throws EnvironmentError when another process listens there
+ */
+export async function listenUnix(server: Server, path: string): Promise<void> {
+  if (await answers(path)) {
+    throw new EnvironmentError(`${path} is served by another process`, 'stop the other margay bgp of this node first');
+  }
+  removeSocket(path);
+  const before = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(path, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+  } finally {
+    process.umask(before);
+  }
+  chmodSync(path, 0o600);
+}
+
+function removeSocket(path: string): void {
+  try {
+    if (lstatSync(path).isSocket()) unlinkSync(path);
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'ENOENT') throw thrown;
+  }
+}
+
+/** Whether somebody accepts connections on the socket. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', (cause) => {
+      const code = errorCode(cause);
+      if (code === 'ENOENT' || code === 'ECONNREFUSED') resolve(false);
+      else reject(cause);
+    });
+  });
+}

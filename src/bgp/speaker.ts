@@ -1,0 +1,239 @@
+import type { Server, Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
+import type { SpeakerContext } from './context.ts';
+import { Convergence } from './convergence.ts';
+import { AttributeInterner } from './intern.ts';
+import { Peer, type PeerStatus } from './peer.ts';
+import { AdjRibIn, type Source } from './rib.ts';
+import type { PeerConfig, SpeakerConfig } from './settings.ts';
+import { Strangers } from './strangers.ts';
+import { RouteTable, type Selected } from './table.ts';
+import { listen, remoteAddressOf } from './transport.ts';
+
+/** Seconds after which a start counts as complete although peers are still missing. RFC 4724 §4.1. */
+export const deferralSeconds = 30;
+
+export interface SpeakerDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random?: () => number;
+  /** An earlier process of this node ran since boot, and felix kept its routes in the kernel. */
+  readonly restarted?: boolean;
+  /** Default: `deferralSeconds`. */
+  readonly deferralSeconds?: number;
+}
+
+/** Hears of selected routes, each batch in the turn in which it was decided. */
+export interface RouteListener {
+  selected(changes: readonly Selected[]): void;
+  /** What has been selected is the whole of what the peers know. Said once. */
+  converged(): void;
+}
+
+const families: readonly Family[] = [4, 6];
+
+/**
+ * The BGP speaker: listens, keeps up the configured sessions, and holds the tables. `apply` moves it from one
+ * configuration to the next and touches only the sessions that differ.
+ */
+export class Speaker {
+  readonly tables: Readonly<Record<Family, RouteTable>>;
+  readonly #interner = new AttributeInterner();
+  readonly #peers = new Map<string, Peer>();
+  readonly #convergence = new Convergence();
+  readonly #listeners = new Set<RouteListener>();
+  readonly #servers = new Map<Family, { readonly server: Server; readonly port: number }>();
+  readonly #local: Source = { name: 'local', kind: 'local', identifier: parseIp('0.0.0.0') };
+  readonly #originated: Readonly<Record<Family, AdjRibIn>>;
+  readonly #strangers: Strangers;
+  #config: SpeakerConfig;
+  #converged = false;
+  #running = false;
+  #cancelDeferral: (() => void) | undefined;
+
+  constructor(
+    config: SpeakerConfig,
+    private readonly deps: SpeakerDeps,
+  ) {
+    this.#config = config;
+    this.tables = { 4: this.#table(4), 6: this.#table(6) };
+    this.#originated = {
+      4: new AdjRibIn(this.#local, this.tables[4].rib),
+      6: new AdjRibIn(this.#local, this.tables[6].rib),
+    };
+    this.#strangers = new Strangers(deps.clock, deps.log);
+  }
+
+  get config(): SpeakerConfig {
+    return this.#config;
+  }
+
+  /** Every awaited peer has told its whole table, or the deferral time ran out, and all of it is decided. */
+  get converged(): boolean {
+    return this.#converged;
+  }
+
+  /** Peers whose first whole table is still awaited, each `family name`. */
+  get awaited(): readonly string[] {
+    return this.#convergence.awaited;
+  }
+
+  /** Listens and starts every session. @throws EnvironmentError when the port is taken or forbidden */
+  async start(): Promise<void> {
+    const { clock, log } = this.deps;
+    await this.#listen(this.#config);
+    this.#running = true;
+    for (const peer of this.#config.peers) this.#convergence.expect(peer.name, peer.families);
+    this.#originate([], this.#config.originations);
+    for (const peer of this.#config.peers) this.#addPeer(peer);
+    const seconds = this.deps.deferralSeconds ?? deferralSeconds;
+    this.#cancelDeferral = clock.after(seconds * 1000, () => {
+      const awaited = this.#convergence.awaited;
+      if (awaited.length > 0) log.warn({ awaited, seconds }, 'start counts as complete without these peers');
+      this.#convergence.giveUp();
+      this.#check();
+    });
+    this.#check();
+  }
+
+  /** Follows a change of configuration. @throws EnvironmentError when a new port is taken or forbidden */
+  async apply(config: SpeakerConfig): Promise<void> {
+    const before = this.#config;
+    await this.#listen(config);
+    this.#config = config;
+    const identity = identityOf(config) === identityOf(before);
+    const wanted = new Map(config.peers.map((peer) => [peer.name, peer]));
+    for (const [name, peer] of [...this.#peers]) {
+      const next = wanted.get(name);
+      if (next && identity && same(next, peer.config)) continue;
+      this.#peers.delete(name);
+      void peer.stop(next ? 'configChange' : 'deconfigured');
+    }
+    this.#originate(before.originations, config.originations);
+    for (const peer of config.peers) if (!this.#peers.has(peer.name)) this.#addPeer(peer);
+    this.#check();
+  }
+
+  /**
+   * Ends everything. `restart` closes the connections without a NOTIFICATION, so that peers keep our routes as stale
+   * until we are back (RFC 4724); `shutdown` takes the routes back at once (cease 6/2).
+   */
+  async stop(how: 'restart' | 'shutdown'): Promise<void> {
+    this.#running = false;
+    this.#cancelDeferral?.();
+    this.#listeners.clear();
+    this.#unlisten();
+    const peers = [...this.#peers.values()];
+    await Promise.all(peers.map((peer) => (how === 'shutdown' ? peer.stop('shutdown') : peer.stop())));
+  }
+
+  /** Returns what ends the subscription. `converged` is not called when it already is so. */
+  subscribe(listener: RouteListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  peers(): PeerStatus[] {
+    return [...this.#peers.values()].map((peer) => peer.status());
+  }
+
+  #table(family: Family): RouteTable {
+    return new RouteTable(
+      family,
+      {
+        schedule: (work) => void setImmediate(work),
+        interner: this.#interner,
+        selected: (changes) => {
+          for (const listener of this.#listeners) listener.selected(changes);
+        },
+        settled: () => this.#check(),
+        oversized: (attributes, prefixes) =>
+          this.deps.log.warn({ family, prefixes, asPath: attributes.asPath }, 'attributes too long to pass on'),
+      },
+      this.deps.restarted === true,
+    );
+  }
+
+  /** Path selection starts once everybody has spoken; what comes of it makes the start complete. */
+  #check(): void {
+    if (this.#converged || !this.#running || !this.#convergence.complete) return;
+    for (const family of families) if (this.tables[family].held) this.tables[family].release();
+    if (!families.every((family) => this.tables[family].settled)) return;
+    this.#converged = true;
+    this.#cancelDeferral?.();
+    this.deps.log.info({ peers: this.#peers.size }, 'BGP start complete');
+    for (const listener of this.#listeners) listener.converged();
+  }
+
+  #addPeer(config: PeerConfig): void {
+    const { clock, log, random = Math.random, restarted = false } = this.deps;
+    const context: SpeakerContext = {
+      asn: this.#config.asn,
+      identifier: this.#config.identifier,
+      addresses: this.#config.addresses,
+      tables: this.tables,
+      interner: this.#interner,
+      clock,
+      log,
+      random,
+      restarted,
+      restarting: () => restarted && !this.#converged,
+      settled: (name, family) => {
+        this.#convergence.settle(name, family);
+        this.#check();
+      },
+    };
+    const peer = new Peer(config, context);
+    this.#peers.set(config.name, peer);
+    peer.start();
+  }
+
+  #originate(before: readonly Cidr[], after: readonly Cidr[]): void {
+    const attributes = this.#interner.intern({ origin: 'igp', asPath: [] });
+    const wanted = new Set(after);
+    for (const prefix of before) {
+      if (wanted.has(prefix)) continue;
+      const family = familyOf(prefix);
+      const id = this.tables[family].rib.prefixes.findCidr(prefix);
+      if (id !== undefined) this.#originated[family].withdraw(id);
+    }
+    for (const prefix of wanted) {
+      const family = familyOf(prefix);
+      this.#originated[family].announce(this.tables[family].rib.prefixes.internCidr(prefix), attributes);
+    }
+  }
+
+  #accept(socket: Socket): void {
+    const address = remoteAddressOf(socket);
+    for (const peer of this.#peers.values()) if (peer.config.address === address) return void peer.accept(socket);
+    this.#strangers.turnAway(socket, address);
+  }
+
+  /** A socket for each family that a peer or an address of ours is of; old ones go once the new ones stand. */
+  async #listen({ addresses, peers, listenPort }: SpeakerConfig): Promise<void> {
+    for (const family of families) {
+      const used = [...addresses, ...peers].some(({ address }) => familyOf(address) === family);
+      const old = this.#servers.get(family);
+      if (!used || old?.port === listenPort) continue;
+      const server = await listen(family, listenPort, (socket) => this.#accept(socket));
+      this.#servers.set(family, { server, port: listenPort });
+      old?.server.close();
+    }
+  }
+
+  #unlisten(): void {
+    for (const { server } of this.#servers.values()) server.close();
+    this.#servers.clear();
+  }
+}
+
+/** What every session depends on. */
+function identityOf({ asn, identifier, addresses }: SpeakerConfig): string {
+  return JSON.stringify([asn, identifier, addresses]);
+}
+
+function same(a: PeerConfig, b: PeerConfig): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,136 @@
+import { type Reader, Writer } from '../../base/bytes.ts';
+import type { Family } from '../../model/address.ts';
+import { subcodes, WireError } from './errors.ts';
+
+/** Capability codes. RFC 4760, 2918, 4724, 6793. */
+export const capabilityCodes = { multiprotocol: 1, routeRefresh: 2, gracefulRestart: 64, fourOctetAs: 65 } as const;
+
+/** A family in a graceful restart capability, with its forwarding state bit. */
+export interface RestartFamily {
+  readonly family: Family;
+  /** The F bit: forwarding state for the family outlived the restart. */
+  readonly preserved: boolean;
+}
+
+export type Capability =
+  | { readonly capability: 'multiprotocol'; readonly family: Family }
+  | { readonly capability: 'routeRefresh' }
+  | {
+      readonly capability: 'gracefulRestart';
+      /** The R bit: the sender has restarted. */
+      readonly restarted: boolean;
+      readonly restartSeconds: number;
+      readonly families: readonly RestartFamily[];
+    }
+  | { readonly capability: 'fourOctetAs'; readonly asn: number }
+  | { readonly capability: 'unknown'; readonly code: number; readonly value: Uint8Array };
+
+/** SAFI of unicast. RFC 4760 §6. */
+export const unicast = 1;
+
+/** Address family identifier of a family. */
+export function afiOf(family: Family): number {
+  return family === 4 ? 1 : 2;
+}
+
+/** The family of an AFI, if we know it. */
+export function familyOfAfi(afi: number): Family | undefined {
+  return afi === 1 ? 4 : afi === 2 ? 6 : undefined;
+}
+
+/**
+ * One capability of an OPEN: code, length, value. RFC 5492 §4. Families we do not know come back as `unknown`.
+ * @throws WireError 2/0 on a length that does not fit a code we know; TruncatedError past the end
+ */
+export function readCapability(r: Reader): Capability {
+  const code = r.u8('capability.code');
+  const length = r.u8('capability.length');
+  const value = r.sub(length, 'capability.value');
+  const unknown = (): Capability => ({
+    capability: 'unknown',
+    code,
+    value: value.buffer.slice(value.offset, value.offset + value.left),
+  });
+  switch (code) {
+    case capabilityCodes.multiprotocol: {
+      expectLength(code, length, length === 4);
+      const family = familyOfAfi(value.u16('capability.afi'));
+      value.u8('capability.reserved');
+      const safi = value.u8('capability.safi');
+      if (family === undefined || safi !== unicast) {
+        return { capability: 'unknown', code, value: value.buffer.slice(value.offset - 4, value.offset) };
+      }
+      return { capability: 'multiprotocol', family };
+    }
+    case capabilityCodes.routeRefresh:
+      expectLength(code, length, length === 0);
+      return { capability: 'routeRefresh' };
+    case capabilityCodes.gracefulRestart:
+      expectLength(code, length, length >= 2 && (length - 2) % 4 === 0);
+      return readRestart(value);
+    case capabilityCodes.fourOctetAs:
+      expectLength(code, length, length === 4);
+      return { capability: 'fourOctetAs', asn: value.u32('capability.asn') };
+    default:
+      return unknown();
+  }
+}
+
+/** RFC 4724 §3: flags and restart time, then AFI, SAFI, flags of each family. */
+function readRestart(r: Reader): Capability {
+  const head = r.u16('capability.restart');
+  const families: RestartFamily[] = [];
+  while (r.left > 0) {
+    const family = familyOfAfi(r.u16('capability.afi'));
+    const safi = r.u8('capability.safi');
+    const flags = r.u8('capability.flags');
+    if (family !== undefined && safi === unicast) families.push({ family, preserved: (flags & 0x80) !== 0 });
+  }
+  return { capability: 'gracefulRestart', restarted: (head & 0x8000) !== 0, restartSeconds: head & 0x0fff, families };
+}
+
+export function writeCapability(w: Writer, capability: Capability): void {
+  const value = new Writer(8);
+  const code = writeValue(value, capability);
+  w.u8(code);
+  w.u8(value.length);
+  w.bytes(value.finish());
+}
+
+function writeValue(w: Writer, capability: Capability): number {
+  switch (capability.capability) {
+    case 'multiprotocol':
+      w.u16(afiOf(capability.family));
+      w.u8(0);
+      w.u8(unicast);
+      return capabilityCodes.multiprotocol;
+    case 'routeRefresh':
+      return capabilityCodes.routeRefresh;
+    case 'gracefulRestart':
+      w.u16((capability.restarted ? 0x8000 : 0) | (capability.restartSeconds & 0x0fff));
+      for (const { family, preserved } of capability.families) {
+        w.u16(afiOf(family));
+        w.u8(unicast);
+        w.u8(preserved ? 0x80 : 0);
+      }
+      return capabilityCodes.gracefulRestart;
+    case 'fourOctetAs':
+      w.u32(capability.asn);
+      return capabilityCodes.fourOctetAs;
+    case 'unknown':
+      w.bytes(capability.value);
+      return capability.code;
+  }
+}
+
+function expectLength(code: number, length: number, fits: boolean): void {
+  if (!fits) throw new WireError('open', 0, 'reset', 'capability.length', `${length} for capability ${code}`);
+}
+
+/** NOTIFICATION data of 2/7: the capabilities that the peer lacks. RFC 5492 §5. */
+export function missingCapability(capability: Capability): WireError {
+  const w = new Writer(8);
+  writeCapability(w, capability);
+  const detail = `${capability.capability} is missing`;
+  return new WireError('open', subcodes.open.badCapability, 'reset', 'open.capabilities', detail, w.finish());
+}

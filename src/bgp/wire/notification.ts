@@ -1,0 +1,49 @@
+import type { Writer } from '../../base/bytes.ts';
+import { type ErrorCodeName, errorCodes, subcodes, type WireError } from './errors.ts';
+
+/** NOTIFICATION. RFC 4271 §4.5. */
+export interface Notification {
+  readonly code: number;
+  readonly subcode: number;
+  readonly data: Uint8Array;
+}
+
+/** Body of a NOTIFICATION; the framing has checked that code and subcode are there. */
+export function readNotification(body: Uint8Array): Notification {
+  return { code: body[0] ?? 0, subcode: body[1] ?? 0, data: body.slice(2) };
+}
+
+export function writeNotification(w: Writer, { code, subcode, data }: Notification): void {
+  w.u8(code);
+  w.u8(subcode);
+  w.bytes(data);
+}
+
+/** What tells the peer of an error in its bytes. */
+export function notificationOf(error: WireError): Notification {
+  return { code: errorCodes[error.code], subcode: error.subcode, data: error.data };
+}
+
+export function cease(reason: keyof typeof subcodes.cease): Notification {
+  return { code: errorCodes.cease, subcode: subcodes.cease[reason], data: new Uint8Array(0) };
+}
+
+const codeNames: ReadonlyMap<number, ErrorCodeName> = new Map(
+  (Object.keys(errorCodes) as ErrorCodeName[]).map((name) => [errorCodes[name], name]),
+);
+
+/** `cease/shutdown "maintenance"`: code, subcode, and the operator's text of RFC 9003, made safe to print. */
+export function describeNotification({ code, subcode, data }: Notification): string {
+  const name = codeNames.get(code);
+  const names: Readonly<Record<string, number>> = name === undefined ? {} : subcodes[name];
+  const detail = Object.entries(names).find(([, value]) => value === subcode)?.[0] ?? String(subcode);
+  const text = name === 'cease' && (subcode === 2 || subcode === 4) ? shutdownText(data) : '';
+  return `${name ?? code}/${detail} (${code}/${subcode})${text ? ` "${text}"` : ''}`;
+}
+
+/** RFC 9003 §2: a length, then UTF-8; control characters and what does not decode are replaced. */
+function shutdownText(data: Uint8Array): string {
+  const length = Math.min(data[0] ?? 0, data.length - 1, 255);
+  if (length <= 0) return '';
+  return new TextDecoder().decode(data.subarray(1, 1 + length)).replace(/\p{C}/gu, '\ufffd');
+}

@@ -1,0 +1,313 @@
+import { Reader, TruncatedError, Writer } from '../../base/bytes.ts';
+import { type Family, familyOf, formatIp, type Ip, ipBytes } from '../../model/address.ts';
+import { mergeAs4Path } from './aspath.ts';
+import {
+  type Attributes,
+  type Codec,
+  codes,
+  type Draft,
+  extendedLength,
+  optional,
+  readAttribute,
+  transitive,
+  writeAttribute,
+  writeAttributes,
+} from './attributes.ts';
+import { afiOf, familyOfAfi, unicast } from './capabilities.ts';
+import { type Remedy, stronger, subcodes, WireError } from './errors.ts';
+import { headerLength, maxMessageLength, writeFrame } from './framing.ts';
+import { type PrefixBlock, readPrefixes } from './nlri.ts';
+import { asTrans } from './open.ts';
+
+/** An UPDATE as the RIB takes it: errors short of a reset are already dealt with and listed in `faults`. */
+export interface Update {
+  readonly withdrawn: readonly PrefixBlock[];
+  readonly announced: readonly { readonly block: PrefixBlock; readonly attributes: Attributes }[];
+  /** The message marks the end of a family's first advertisement. RFC 4724 §2. */
+  readonly endOfRib?: Family;
+  /** Announced prefixes that an error turned into withdrawn ones, and attributes dropped. RFC 7606. */
+  readonly faults: readonly WireError[];
+}
+
+const { malformedAttributes, missingWellKnown, optionalAttribute } = subcodes.update;
+
+function malformed(remedy: Remedy, field: string, detail: string, subcode: number = malformedAttributes): WireError {
+  return new WireError('update', subcode, remedy, field, detail);
+}
+
+interface Reach {
+  readonly block: PrefixBlock;
+  readonly nextHop: Ip;
+}
+
+/** What the walk over the path attributes gathers. */
+interface Walk {
+  readonly draft: Draft;
+  readonly faults: WireError[];
+  readonly seen: Set<number>;
+  reach?: Reach;
+  unreach?: PrefixBlock;
+}
+
+/**
+ * Body of an UPDATE. RFC 4271 §4.3, errors as RFC 7606 §3 wants them.
+ * @param families those negotiated; MP_REACH and MP_UNREACH of others are dropped as a fault
+ * @throws WireError with remedy reset only
+ */
+export function readUpdate(body: Uint8Array, codec: Codec, families: ReadonlySet<Family>): Update {
+  const { withdrawn, attributes, nlri } = sections(body);
+  const walk: Walk = { draft: {}, faults: [], seen: new Set() };
+  walkAttributes(attributes, walk, codec, families);
+  if (isEndOfRib4(body)) return { withdrawn: [], announced: [], endOfRib: 4, faults: [] };
+  if (walk.seen.size === 1 && walk.unreach?.octets.length === 0 && withdrawn.octets.length + nlri.octets.length === 0) {
+    return { withdrawn: [], announced: [], endOfRib: walk.unreach.family, faults: walk.faults };
+  }
+  return assemble(withdrawn, nlri, walk, codec);
+}
+
+function isEndOfRib4(body: Uint8Array): boolean {
+  return body.length === 4 && body.every((octet) => octet === 0);
+}
+
+/** The three parts of the body. Total lengths that overrun the message are a reset: where NLRI begins is unknown. */
+function sections(body: Uint8Array): { withdrawn: PrefixBlock; attributes: Reader; nlri: PrefixBlock } {
+  const r = new Reader(body);
+  try {
+    const withdrawn = readPrefixes(r.sub(r.u16('withdrawnLength'), 'withdrawn'), 4, 'update.withdrawn');
+    const attributes = r.sub(r.u16('attributesLength'), 'attributes');
+    const nlri = readPrefixes(r, 4, 'update.nlri');
+    return { withdrawn, attributes, nlri };
+  } catch (thrown) {
+    if (thrown instanceof TruncatedError) throw malformed('reset', `update.${thrown.field}`, thrown.message);
+    throw thrown;
+  }
+}
+
+function walkAttributes(r: Reader, walk: Walk, codec: Codec, families: ReadonlySet<Family>): void {
+  while (r.left > 0) {
+    let flags: number;
+    let code: number;
+    let value: Uint8Array;
+    try {
+      flags = r.u8('flags');
+      code = r.u8('code');
+      const length = (flags & extendedLength) !== 0 ? r.u16('length') : r.u8('length');
+      value = r.bytes(length, 'value');
+    } catch (thrown) {
+      if (!(thrown instanceof TruncatedError)) throw thrown;
+      // The total length still tells where NLRI begins. RFC 7606 §4.
+      walk.faults.push(malformed('withdraw', `attribute.${thrown.field}`, thrown.message));
+      return;
+    }
+    takeAttribute(flags, code, value, walk, codec, families);
+  }
+}
+
+function takeAttribute(
+  flags: number,
+  code: number,
+  value: Uint8Array,
+  walk: Walk,
+  codec: Codec,
+  families: ReadonlySet<Family>,
+): void {
+  const multiprotocol = code === codes.mpReach || code === codes.mpUnreach;
+  if (walk.seen.has(code)) {
+    const remedy = multiprotocol ? 'reset' : 'discard';
+    const fault = malformed(remedy, `attribute ${code}`, 'appears twice');
+    if (remedy === 'reset') throw fault;
+    walk.faults.push(fault);
+    return;
+  }
+  walk.seen.add(code);
+  try {
+    if (multiprotocol) takeMultiprotocol(flags, code, value, walk, families);
+    else readAttribute(code, flags, value, walk.draft, codec);
+  } catch (thrown) {
+    if (!(thrown instanceof WireError) || thrown.remedy === 'reset') throw thrown;
+    walk.faults.push(thrown);
+  }
+}
+
+function takeMultiprotocol(
+  flags: number,
+  code: number,
+  value: Uint8Array,
+  walk: Walk,
+  families: ReadonlySet<Family>,
+): void {
+  const name = code === codes.mpReach ? 'MP_REACH_NLRI' : 'MP_UNREACH_NLRI';
+  const r = new Reader(value);
+  try {
+    const afi = r.u16('afi');
+    const safi = r.u8('safi');
+    const family = familyOfAfi(afi);
+    if (family === undefined || safi !== unicast || !families.has(family)) {
+      throw malformed('discard', name, `AFI ${afi} SAFI ${safi} was not negotiated`, optionalAttribute);
+    }
+    if (code === codes.mpReach) walk.reach = readReach(r, family);
+    else walk.unreach = readPrefixes(r, family, name);
+  } catch (thrown) {
+    if (thrown instanceof TruncatedError) throw malformed('reset', name, thrown.message, optionalAttribute);
+    throw thrown;
+  }
+  if ((flags & (optional | transitive)) !== optional) {
+    walk.faults.push(malformed('withdraw', name, `flags ${flags.toString(16)}`, subcodes.update.attributeFlags));
+  }
+}
+
+/** RFC 4760 §3, RFC 2545 §3: of two IPv6 next hops (global, link-local) the first counts. */
+function readReach(r: Reader, family: Family): Reach {
+  const length = r.u8('nextHopLength');
+  const fits = family === 4 ? length === 4 : length === 16 || length === 32;
+  if (!fits) throw malformed('reset', 'MP_REACH_NLRI', `next hop of ${length} octets`, optionalAttribute);
+  const nextHop = formatIp(r.bytes(length, 'nextHop').slice(0, family === 4 ? 4 : 16));
+  r.u8('reserved');
+  return { nextHop, block: readPrefixes(r, family, 'MP_REACH_NLRI') };
+}
+
+/** Puts the parts together; the strongest fault decides whether the announced prefixes are taken as withdrawn. */
+function assemble(withdrawn: PrefixBlock, nlri: PrefixBlock, walk: Walk, codec: Codec): Update {
+  const { faults, draft, reach, unreach } = walk;
+  const gone = [withdrawn, ...(unreach ? [unreach] : [])].filter((block) => block.octets.length > 0);
+  const blocks = [nlri, ...(reach ? [reach.block] : [])].filter((block) => block.octets.length > 0);
+  if (blocks.length > 0) faults.push(...missing(draft, nlri.octets.length > 0));
+  const worst = faults.reduce<Remedy>((remedy, fault) => stronger(remedy, fault.remedy), 'discard');
+  if (worst === 'withdraw') {
+    const cause = faults.find((fault) => fault.remedy === 'withdraw');
+    // Which prefixes the message was about cannot be told. RFC 7606 §5.2.
+    if (blocks.length + gone.length === 0 && cause) throw malformed('reset', cause.field, cause.message, cause.subcode);
+    return { withdrawn: [...gone, ...blocks], announced: [], faults };
+  }
+  const base = finished(draft, codec);
+  const announced: { block: PrefixBlock; attributes: Attributes }[] = [];
+  if (base && nlri.octets.length > 0) announced.push({ block: nlri, attributes: base });
+  if (base && reach && reach.block.octets.length > 0) {
+    announced.push({ block: reach.block, attributes: { ...base, nextHop: reach.nextHop } });
+  }
+  return { withdrawn: gone, announced, faults };
+}
+
+/** Mandatory attributes that are not there. NEXT_HOP only counts for NLRI outside MP_REACH. RFC 7606 §3 (d). */
+function missing(draft: Draft, classic: boolean): WireError[] {
+  const lacking: [string, number][] = [];
+  if (draft.origin === undefined) lacking.push(['ORIGIN', 1]);
+  if (draft.asPath === undefined) lacking.push(['AS_PATH', 2]);
+  if (classic && draft.nextHop === undefined) lacking.push(['NEXT_HOP', 3]);
+  return lacking.map(
+    ([name, code]) => new WireError('update', missingWellKnown, 'withdraw', name, 'missing', Uint8Array.of(code)),
+  );
+}
+
+/** Resolves the AS4 attributes. RFC 6793 §4.2.3: an aggregator that is not AS_TRANS means both were not kept up. */
+function finished(draft: Draft, codec: Codec): Attributes | undefined {
+  const { as4Path, as4Aggregator, origin, asPath, ...rest } = draft;
+  if (origin === undefined || asPath === undefined) return undefined;
+  const trusted = !codec.fourOctetAs && (rest.aggregator === undefined || rest.aggregator.asn === asTrans);
+  if (!trusted) return { ...rest, origin, asPath };
+  return {
+    ...rest,
+    origin,
+    asPath: as4Path ? mergeAs4Path(asPath, as4Path) : asPath,
+    ...(rest.aggregator && as4Aggregator ? { aggregator: as4Aggregator } : {}),
+  };
+}
+
+/** How prefixes of some representation are written. */
+export interface PrefixWriter<T> {
+  /** Octets on the wire, the length octet included. */
+  size(item: T): number;
+  write(w: Writer, item: T): void;
+}
+
+/**
+ * Whole UPDATE messages that announce `items` with one set of attributes, each as full as it gets.
+ * Undefined when the attributes leave no room for a prefix: such a route cannot be told to this peer.
+ * @param attributes with the next hop set
+ */
+export function writeAnnouncements<T>(
+  family: Family,
+  attributes: Attributes,
+  codec: Codec,
+  items: Iterable<T>,
+  prefixes: PrefixWriter<T>,
+): Uint8Array[] | undefined {
+  const { nextHop } = attributes;
+  if (nextHop === undefined || familyOf(nextHop) !== family) {
+    throw new TypeError(`next hop ${nextHop} for IPv${family} prefixes`);
+  }
+  const shared = new Writer(256);
+  writeAttributes(shared, attributes, codec);
+  const octets = shared.finish();
+  const overhead = family === 4 ? 0 : 4 + 5 + 16;
+  const room = maxMessageLength - headerLength - 4 - octets.length - overhead;
+  if (room < (family === 4 ? 5 : 17)) return undefined;
+  return packed(items, prefixes, room).map((nlri) =>
+    writeFrame('update', (w) => {
+      w.u16(0);
+      const lengthAt = w.length;
+      w.u16(0);
+      if (family === 6) writeReach(w, nextHop, nlri);
+      w.bytes(octets);
+      w.patch16(lengthAt, w.length - lengthAt - 2);
+      if (family === 4) w.bytes(nlri);
+    }),
+  );
+}
+
+function writeReach(w: Writer, nextHop: Ip, nlri: Uint8Array): void {
+  const value = new Writer(nlri.length + 24);
+  value.u16(afiOf(6));
+  value.u8(unicast);
+  value.u8(16);
+  value.bytes(ipBytes(nextHop));
+  value.u8(0);
+  value.bytes(nlri);
+  writeAttribute(w, optional, codes.mpReach, value.finish());
+}
+
+/** Whole UPDATE messages that withdraw `items`. */
+export function writeWithdrawals<T>(family: Family, items: Iterable<T>, prefixes: PrefixWriter<T>): Uint8Array[] {
+  const room = maxMessageLength - headerLength - 4 - (family === 4 ? 0 : 4 + 3);
+  return packed(items, prefixes, room).map((nlri) => withdrawal(family, nlri));
+}
+
+/** The mark that a family's first advertisement is complete: a withdrawal of nothing. RFC 4724 §2. */
+export function writeEndOfRib(family: Family): Uint8Array {
+  return withdrawal(family, new Uint8Array(0));
+}
+
+function withdrawal(family: Family, nlri: Uint8Array): Uint8Array {
+  return writeFrame('update', (w) => {
+    if (family === 4) {
+      w.u16(nlri.length);
+      w.bytes(nlri);
+      w.u16(0);
+      return;
+    }
+    const value = new Writer(nlri.length + 3);
+    value.u16(afiOf(family));
+    value.u8(unicast);
+    value.bytes(nlri);
+    w.u16(0);
+    const lengthAt = w.length;
+    w.u16(0);
+    writeAttribute(w, optional, codes.mpUnreach, value.finish());
+    w.patch16(lengthAt, w.length - lengthAt - 2);
+  });
+}
+
+/** Prefixes in runs of at most `room` octets. */
+function packed<T>(items: Iterable<T>, prefixes: PrefixWriter<T>, room: number): Uint8Array[] {
+  const runs: Uint8Array[] = [];
+  let w = new Writer(512);
+  for (const item of items) {
+    if (w.length + prefixes.size(item) > room) {
+      runs.push(w.finish());
+      w = new Writer(512);
+    }
+    prefixes.write(w, item);
+  }
+  if (w.length > 0) runs.push(w.finish());
+  return runs;
+}
