@@ -155,7 +155,10 @@ export class Connection {
   }
 
   #expired(name: TimerName): void {
-    if (name !== 'hold') { this.event({ on: `${name}Expired` }); return; }
+    if (name !== 'hold') {
+      this.event({ on: `${name}Expired` });
+      return;
+    }
     // Octets that wait in the socket count as heard: the event loop reads them before this runs.
     setImmediate(() => {
       if (this.#timers.left('hold') === undefined && this.state !== 'Idle') this.event({ on: 'holdExpired' });
@@ -237,7 +240,7 @@ export class Connection {
     } catch (thrown) {
       if (!(thrown instanceof WireError)) throw thrown;
       this.event({ on: 'wireError', error: thrown });
-      break;
+      return;
     }
     this.#rest = stream.subarray(at);
   }
@@ -265,14 +268,20 @@ export class Connection {
 
   #takeUpdate(body: Uint8Array): void {
     const { negotiated } = this.#machine;
-    if (this.state !== 'Established' || !negotiated) { this.event({ on: 'update' }); return; }
+    if (this.state !== 'Established' || !negotiated) {
+      this.event({ on: 'update' });
+      return;
+    }
     const update = readUpdate(body, negotiated, new Set(negotiated.families));
     this.event({ on: 'update' });
     this.deps.events.update(this, update);
   }
 
   #takeRefresh(body: Uint8Array): void {
-    if (this.state !== 'Established') { this.event({ on: 'refresh' }); return; }
+    if (this.state !== 'Established') {
+      this.event({ on: 'refresh' });
+      return;
+    }
     const family = readRefresh(body);
     this.event({ on: 'refresh' });
     if (family !== undefined) this.deps.events.refresh(this, family);
