@@ -25,13 +25,10 @@ export class PolicyTable {
 
   set(key: string, policy: CompiledPolicy): void {
     const before = this.#compiled.get(key);
-    const kept = before && sameRules(before.rules, policy.rules) ? before : undefined;
-    const after = kept ? { ...policy, rules: kept.rules } : policy;
-    this.#compiled.set(key, after);
+    const same = before && sameRules(before.rules, policy.rules);
+    this.#compiled.set(key, same ? { ...policy, rules: before.rules } : policy);
     if (before && this.#uses.has(key)) {
-      for (const request of after.requests) this.sets.retain(request);
-      for (const request of before.requests) this.sets.release(request);
-      this.#snapshot = undefined;
+      if (!same) this.#replace(before, policy);
       for (const endpoint of this.#index.members(key)) this.dirty(endpoint);
     }
     this.#index.setSelector(key, policy.selector);
@@ -75,6 +72,13 @@ export class PolicyTable {
           policies.filter((policy) => policy[direction]).map(({ rules }) => rules.name);
         return [{ tier, defaultAction, ingress: names('ingress'), egress: names('egress') }];
       });
+  }
+
+  /** New sets are held before old ones go, so that a shared one stays as it is. */
+  #replace(before: CompiledPolicy, after: CompiledPolicy): void {
+    for (const request of after.requests) this.sets.retain(request);
+    for (const request of before.requests) this.sets.release(request);
+    this.#snapshot = undefined;
   }
 
   #joined(key: string, endpoint: string, change: 1 | -1): void {

@@ -71,6 +71,7 @@ export class ProfileTable {
 
   /** New sets are held before old ones go, so that a shared one stays as it is. */
   #change(before: CompiledRules | undefined, after: CompiledRules | undefined): void {
+    if (before === after) return;
     for (const request of after?.requests ?? []) this.sets.retain(request);
     for (const request of before?.requests ?? []) this.sets.release(request);
     this.#snapshot = undefined;
