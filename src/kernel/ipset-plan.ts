@@ -55,10 +55,10 @@ export function parseIpsetSave(text: string): Map<string, ActualSet> {
  * Lines of `ipset restore` that make the set as desired, and the set as it then is. Members change by deltas. A set that
  * must grow is filled beside and swapped in, as rules hold it by its place. Another type cannot be swapped in (the
  * kernel refuses unequal types): the old set is destroyed first, which fails while a rule refers to it.
- * @param spare a name for the set that is filled beside, not in use
+ * @param spare gives a name that is not in use for the set that is filled beside
  * @throws InputError naming the set and the member
  */
-export function planSet(desired: DesiredSet, actual: ActualSet | undefined, spare: string) {
+export function planSet(desired: DesiredSet, actual: ActualSet | undefined, spare: () => string) {
   checkName(desired);
   const members = expanded(desired);
   const { type, family } = desired;
@@ -68,8 +68,7 @@ export function planSet(desired: DesiredSet, actual: ActualSet | undefined, spar
   let maxElements = needed;
   if (!actual) lines = fill(desired.name);
   else if (actual.type !== type || actual.family !== family) lines = [`destroy ${desired.name}`, ...fill(desired.name)];
-  else if (actual.maxElements < members.size)
-    lines = [...fill(spare), `swap ${spare} ${desired.name}`, `destroy ${spare}`];
+  else if (actual.maxElements < members.size) lines = swapIn(spare(), desired.name, fill);
   else {
     maxElements = actual.maxElements;
     // Removals first: a nearly full set has room then.
@@ -81,11 +80,17 @@ export function planSet(desired: DesiredSet, actual: ActualSet | undefined, spar
   return { lines, after: { type, family, maxElements, members } satisfies ActualSet };
 }
 
-/** A name of our own for a set on its way in. */
-export function spareName(family: Family, taken: ReadonlyMap<string, unknown>): string {
+function swapIn(spare: string, name: string, fill: (name: string) => string[]): string[] {
+  return [...fill(spare), `swap ${spare} ${name}`, `destroy ${spare}`];
+}
+
+/** A name of our own for a set on its way in, which is then taken. */
+export function spareName(family: Family, taken: Set<string>): string {
   for (let number = 0; ; number++) {
     const name = `cali${family}0.tmp${number}`;
-    if (!taken.has(name)) return name;
+    if (taken.has(name)) continue;
+    taken.add(name);
+    return name;
   }
 }
 

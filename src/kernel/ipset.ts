@@ -67,14 +67,12 @@ class RestoreDriver implements Ipsets {
     actual: ReadonlyMap<string, ActualSet>,
     failed: Map<string, string>,
   ): Change[] {
-    const taken = new Map<string, unknown>(actual);
+    const taken = new Set(actual.keys());
     const changes: Change[] = [];
     for (const [name, set] of desired) {
       if (failed.has(name) || (actual.has(name) && this.#applied.get(name) === set.members)) continue;
       try {
-        const spare = spareName(set.family, taken);
-        const { lines, after } = planSet(set, actual.get(name), spare);
-        taken.set(spare, after);
+        const { lines, after } = planSet(set, actual.get(name), () => spareName(set.family, taken));
         if (lines.length > 0) changes.push({ name, lines, after });
       } catch (cause) {
         if (!(cause instanceof InputError)) throw cause;
@@ -99,7 +97,10 @@ class RestoreDriver implements Ipsets {
       if (!refused) {
         for (const { name, after } of changes) {
           if (after) actual.set(name, after);
-          else actual.delete(name);
+          else {
+            actual.delete(name);
+            this.#applied.delete(name);
+          }
         }
         if (doubts !== this.#doubts) this.#actual = undefined;
         return;

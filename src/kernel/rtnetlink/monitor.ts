@@ -31,10 +31,15 @@ import { workerSource } from './worker-source.ts';
 const SIOCGSKNS = 0x894c;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
-/** Bursts of 50 000 events fit, measured with half of it. */
-const defaultBufferBytes = 8 << 20;
-/** Datagrams on their way from the worker; beyond that it drops them and says so. */
-const queueLimit = 65_536;
+
+export interface MonitorLimits {
+  /** The kernel's queue. Bursts of 50 000 events fit, measured with half of the usual size. */
+  readonly bufferBytes: number;
+  /** Datagrams on their way from the worker to a busy main thread; beyond that it drops them and says so. */
+  readonly queueLimit: number;
+}
+
+const usualLimits: MonitorLimits = { bufferBytes: 8 << 20, queueLimit: 65_536 };
 const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
 
 /** What the monitor asks of the driver beside its own socket. */
@@ -51,16 +56,21 @@ export function startMonitor(
   source: LinkSource,
   onEvent: (event: KernelEvent) => void,
   signal: AbortSignal,
-  bufferBytes = defaultBufferBytes,
+  limits = usualLimits,
 ): { ready: Promise<void> } {
   if (signal.aborted) return { ready: Promise.resolve() };
-  const subscribed = subscribe(fd, bufferBytes);
+  const subscribed = subscribe(fd, limits.bufferBytes);
   const decode = decoder(source);
   const control = new Int32Array(new SharedArrayBuffer(8));
   const worker = new Worker(workerSource, {
     eval: true,
     name: 'rtnetlink-monitor',
-    workerData: { fd: subscribed, control, queueLimit, koffi: createRequire(import.meta.url).resolve('koffi') },
+    workerData: {
+      fd: subscribed,
+      control,
+      queueLimit: limits.queueLimit,
+      koffi: createRequire(import.meta.url).resolve('koffi'),
+    },
   });
   const stop = () => {
     Atomics.store(control, 0, 1);
@@ -133,18 +143,22 @@ function wake(fd: number): void {
   libc().send(fd, w.written, w.length, 0);
 }
 
-/** Datagram → events. Keeps the names of devices, as route messages carry indexes. */
+/** Datagram → events. Keeps the names of devices, as route messages carry indexes and may outlive the device. */
 function decoder(source: LinkSource): (datagram: Uint8Array) => KernelEvent[] {
-  let names: Map<number, string> | undefined;
+  const names = new Map<number, string>();
+  let listed = false;
   const nameOf: NameOf = (index) => {
-    names ??= new Map(source.links().map((link) => [link.index, link.name]));
+    if (!names.has(index) && !listed) {
+      listed = true;
+      for (const link of source.links()) names.set(link.index, link.name);
+    }
     return names.get(index);
   };
   const one = (message: Message): KernelEvent | undefined => {
     const event = readEvent(message, nameOf);
     if (event?.what !== 'link') return event;
-    if (event.gone) names?.delete(event.link.index);
-    else names?.set(event.link.index, event.link.name);
+    if (event.gone) names.delete(event.link.index);
+    else names.set(event.link.index, event.link.name);
     return event;
   };
   return (datagram) => Array.from(readMessages(datagram)).flatMap((message) => one(message) ?? []);
