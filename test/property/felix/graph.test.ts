@@ -1,0 +1,198 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type Event, type Key, keyText, type Type, type Value } from '../../../src/datastore/store.ts';
+import { Graph } from '../../../src/felix/calc/graph.ts';
+import { type RouteClass, routeClasses } from '../../../src/felix/calc/routes.ts';
+import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
+import type { FeedMessage } from '../../../src/model/feed.ts';
+import { block, configured, node, nodeResource, pod, podKey, pool, profile, silent } from '../../unit/felix/support.ts';
+
+/* The calculation depends on what exists, never on how the news of it came. */
+
+/** One thing that exists in several forms over time; undefined: it does not. The last form is what counts. */
+type Story =
+  | { readonly of: 'object'; readonly key: Key; readonly forms: readonly (Value<Type> | undefined)[] }
+  | { readonly of: 'feed'; readonly prefix: Cidr; readonly forms: readonly (readonly string[] | undefined)[] };
+
+type Step = { readonly of: 'object'; readonly event: Event } | { readonly of: 'feed'; readonly message: FeedMessage };
+
+const forms = <T>(one: fc.Arbitrary<T>) => fc.array(fc.option(one, { nil: undefined }), { minLength: 1, maxLength: 4 });
+const address = fc.constantFrom('10.65.0.1', '10.65.0.2', '10.65.0.3', '10.65.1.0', 'fd00::1', 'fd00::2');
+const podForm = (name: string) =>
+  fc
+    .record({
+      addresses: fc.uniqueArray(address, { maxLength: 3 }),
+      on: fc.constantFrom(node, node, 'n2'),
+      device: fc.constantFrom('caliaaa', 'calibbb', 'caliccc'),
+      labels: fc.record({ app: fc.constantFrom('a', 'b') }),
+      created: fc.constantFrom('2026-01-01T00:00:00Z', '2026-02-01T00:00:00Z'),
+    })
+    .map((options): Value<Type> => pod(name, options));
+
+const stories: fc.Arbitrary<Story[]> = fc
+  .tuple(
+    ...['a', 'b', 'c'].map((name) =>
+      forms(podForm(name)).map((list): Story => ({ of: 'object', key: podKey(name), forms: list })),
+    ),
+    ...['10.65.0.0/30', '10.65.1.0/32', 'fd00::/126'].map((cidr) =>
+      forms(fc.constantFrom(node, 'n2', null).map((host): Value<Type> => block(cidr, host))).map(
+        (list): Story => ({ of: 'object', key: { type: 'Block', cidr: parseCidr(cidr) }, forms: list }),
+      ),
+    ),
+    ...['p', 'q'].map((name) =>
+      forms(
+        fc
+          .tuple(fc.constantFrom('10.65.0.0/16', '10.66.0.0/16', 'fd00::/48'), fc.boolean())
+          .map(([cidr, nat]): Value<Type> => pool(name, cidr, nat)),
+      ).map((list): Story => ({ of: 'object', key: { type: 'IPPool', name }, forms: list })),
+    ),
+    forms(fc.constantFrom('192.0.2.1/24', '192.0.2.2').map((ip): Value<Type> => nodeResource(node, ip))).map(
+      (list): Story => ({ of: 'object', key: { type: 'Node', name: node }, forms: list }),
+    ),
+    forms(fc.constant<Value<Type>>(profile('kns.shop'))).map(
+      (list): Story => ({ of: 'object', key: { type: 'Profile', name: 'kns.shop' }, forms: list }),
+    ),
+    ...['10.65.0.0/30', '10.65.0.1/32', '10.67.0.0/26'].map((prefix) =>
+      forms(fc.uniqueArray(fc.constantFrom('192.0.2.1', '192.0.2.2', '192.0.2.3'), { minLength: 1 })).map(
+        (list): Story => ({ of: 'feed', prefix: parseCidr(prefix), forms: list }),
+      ),
+    ),
+  )
+  .map((list) => list);
+
+/** A form of a story as news. Revisions differ exactly when forms do. */
+function step(story: Story, at: number): Step {
+  if (story.of === 'object') {
+    const value = story.forms[at];
+    const { key } = story;
+    const entry = { key, value, revision: String(at + 1) };
+    return { of: 'object', event: (value ? { op: 'set', entry } : { op: 'delete', key }) as Event };
+  }
+  const { prefix } = story;
+  const nextHops = story.forms[at]?.map((hop) => parseIp(hop));
+  return {
+    of: 'feed',
+    message: nextHops ? { type: 'route', prefix, nextHops, source: 'ibgp' } : { type: 'withdraw', prefix },
+  };
+}
+
+/** All forms of all stories, each story in its own order, some left out, some said again; the last is always said. */
+const tellings = stories.chain((list) =>
+  fc
+    .record({
+      picks: fc.array(fc.nat({ max: list.length - 1 }), { maxLength: 60 }),
+      skip: fc.array(fc.boolean(), { minLength: 80, maxLength: 80 }),
+      order: fc.shuffledSubarray([...list.keys()], { minLength: list.length, maxLength: list.length }),
+    })
+    .map(({ picks, skip, order }) => {
+      const at = list.map(() => 0);
+      const steps: Step[] = [];
+      picks.forEach((pick, index) => {
+        const story = list[pick];
+        const form = at[pick] ?? 0;
+        if (!story || form >= story.forms.length) return;
+        steps.push(step(story, form));
+        // Saying a form once more, or leaving it for a later one, changes nothing.
+        if (!skip[index]) at[pick] = form + 1;
+      });
+      for (const pick of order) {
+        const story = list[pick];
+        if (story) steps.push(step(story, story.forms.length - 1));
+      }
+      return { list, steps };
+    }),
+);
+
+function graph(): Graph {
+  return new Graph({
+    node,
+    families: [4, 6],
+    interfacePrefix: 'cali',
+    policy: new RenderedPolicy(node, configured(), silent),
+  });
+}
+
+function run(steps: readonly Step[], look?: (graph: Graph) => void): Graph {
+  const result = graph();
+  result.applyFeed({ type: 'hello', version: 1 });
+  for (const one of steps) {
+    if (one.of === 'object') result.apply(one.event);
+    else result.applyFeed(one.message);
+    look?.(result);
+  }
+  result.applyFeed({ type: 'endOfSnapshot' });
+  return result;
+}
+
+/** Everything that the calculation gives, in a form that compares. */
+function outcome(result: Graph) {
+  const { tables, sets } = result.firewall();
+  const sorted = <V>(map: ReadonlyMap<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    endpoints: sorted(result.endpoints),
+    routes: sorted(result.routes.winners),
+    tables: [...tables].map(([family, byName]) => [
+      family,
+      sorted(byName).map(([name, table]) => [name, sorted(table.chains), sorted(table.insertions)]),
+    ]),
+    sets: sorted(sets).map(([name, set]) => [name, set.type, [...set.members].sort()]),
+  };
+}
+
+test('any order, repetition and leaving out ends in the result of computing afresh', () => {
+  fc.assert(
+    fc.property(tellings, ({ list, steps }) => {
+      const afresh = list.map((story) => step(story, story.forms.length - 1));
+      // Looking in between makes the incremental parts do their work in many small steps.
+      const told = run(steps, (result) => result.firewall());
+      expect(outcome(told)).toEqual(outcome(run(afresh)));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('the winner of each destination is what the class order says', () => {
+  fc.assert(
+    fc.property(tellings, ({ list, steps }) => {
+      const wanted = new Map<string, RouteClass>();
+      const wish = (destination: string, by: RouteClass) => {
+        const before = wanted.get(destination);
+        if (!before || routeClasses.indexOf(by) < routeClasses.indexOf(before)) wanted.set(destination, by);
+      };
+      const own = new Set<string>();
+      const last = list.map((story) => ({ story, form: story.forms.at(-1) }));
+      for (const { story, form } of last) {
+        if (story.of !== 'object' || !form) continue;
+        if ('sequenceNumber' in form) {
+          if (form.affinity === `host:${node}`) wish(form.cidr, 'blackhole');
+        } else if ('kind' in form && form.kind === 'WorkloadEndpoint') {
+          if (form.spec.node === node) for (const net of form.spec.ipNetworks) wish(parseCidr(net), 'localWorkload');
+        } else if ('kind' in form && form.kind === 'Node') own.add(form.spec.bgp?.ipv4Address?.split('/')[0] ?? '');
+      }
+      for (const { story, form } of last) {
+        if (story.of === 'feed' && Array.isArray(form) && form.some((hop) => !own.has(hop))) wish(story.prefix, 'bgp');
+      }
+      const found = [...run(steps).routes.winners].map(([destination, winner]) => [destination, winner.class]);
+      expect(new Map(found as [string, RouteClass][])).toEqual(wanted);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('the firewall keeps its identity when nothing of it changed', () => {
+  fc.assert(
+    fc.property(tellings, ({ list, steps }) => {
+      const result = run(steps);
+      const before = result.firewall();
+      for (const story of list) {
+        const again = step(story, story.forms.length - 1);
+        if (again.of === 'object' && again.event.op !== 'delete' && keyText(again.event.entry.key).startsWith('Block/'))
+          result.apply(again.event);
+        else if (again.of === 'feed') result.applyFeed(again.message);
+      }
+      expect(result.firewall()).toBe(before);
+    }),
+    { numRuns: 50 },
+  );
+});
