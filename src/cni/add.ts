@@ -70,7 +70,9 @@ async function create(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined
   if (earlier === undefined) {
     assigned = await meanwhile(assign(work, earlier), link);
   } else {
-    // The earlier container keeps its device until the new one has an address.
+    // The earlier container keeps its device until the new one has an address. Should this be a container that lost
+    // the endpoint before, the address that it had goes first: a container has one of each family.
+    await context.ipam.release({ handle: work.place.handle });
     assigned = await assign(work, earlier);
     link();
   }

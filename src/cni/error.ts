@@ -1,5 +1,6 @@
 import { explain, InputError } from '../base/errors.ts';
 import { StoreUnavailableError } from '../datastore/store.ts';
+import { ContentionError, NoPoolError, PoolExhaustedError, WriteConflictError } from '../ipam/errors.ts';
 
 /** Error codes of the CNI specification, section 2 "Error"; 50 is STATUS's. */
 export const cniCodes = {
@@ -12,8 +13,9 @@ export const cniCodes = {
   config: 7,
   tryAgain: 11,
   unavailable: 50,
-  /** From 100 on the codes are the plugin's own: what CHECK found missing. */
+  /** From 100 on the codes are the plugin's own. CHECK found something amiss. */
   check: 100,
+  /** No pool has a free address for the pod. */
   noAddress: 101,
 } as const;
 
@@ -38,6 +40,12 @@ export function cniErrorOf(thrown: unknown): CniError {
   if (thrown instanceof InputError) return new CniError(cniCodes.config, thrown.message, '', { cause: thrown });
   if (thrown instanceof StoreUnavailableError) {
     return new CniError(cniCodes.tryAgain, 'the datastore does not answer', explain(thrown), { cause: thrown });
+  }
+  if (thrown instanceof NoPoolError || thrown instanceof PoolExhaustedError) {
+    return new CniError(cniCodes.noAddress, thrown.message, '', { cause: thrown });
+  }
+  if (thrown instanceof ContentionError || thrown instanceof WriteConflictError) {
+    return new CniError(cniCodes.tryAgain, explain(thrown), '', { cause: thrown });
   }
   return new CniError(cniCodes.io, explain(thrown), '', { cause: thrown });
 }

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { explain, InputError, show } from '../base/errors.ts';
+import { errorCode, explain, InputError, show } from '../base/errors.ts';
 import { inNamespace, openNetlinkIn } from '../kernel/namespace.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import { CniError, cniCodes } from './error.ts';
@@ -23,11 +23,16 @@ export function openPodNamespace(netns: string): PodNamespace {
       close: () => netlink.close(),
     };
   } catch (thrown) {
-    if (!(thrown instanceof InputError)) throw thrown;
+    if (!(thrown instanceof InputError) && !isPathError(thrown)) throw thrown;
     throw new CniError(cniCodes.unknownContainer, `CNI_NETNS: ${show(netns)}: ${expected}`, explain(thrown), {
       cause: thrown,
     });
   }
+}
+
+/** What `stat` of a path says that leads nowhere or that we may not look at. */
+function isPathError(thrown: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR', 'EACCES', 'ELOOP', 'ENAMETOOLONG'].includes(errorCode(thrown) ?? '');
 }
 
 function isOwn(netns: string): boolean {

@@ -1,11 +1,11 @@
 import pino from 'pino';
 import { systemClock } from '../../../src/base/clock.ts';
-import { InputError } from '../../../src/base/errors.ts';
 import { CniError, cniCodes } from '../../../src/cni/error.ts';
 import { type CniContext, CniHandler } from '../../../src/cni/handler.ts';
 import type { AddressPool, Assignment, Felix, OpenPod } from '../../../src/cni/ports.ts';
 import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
 import type { Store } from '../../../src/datastore/store.ts';
+import { PoolExhaustedError } from '../../../src/ipam/errors.ts';
 import { FakeKernel } from '../../../src/kernel/fake.ts';
 import { cidrOf, type Family, type Ip, ipBytes, ipFromNumber } from '../../../src/model/address.ts';
 
@@ -17,7 +17,7 @@ export class FakeIpam implements AddressPool {
 
   constructor(
     private readonly store: Store,
-    private readonly size = 64,
+    public size = 64,
   ) {}
 
   async assign(request: Parameters<AddressPool['assign']>[0], signal: AbortSignal): Promise<Assignment[]> {
@@ -48,7 +48,7 @@ export class FakeIpam implements AddressPool {
       if (!taken.has(address))
         return { address, block: cidrOf(ipBytes(address), family === 4 ? 26 : 122), pool: 'default' };
     }
-    throw new InputError('ippools', 'default', 'a pool with free addresses');
+    throw new PoolExhaustedError(family, ['default']);
   }
 }
 

@@ -160,7 +160,7 @@ test('a failing ADD leaves nothing: pool exhausted', async () => {
   const at = ready({ size: 0 });
   expect(await run(at, 'ADD')).toMatchObject({
     exitCode: 1,
-    answer: { msg: expect.stringContaining('free addresses') },
+    answer: { code: 101, msg: expect.stringContaining('no free IPv4 address') },
   });
   await expectNothingLeft(at);
 });

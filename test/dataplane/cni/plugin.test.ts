@@ -1,0 +1,243 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import pino from 'pino';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { systemClock } from '../../../src/base/clock.ts';
+import { addNetwork, type CniCall, checkNetwork, delNetwork, gcNetwork } from '../../../src/cni/client.ts';
+import { CniHandler } from '../../../src/cni/handler.ts';
+import { defaultConflist, installCni, uninstallCni } from '../../../src/cni/install.ts';
+import { openPodNamespace } from '../../../src/cni/pod.ts';
+import { type CniServer, startCniServer } from '../../../src/cni/server.ts';
+import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
+import { openNetlinkIn } from '../../../src/kernel/namespace.ts';
+import type { Netlink } from '../../../src/kernel/types.ts';
+import { FakeFelix, FakeIpam } from '../../unit/cni/fakes.ts';
+import { Namespaces } from './namespaces.ts';
+
+/*
+ * The whole way of a verb: client, installed launcher, server, handler, kernel. Only datastore, IPAM and felix are
+ * stand-ins; the node is a namespace of its own.
+ */
+
+const root = path.resolve(import.meta.dirname, '../../..');
+const log = pino({ level: 'silent' });
+const spaces = new Namespaces();
+const device = 'cali6672f9163e3';
+
+let folder: string;
+let node: string;
+let netlink: Netlink;
+let store: MemoryStore;
+let ipam: FakeIpam;
+let felix: FakeFelix;
+let server: CniServer;
+let stop: AbortController;
+
+beforeEach(async () => {
+  execFileSync(path.join(root, 'scripts/build-launcher.sh'));
+  folder = mkdtempSync(path.join(tmpdir(), 'margay-cni-'));
+  node = spaces.add();
+  spaces.exec(node, 'ip', 'link', 'set', 'lo', 'up');
+  netlink = openNetlinkIn(node);
+  store = createMemoryStore();
+  ipam = new FakeIpam(store, 4);
+  felix = new FakeFelix();
+  stop = new AbortController();
+  const socketPath = path.join(folder, 'cni.sock');
+  const handler = new CniHandler({
+    ...{ store, ipam, felix, netlink, log, nodename: 'rack7-n3', clock: systemClock, openPod: openPodNamespace },
+    config: { mtu: 1450, interfacePrefix: 'cali', families: [4, 6] },
+  });
+  server = await startCniServer({ socketPath, handler, log, signal: stop.signal });
+  await installCni({ ...folders(), launcher: path.join(root, 'dist/margay-cni'), socketPath });
+});
+
+afterEach(async () => {
+  stop.abort();
+  await server.closed;
+  netlink.close();
+  spaces.clear();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const folders = () => ({ confDir: path.join(folder, 'net.d'), binDir: path.join(folder, 'bin') });
+
+function call(netns: string, more: Partial<CniCall> = {}): CniCall {
+  return {
+    conflist: defaultConflist({ cniVersion: '1.1.0' }),
+    pluginDir: folders().binDir,
+    containerId: '9c1f',
+    netns,
+    ifName: 'eth0',
+    args: { IgnoreUnknown: '1', K8S_POD_NAMESPACE: 'shop', K8S_POD_NAME: 'cart-7d9' },
+    ...more,
+  };
+}
+
+function devices(netns: string): string[] {
+  const space = openNetlinkIn(netns);
+  try {
+    return space.links().map(({ name }) => name);
+  } finally {
+    space.close();
+  }
+}
+
+async function expectNothingLeft(): Promise<void> {
+  expect(devices(node)).toEqual(['lo']);
+  expect((await store.list('WorkloadEndpoint')).entries).toEqual([]);
+  expect([...ipam.held]).toEqual([]);
+}
+
+test('ADD, traffic both ways, CHECK, DEL, DEL', async () => {
+  const pod = spaces.add();
+  const result = await addNetwork(call(pod, { labels: { app: 'cart' } }));
+  expect(result.ips?.map(({ address }) => address)).toEqual(['10.64.0.0/32', 'fd00::/128']);
+  expect(result.interfaces?.[1]).toMatchObject({ name: 'eth0', sandbox: pod, mtu: 1450 });
+  const [endpoint] = (await store.list('WorkloadEndpoint')).entries;
+  expect(endpoint?.value.metadata.labels).toMatchObject({ app: 'cart' });
+
+  // The node's side, as felix makes it.
+  spaces.exec(node, 'ip', 'address', 'add', '10.99.0.1/32', 'dev', 'lo');
+  spaces.exec(node, 'ip', 'address', 'add', 'fd99::1/128', 'dev', 'lo');
+  spaces.exec(node, 'ip', 'route', 'add', '10.64.0.0/32', 'dev', device, 'scope', 'link');
+  spaces.exec(node, 'ip', '-6', 'route', 'add', 'fd00::/128', 'dev', device);
+  for (const target of ['10.99.0.1', 'fd99::1']) spaces.exec(pod, 'ping', '-c1', '-W3', target);
+  for (const target of ['10.64.0.0', 'fd00::']) spaces.exec(node, 'ping', '-c1', '-W3', target);
+
+  await checkNetwork(call(pod, { prevResult: result }));
+  await delNetwork(call(pod, { prevResult: result }));
+  await expectNothingLeft();
+  expect(devices(pod)).toEqual(['lo']);
+  await delNetwork(call(pod));
+});
+
+test('ADD again gives the same result, also after the device was torn away', async () => {
+  const pod = spaces.add();
+  const first = await addNetwork(call(pod));
+  expect(await addNetwork(call(pod))).toEqual(first);
+  netlink.deleteLink(device);
+  expect(await addNetwork(call(pod))).toEqual(first);
+  await checkNetwork(call(pod, { prevResult: first }));
+});
+
+test('ADD in a namespace where IPv6 is switched off switches it on', async () => {
+  const pod = spaces.add();
+  spaces.exec(
+    pod,
+    'sh',
+    '-c',
+    'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6',
+  );
+  const result = await addNetwork(call(pod));
+  await checkNetwork(call(pod, { prevResult: result }));
+});
+
+test('CHECK names the route and the address that somebody removed', async () => {
+  const pod = spaces.add();
+  const prevResult = await addNetwork(call(pod));
+  spaces.exec(pod, 'ip', 'route', 'del', 'default');
+  await expect(checkNetwork(call(pod, { prevResult }))).rejects.toMatchObject({
+    code: 100,
+    message: expect.stringContaining('route 0.0.0.0/0'),
+  });
+  spaces.exec(pod, 'ip', 'address', 'flush', 'dev', 'eth0');
+  await expect(checkNetwork(call(pod, { prevResult }))).rejects.toThrow('address 10.64.0.0 is missing on eth0');
+});
+
+test('DEL after the namespace is gone removes the rest', async () => {
+  const pod = spaces.add();
+  await addNetwork(call(pod));
+  spaces.remove(pod);
+  await delNetwork(call(pod));
+  await expectNothingLeft();
+});
+
+test('a new sandbox of the same pod replaces the old one', async () => {
+  const [old, fresh] = [spaces.add(), spaces.add()];
+  await addNetwork(call(old));
+  const result = await addNetwork(call(fresh, { containerId: 'b2' }));
+  await delNetwork(call(old));
+  expect(devices(old)).toEqual(['lo']);
+  await checkNetwork(call(fresh, { containerId: 'b2', prevResult: result }));
+  expect([...ipam.held.keys()]).toEqual(['k8s-pod-network.b2']);
+});
+
+test('twenty pods at once, and GC of all but one', async () => {
+  ipam.size = 64;
+  const pods = Array.from({ length: 20 }, (_, at) => ({ netns: spaces.add(), containerId: `c${at}` }));
+  const calls = pods.map(({ netns, containerId }) =>
+    call(netns, { containerId, args: { K8S_POD_NAMESPACE: 'shop', K8S_POD_NAME: `p-${containerId}` } }),
+  );
+  const results = await Promise.all(calls.map(addNetwork));
+  expect(new Set(results.map(({ ips }) => ips?.[0]?.address)).size).toBe(20);
+  const [keep] = calls;
+  if (keep === undefined) return expect.fail('no call');
+  await gcNetwork({ ...keep, valid: [{ containerID: keep.containerId, ifname: 'eth0' }] });
+  expect([...ipam.held.keys()]).toEqual(['k8s-pod-network.c0']);
+  expect(devices(node).length).toBe(2);
+});
+
+test.each([
+  ['that is not there', () => '/run/netns/margay-none'],
+  ['that is an ordinary file', () => path.join(root, 'package.json')],
+  ['that is a folder', () => root],
+  ["that is the node's own", () => '/proc/self/ns/net'],
+  ['of another kind', () => '/proc/self/ns/uts'],
+  ['below a file', () => path.join(root, 'package.json/net')],
+])('a container namespace %s is refused with code 3 and leaves nothing', async (_what, netns) => {
+  await expect(addNetwork(call(netns()))).rejects.toMatchObject({
+    code: 3,
+    message: expect.stringMatching(/CNI_NETNS: ".*: expected the path of the network namespace of a running container/),
+  });
+  await expectNothingLeft();
+});
+
+test('an ADD that fails leaves nothing: eth0 is there, no address is free, no policy in time', async () => {
+  const pod = spaces.add();
+  spaces.exec(pod, 'ip', 'link', 'add', 'eth0', 'type', 'bridge');
+  await expect(addNetwork(call(pod))).rejects.toMatchObject({ code: 7 });
+  await expectNothingLeft();
+  spaces.exec(pod, 'ip', 'link', 'del', 'eth0');
+
+  felix.programs = false;
+  await expect(addNetwork(call(pod))).rejects.toMatchObject({ code: 11 });
+  await expectNothingLeft();
+  felix.programs = true;
+
+  ipam.size = 0;
+  await expect(addNetwork(call(pod))).rejects.toMatchObject({ code: 101 });
+  await expectNothingLeft();
+  expect(devices(pod)).toEqual(['lo']);
+});
+
+test('an unknown field, a missing one and an agent that is down', async () => {
+  const pod = spaces.add();
+  const base = defaultConflist();
+  const unknown = { ...base, plugins: base.plugins.map((plugin) => ({ ...plugin, ipMasq: true })) };
+  await expect(addNetwork(call(pod, { conflist: unknown }))).rejects.toMatchObject({
+    code: 2,
+    message: expect.stringContaining('ipMasq: true'),
+  });
+  const missing = { ...base, plugins: [{ type: 'margay' }] };
+  await expect(addNetwork(call(pod, { conflist: missing }))).rejects.toMatchObject({
+    code: 7,
+    message: expect.stringContaining('ipam: missing'),
+  });
+  stop.abort();
+  await server.closed;
+  await expect(addNetwork(call(pod))).rejects.toMatchObject({
+    code: 11,
+    message: expect.stringContaining('is margay felix running?'),
+  });
+  await expect(delNetwork(call(pod))).rejects.toMatchObject({ code: 11 });
+  await expectNothingLeft();
+});
+
+test('uninstalled, the plugin is gone, and again is success', async () => {
+  await uninstallCni(folders());
+  await expect(addNetwork(call('/run/netns/any'))).rejects.toMatchObject({ code: 'ENOENT' });
+  await uninstallCni(folders());
+});
