@@ -8,6 +8,7 @@ import type {
   Event,
   InvalidEntry,
   Key,
+  KeyOf,
   Listing,
   Scope,
   Store,
@@ -28,9 +29,9 @@ export class KvStore implements Store {
     private readonly now: () => Date,
   ) {}
 
-  async get<T extends Type>(key: Key<T>): Promise<Entry<T> | undefined> {
+  async get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined> {
     const found = await this.kv.get(etcdKey(key as Key));
-    return found && { key, value: decode(key, found.value, found.revision), revision: found.revision };
+    return found && { key, value: decode<T>(key, found.value, found.revision), revision: found.revision };
   }
 
   async list<T extends Type>(type: T, scope: Scope = {}): Promise<Listing<T>> {
@@ -48,15 +49,15 @@ export class KvStore implements Store {
     return { entries: found, invalid, revision };
   }
 
-  create<T extends Type>(key: Key<T>, value: Value<T>): Promise<WriteOutcome<T>> {
+  create<T extends Type>(key: KeyOf<T>, value: Value<T>): Promise<WriteOutcome<T>> {
     return this.#put(key, value, { is: 'absent' });
   }
 
-  update<T extends Type>(key: Key<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>> {
+  update<T extends Type>(key: KeyOf<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>> {
     return this.#put(key, value, { is: 'at', revision });
   }
 
-  async delete<T extends Type>(key: Key<T>, revision?: string): Promise<DeleteOutcome> {
+  async delete<T extends Type>(key: KeyOf<T>, revision?: string): Promise<DeleteOutcome> {
     const expect: Expectation = revision === undefined ? { is: 'present' } : { is: 'at', revision };
     const done = await this.kv.commit([{ op: 'delete', key: etcdKey(key as Key), expect }]);
     if (done.committed) return { outcome: 'written' };
@@ -85,13 +86,13 @@ export class KvStore implements Store {
     this.kv.close();
   }
 
-  async #put<T extends Type>(key: Key<T>, value: Value<T>, expect: Expectation): Promise<WriteOutcome<T>> {
+  async #put<T extends Type>(key: KeyOf<T>, value: Value<T>, expect: Expectation): Promise<WriteOutcome<T>> {
     const place = etcdKey(key as Key);
     const text = encode(key as Key, stamped(key as Key, value as Value<Type>, this.now()));
     const done = await this.kv.commit([{ op: 'put', key: place, value: text, expect }]);
     if (done.committed) {
       const { revision } = done;
-      return { outcome: 'written', entry: { key, value: decode(key, text, revision), revision } };
+      return { outcome: 'written', entry: { key, value: decode<T>(key, text, revision), revision } };
     }
     return { outcome: expect.is === 'at' && done.found[0] === undefined ? 'missing' : 'conflict' };
   }

@@ -20,6 +20,9 @@ export type Key<T extends Type = Type> = T extends Kind
         ? { readonly type: 'Handle'; readonly id: string }
         : { readonly type: 'IpamConfig' };
 
+/** A key from which the compiler infers its type. */
+export type KeyOf<T extends Type> = Key<T> & { readonly type: T };
+
 export type Value<T extends Type> = T extends Kind
   ? ResourceOf<T>
   : T extends 'Block'
@@ -99,16 +102,16 @@ export interface Scope {
  * Keys and values are what `model/` defines; the layout underneath is the driver's.
  */
 export interface Store {
-  get<T extends Type>(key: Key<T>): Promise<Entry<T> | undefined>;
+  get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined>;
   list<T extends Type>(type: T, scope?: Scope): Promise<Listing<T>>;
   /**
    * Create and update set `metadata.uid` and `creationTimestamp` of resources that have none.
    * @throws InputError when the value does not pass the checks of its kind
    */
-  create<T extends Type>(key: Key<T>, value: Value<T>): Promise<WriteOutcome<T>>;
-  update<T extends Type>(key: Key<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>>;
+  create<T extends Type>(key: KeyOf<T>, value: Value<T>): Promise<WriteOutcome<T>>;
+  update<T extends Type>(key: KeyOf<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>>;
   /** Without a revision: whatever is there. */
-  delete<T extends Type>(key: Key<T>, revision?: string): Promise<DeleteOutcome>;
+  delete<T extends Type>(key: KeyOf<T>, revision?: string): Promise<DeleteOutcome>;
   /**
    * All writes in this order, all or none where the driver can (etcd). Where it cannot, the writes before the failed
    * one stand, so the order must be safe at every step.

@@ -42,5 +42,8 @@ export interface Handle {
 export interface IpamConfig {
   readonly strict_affinity?: boolean;
   readonly auto_allocate_blocks?: boolean;
+  /** 0 or absent: 20. */
   readonly maxBlocksPerHost?: number;
+  /** How long a released address is not used again. */
+  readonly ipCooldownSeconds?: number;
 }

@@ -1,0 +1,97 @@
+import { InputError } from '../base/errors.ts';
+import { bits, type Cidr, cidrParts, contains, type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
+import type { IpPool } from '../model/kinds.ts';
+import { parseSelector } from '../model/selector.ts';
+import { NoPoolError } from './errors.ts';
+
+/** A pool that addresses may be taken from. */
+export interface UsablePool {
+  readonly name: string;
+  readonly cidr: Cidr;
+  readonly family: Family;
+  /** Prefix length of its blocks. */
+  readonly blockLength: number;
+}
+
+export interface Choice {
+  readonly pools: readonly IpPool[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly family: Family;
+  /** Names or prefixes of pools; they are used whatever their selectors say. */
+  readonly named?: readonly string[];
+}
+
+/**
+ * The pools of a family that a workload's address may come from: named ones in their order, else all that are meant for
+ * automatic use on this node, by name.
+ * @throws NoPoolError with the reason of each pool; InputError for a name that no pool has
+ */
+export function choosePools({ pools, labels, family, named }: Choice): UsablePool[] {
+  const candidates = named === undefined ? [...pools].sort(byName) : named.map((name) => findPool(pools, name));
+  const reasons: string[] = [];
+  const usable: UsablePool[] = [];
+  for (const pool of candidates) {
+    const cidr = parseCidr(pool.spec.cidr);
+    if (familyOf(cidr) !== family) continue;
+    const reason = unusable(pool) ?? (named === undefined ? notAutomatic(pool, labels) : undefined);
+    if (reason === undefined) usable.push(usablePool(pool, cidr, family));
+    else reasons.push(`${pool.metadata.name} ${reason}`);
+  }
+  if (usable.length === 0) throw new NoPoolError(family, reasons);
+  return usable;
+}
+
+/** Name of the pool an address or block lies in; the longest prefix if several do. */
+export function poolOf(pools: readonly IpPool[], inner: Ip | Cidr): IpPool | undefined {
+  let best: { pool: IpPool; length: number } | undefined;
+  for (const pool of pools) {
+    const cidr = parseCidr(pool.spec.cidr);
+    const { length } = cidrParts(cidr);
+    if (contains(cidr, inner) && length > (best?.length ?? -1)) best = { pool, length };
+  }
+  return best?.pool;
+}
+
+/** Prefix length of a pool's blocks: 26 or 122 unless it says otherwise. @throws InputError */
+export function blockLengthOf(pool: IpPool): number {
+  const { length, family } = cidrParts(parseCidr(pool.spec.cidr));
+  const [least, most, usual] = family === 4 ? [20, 32, 26] : [116, 128, 122];
+  const wanted = pool.spec.blockSize ?? usual;
+  const field = `IPPool(${pool.metadata.name}).spec.blockSize`;
+  if (wanted < least || wanted > most) throw new InputError(field, wanted, `${least} to ${most}`);
+  if (wanted < length) throw new InputError(field, wanted, `at least ${length}, the pool's own prefix length`);
+  return wanted;
+}
+
+function usablePool(pool: IpPool, cidr: Cidr, family: Family): UsablePool {
+  return { name: pool.metadata.name, cidr, family, blockLength: blockLengthOf(pool) };
+}
+
+function findPool(pools: readonly IpPool[], text: string): IpPool {
+  const found = pools.find(({ metadata, spec }) => metadata.name === text || spec.cidr === text);
+  if (found) return found;
+  const names = pools.map(({ metadata }) => metadata.name).join(', ');
+  throw new InputError('pools', text, names === '' ? 'a pool, but there is none' : `a pool's name or prefix: ${names}`);
+}
+
+function unusable({ spec, metadata }: IpPool): string | undefined {
+  if ('deletionTimestamp' in metadata && metadata.deletionTimestamp) return 'is being deleted';
+  if (spec.disabled) return 'is disabled';
+  if (!spec.allowedUses.includes('Workload')) return `allows only ${spec.allowedUses.join(', ')}`;
+  return undefined;
+}
+
+function notAutomatic({ spec, metadata }: IpPool, labels: Readonly<Record<string, string>>): string | undefined {
+  if (spec.assignmentMode !== 'Automatic') return `is for ${spec.assignmentMode.toLowerCase()} assignment`;
+  const selector = parseSelector(spec.nodeSelector, `IPPool(${metadata.name}).spec.nodeSelector`);
+  return selector.matches(labels) ? undefined : `does not select this node (${spec.nodeSelector})`;
+}
+
+function byName(a: IpPool, b: IpPool): number {
+  return a.metadata.name < b.metadata.name ? -1 : 1;
+}
+
+/** Blocks in a pool. */
+export function blockCount({ cidr, family, blockLength }: UsablePool): bigint {
+  return 1n << BigInt(Math.min(bits(family), blockLength) - cidrParts(cidr).length);
+}
