@@ -25,11 +25,9 @@ export function codeOf(thrown: unknown): number {
 
 /** One line for what a person or their input can mend, the stack for what only a developer can. */
 export function messageOf(thrown: unknown): string {
+  if (thrown instanceof ExitError) return thrown.message;
   const expected =
-    thrown instanceof ExitError ||
-    thrown instanceof InputError ||
-    thrown instanceof EnvironmentError ||
-    thrown instanceof StoreUnavailableError;
+    thrown instanceof InputError || thrown instanceof EnvironmentError || thrown instanceof StoreUnavailableError;
   if (expected) return explain(thrown);
   return thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
 }

@@ -1,4 +1,3 @@
-import { explain } from '../base/errors.ts';
 import type { RouteStatus as BgpRoute, PathStatus } from '../bgp/control.ts';
 import type { PeerStatus } from '../bgp/peer.ts';
 import type { FelixStatus } from '../felix/status.ts';
@@ -90,7 +89,7 @@ async function answerOf<T>(runDir: string, agent: Agent, path: string): Promise<
   try {
     return { running: true, status: (await ask(runDir, agent, path)) as T };
   } catch (thrown) {
-    if (thrown instanceof ExitError) return { running: false, reason: explain(thrown) };
+    if (thrown instanceof ExitError) return { running: false, reason: thrown.message };
     throw thrown;
   }
 }

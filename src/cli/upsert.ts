@@ -1,7 +1,7 @@
 import { Backoff } from '../base/backoff.ts';
 import { type Clock, pause } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { Entry, Key, Store, Type, Value } from '../datastore/store.ts';
+import type { Entry, KeyOf, Store, Type, Value } from '../datastore/store.ts';
 
 export interface Upserted {
   readonly outcome: 'created' | 'changed' | 'unchanged';
@@ -16,7 +16,7 @@ const attempts = 50;
  */
 export async function upsert<T extends Type>(
   store: Store,
-  key: Key<T>,
+  key: KeyOf<T>,
   change: (current: Entry<T> | undefined) => Value<T> | undefined,
   { clock, log, signal }: { clock: Clock; log: Log; signal?: AbortSignal },
 ): Promise<Upserted> {

@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EnvironmentError, errorCode } from '../base/errors.ts';
-import { addressIn, type LabNode, type LabPlan, podPools, stateRoot } from './plan.ts';
+import { type LabNode, type LabPlan, podPools, stateRoot } from './plan.ts';
 import { startBackground } from './processes.ts';
 import { run } from './run.ts';
 import { birdConfig, frrConfig } from './tor.ts';
@@ -155,9 +155,4 @@ export async function startResponders(plan: LabPlan, signal: AbortSignal): Promi
     return {};
   });
   await Promise.all(others.map(({ netns, name }) => responder(plan, 'POST', netns, name)));
-}
-
-/** Address of a machine, for messages. */
-export function mainAddress(plan: LabPlan, machine: LabNode): string {
-  return addressIn(machine, plan.families[0] ?? 4);
 }

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { ExitError, exitCode } from '../cli/exit.ts';
 
 export interface RunOptions {
   readonly input?: string;
@@ -7,15 +8,14 @@ export interface RunOptions {
 }
 
 /** A program that ended with another status than zero. */
-export class CommandError extends Error {
-  override readonly name = 'CommandError';
+export class CommandError extends ExitError {
   constructor(
     readonly command: string,
     readonly status: number | string | undefined,
     readonly stderr: string,
     readonly stdout: string,
   ) {
-    super(`${command}: ${stderr.trim() || stdout.trim() || `ended with ${status}`}`);
+    super(exitCode.failure, `${command}: ${stderr.trim() || stdout.trim() || `ended with ${status}`}`);
   }
 }
 

@@ -1,9 +1,12 @@
 import { pause, systemClock } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
+import { ExitError, exitCode } from '../cli/exit.ts';
 
 /** Something the lab waited for did not come about in time. */
-export class ExpectationError extends Error {
-  override readonly name = 'ExpectationError';
+export class ExpectationError extends ExitError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(exitCode.failure, message, options);
+  }
 }
 
 /**
