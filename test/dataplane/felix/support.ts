@@ -1,0 +1,186 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { systemClock } from '../../../src/base/clock.ts';
+import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
+import { type Key, keyText, type Value } from '../../../src/datastore/store.ts';
+import type { FelixConfig } from '../../../src/felix/config.ts';
+import { Felix } from '../../../src/felix/main.ts';
+import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import { deleteFlows } from '../../../src/kernel/conntrack.ts';
+import { createIpsets } from '../../../src/kernel/ipset.ts';
+import type { Backend } from '../../../src/kernel/iptables/backend.ts';
+import { createIptables } from '../../../src/kernel/iptables/driver.ts';
+import { inNamespace, openNetlinkIn, warmThreads } from '../../../src/kernel/namespace.ts';
+import { writeSysctl } from '../../../src/kernel/sysctl.ts';
+import type { Netlink } from '../../../src/kernel/types.ts';
+import { configured, node, silent } from '../../unit/felix/support.ts';
+
+const run = promisify(execFile);
+
+/** A network namespace of its own for a test. */
+export class Namespace {
+  readonly path: string;
+
+  private constructor(readonly name: string) {
+    this.path = `/run/netns/${name}`;
+  }
+
+  static async make(role: string): Promise<Namespace> {
+    const made = new Namespace(`fx-${role}-${process.pid}-${randomBytes(3).toString('hex')}`);
+    await run('ip', ['netns', 'add', made.name]);
+    await made.exec('ip', 'link', 'set', 'lo', 'up');
+    return made;
+  }
+
+  /** Runs a program inside. Rejects when it fails; resolves with its output. */
+  async exec(...command: readonly string[]): Promise<string> {
+    const { stdout } = await run('nsenter', [`--net=${this.path}`, ...command]);
+    return stdout;
+  }
+
+  /** Whether a program inside succeeds. */
+  async succeeds(...command: readonly string[]): Promise<boolean> {
+    return this.exec(...command).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async dispose(): Promise<void> {
+    await run('ip', ['netns', 'delete', this.name]);
+  }
+}
+
+/** A node: its namespace, a router beyond its uplink, and felix on real drivers and a memory store. */
+export class RealNode {
+  readonly store: MemoryStore = createMemoryStore();
+  readonly runDir = mkdtempSync(path.join(tmpdir(), 'felix-'));
+  readonly config: FelixConfig;
+  felix: Felix | undefined;
+  #stop = new AbortController();
+  #running: Promise<void> | undefined;
+  #netlink: Netlink | undefined;
+  readonly #pods: Namespace[] = [];
+
+  private constructor(
+    readonly namespace: Namespace,
+    readonly router: Namespace,
+    private readonly backend: Backend,
+    overrides: Partial<FelixConfig>,
+  ) {
+    this.config = configured(overrides);
+  }
+
+  /** Uplink `up0` has 192.0.2.1/24 and 2001:db8::1/64, the router 192.0.2.2 and .3, 2001:db8::2. */
+  static async make(backend: Backend, overrides: Partial<FelixConfig> = {}): Promise<RealNode> {
+    warmThreads();
+    const [namespace, router] = [await Namespace.make('node'), await Namespace.make('router')];
+    await namespace.exec('ip', 'link', 'add', 'up0', 'type', 'veth', 'peer', 'name', 'r0', 'netns', router.name);
+    for (const [space, device, last] of [
+      [namespace, 'up0', '1'],
+      [router, 'r0', '2'],
+    ] as const) {
+      await space.exec('ip', 'address', 'add', `192.0.2.${last}/24`, 'dev', device);
+      await space.exec('ip', 'address', 'add', `2001:db8::${last}/64`, 'dev', device, 'nodad');
+      await space.exec('ip', 'link', 'set', device, 'up');
+    }
+    await router.exec('ip', 'address', 'add', '192.0.2.3/24', 'dev', 'r0');
+    return new RealNode(namespace, router, backend, overrides);
+  }
+
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  start(): Felix {
+    this.#stop = new AbortController();
+    const launcher = ['nsenter', `--net=${this.namespace.path}`];
+    const driver = { backend: this.backend, log: silent, launcher } as const;
+    this.#netlink = openNetlinkIn(this.namespace.path);
+    this.felix = new Felix({
+      store: this.store,
+      netlink: this.#netlink,
+      iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
+      ipsets: createIpsets({ log: silent, launcher }),
+      policy: new RenderedPolicy(node, this.config, silent),
+      deleteFlows: (address) => deleteFlows(address, { launcher }),
+      writeSysctl: (name, value) => void inNamespace(this.namespace.path, () => writeSysctl(name, value)),
+      nodename: node,
+      runDir: this.runDir,
+      config: this.config,
+      clock: systemClock,
+      log: silent,
+    });
+    this.#running = this.felix.run(this.#stop.signal);
+    return this.felix;
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+    this.#running = undefined;
+    this.#netlink?.close();
+    this.#netlink = undefined;
+  }
+
+  async put(key: Key, value: Value<Key['type']>): Promise<string> {
+    const before = await this.store.get(key);
+    const outcome = before ? await this.store.update(key, value, before.revision) : await this.store.create(key, value);
+    if (outcome.outcome !== 'written') throw new Error(`${keyText(key)}: ${outcome.outcome}`);
+    return outcome.entry.revision;
+  }
+
+  /** A pod's side as the CNI plugin leaves it: the pair, the address, the way out. */
+  async addPod(device: string, address: string): Promise<Namespace> {
+    const pod = await Namespace.make('pod');
+    this.#pods.push(pod);
+    const { namespace } = this;
+    const mac = 'ee:ee:ee:ee:ee:ee';
+    await namespace.exec(
+      'ip',
+      'link',
+      'add',
+      device,
+      'address',
+      mac,
+      'type',
+      'veth',
+      'peer',
+      'name',
+      'eth0',
+      'netns',
+      pod.name,
+    );
+    await pod.exec('ip', 'link', 'set', 'eth0', 'up');
+    await pod.exec('ip', 'address', 'add', `${address}/32`, 'dev', 'eth0');
+    await pod.exec('ip', 'route', 'add', '169.254.1.1', 'dev', 'eth0', 'scope', 'link');
+    await pod.exec('ip', 'neighbour', 'add', '169.254.1.1', 'lladdr', mac, 'dev', 'eth0', 'nud', 'permanent');
+    await pod.exec('ip', 'route', 'add', 'default', 'via', '169.254.1.1', 'dev', 'eth0');
+    return pod;
+  }
+
+  async routes(family: '-4' | '-6' = '-4'): Promise<string[]> {
+    const text = await this.namespace.exec('ip', family, 'route', 'show', 'proto', '80');
+    return text.split('\n').map((line) => line.trim());
+  }
+
+  /** Rules with their counters, without the save's dates. */
+  async saved(program: 'iptables' | 'ip6tables', ...options: string[]): Promise<string> {
+    const text = await this.namespace.exec(`${program}-${this.backend}-save`, ...options);
+    return text.replace(/^#.*\n/gm, '');
+  }
+
+  iptables(...command: string[]): Promise<string> {
+    return this.namespace.exec(`iptables-${this.backend}`, '-w', ...command);
+  }
+
+  async dispose(): Promise<void> {
+    await this.stop();
+    for (const namespace of [this.namespace, this.router, ...this.#pods]) await namespace.dispose();
+    rmSync(this.runDir, { recursive: true });
+  }
+}
