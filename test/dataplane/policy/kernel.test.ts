@@ -1,0 +1,254 @@
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createLog } from '../../../src/base/log.ts';
+import type { Event } from '../../../src/datastore/store.ts';
+import { createIpsets } from '../../../src/kernel/ipset.ts';
+import { createIptables } from '../../../src/kernel/iptables/driver.ts';
+import type { DesiredSet } from '../../../src/kernel/types.ts';
+import { parseIp } from '../../../src/model/address.ts';
+import { evaluate } from '../../../src/policy/evaluate.ts';
+import type { NodePolicy } from '../../../src/policy/ir.ts';
+import { PolicyIndex } from '../../../src/policy/policy-index.ts';
+import { defaultRenderOptions, type RenderOptions, renderFilter } from '../../../src/policy/render.ts';
+import {
+  calicoPolicyEvent,
+  cluster,
+  endpointEvent,
+  endpointText,
+  namespaceEvent,
+  node,
+  policyEvent,
+} from '../../support/cluster.ts';
+import type { Cluster, Pod } from '../../support/oracle.ts';
+import { type Member, PodNetwork } from '../../support/pods.ts';
+
+/* Rendered rules in a real kernel: what packets do there is what the evaluator says. */
+
+const log = createLog('test', 'silent');
+const ports = [53, 80, 85, 8080];
+const timeoutMs = 2000;
+const podMembers: Member[] = [0, 1, 2].map((i) => ({
+  name: `pod-${i}`,
+  device: `calipod-${i}`,
+  addresses: [`10.65.0.${i + 1}`, `fd00::${i + 1}`],
+}));
+const outside: Member = { name: 'outside', device: 'uplink', addresses: ['192.0.2.130', 'fd00::8'] };
+
+const plainPods: Pod[] = podMembers.map(({ name, addresses }, i) => ({
+  name,
+  addresses,
+  namespace: i === 2 ? 'two' : 'one',
+  labels: { app: ['a', 'b', 'a'][i] ?? '' },
+  ports: [{ name: 'web', protocol: 'TCP', port: i === 0 ? 80 : 8080 }],
+}));
+const plain: Cluster = { namespaces: { one: { tier: 'x' }, two: {} }, pods: plainPods, policies: [] };
+
+describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
+  const network = new PodNetwork([...podMembers, outside], ports);
+  const ipsets = createIpsets({ log, launcher: network.launcher });
+  const iptables = {
+    4: createIptables({ family: 4, backend, log, launcher: network.launcher }),
+    6: createIptables({ family: 6, backend, log, launcher: network.launcher }),
+  };
+
+  beforeAll(() => network.start());
+  afterAll(() => network.stop());
+
+  async function load(policy: NodePolicy, options: RenderOptions = defaultRenderOptions): Promise<void> {
+    const filters = { 4: renderFilter(policy, 4, options), 6: renderFilter(policy, 6, options) };
+    const sets = new Map<string, DesiredSet>([...filters[4].sets, ...filters[6].sets]);
+    await ipsets.applyUpdates(sets);
+    for (const family of [4, 6] as const) await iptables[family].apply(new Map([['filter', filters[family].table]]));
+    await ipsets.applyDeletions(sets);
+    await network.onNode('conntrack', '-F');
+  }
+
+  /** Every pod and the outside against each other: what happened, and what the evaluator expects. */
+  async function matrix(policy: NodePolicy, pods: readonly Pod[]): Promise<[observed: string[], expected: string[]]> {
+    const parties = [...pods, outside];
+    const observed: string[] = [];
+    const expected: string[] = [];
+    const probes: Promise<void>[] = [];
+    for (const from of parties) {
+      for (const to of parties) {
+        if (from === to) continue;
+        for (const family of [0, 1] as const) {
+          const source = parseIp(from.addresses[family] ?? '');
+          const destination = parseIp(to.addresses[family] ?? '');
+          const allowed = (packet: {
+            protocol: number;
+            destinationPort?: number;
+            icmp?: { type: number; code: number };
+          }) =>
+            (
+              [
+                [from, 'egress'],
+                [to, 'ingress'],
+              ] as const
+            ).every(
+              ([party, direction]) =>
+                !('namespace' in party) ||
+                evaluate(policy, { ...packet, source, destination, direction, endpoint: endpointText(party) })
+                  .verdict === 'allow',
+            );
+          const record = (what: string, should: boolean, does: Promise<boolean>) => {
+            const line = `${from.name} → ${destination} ${what}`;
+            if (should) expected.push(line);
+            probes.push(does.then((reached) => void (reached && observed.push(line))));
+          };
+          for (const [protocol, number] of [
+            ['TCP', 6],
+            ['UDP', 17],
+          ] as const)
+            for (const port of ports)
+              record(
+                `${protocol} ${port}`,
+                allowed({ protocol: number, destinationPort: port }),
+                network.probe(from.name, { protocol, address: destination, port, timeoutMs }),
+              );
+          const echo =
+            family === 0 ? { protocol: 1, icmp: { type: 8, code: 0 } } : { protocol: 58, icmp: { type: 128, code: 0 } };
+          record('ICMP', allowed(echo), network.ping(from.name, destination, timeoutMs / 1000));
+        }
+      }
+    }
+    await Promise.all(probes);
+    return [observed.sort(), expected.sort()];
+  }
+
+  function indexOf(events: readonly Event[]): PolicyIndex {
+    const index = new PolicyIndex(node, log);
+    for (const event of events) index.apply(event);
+    return index;
+  }
+
+  function base({ namespaces, pods }: Cluster): Event[] {
+    return [
+      ...Object.entries(namespaces).map(([name, labels]) => namespaceEvent(name, labels)),
+      ...pods.map((pod) => endpointEvent(pod)),
+    ];
+  }
+
+  const samples = fc.sample(
+    cluster.filter(({ pods, policies }) => pods.length >= 3 && policies.length >= 3),
+    { numRuns: 6, seed: 5 },
+  );
+  test.each(samples.map((sample, i) => [i, { ...sample, pods: sample.pods.slice(0, 3) }] as const))(
+    'generated cluster %i',
+    async (_, sample) => {
+      const policy = indexOf([...base(sample), ...sample.policies.map(policyEvent)]).snapshot();
+      await load(policy);
+      const [observed, expected] = await matrix(policy, sample.pods);
+      expect(observed).toEqual(expected);
+    },
+  );
+
+  const allow = { action: 'Allow' };
+  test.each<[string, object]>([
+    ['no rules', { types: ['Ingress', 'Egress'] }],
+    [
+      'deny, log and pass in order',
+      {
+        types: ['Ingress', 'Egress'],
+        ingress: [
+          { action: 'Log' },
+          { action: 'Deny', protocol: 'TCP', destination: { ports: [80] } },
+          { action: 'Pass', protocol: 'TCP', destination: { ports: ['53:80'] } },
+          { action: 'Allow', protocol: 'TCP' },
+        ],
+        egress: [{ action: 'Pass', source: { selector: "app == 'a'" } }, allow],
+      },
+    ],
+    [
+      'prefixes and their negations',
+      {
+        types: ['Ingress', 'Egress'],
+        ingress: [
+          {
+            action: 'Allow',
+            source: { nets: ['10.65.0.0/30', '192.0.2.0/24', 'fd00::/125'], notNets: ['10.65.0.2/32'] },
+          },
+          { action: 'Allow', protocol: 'UDP', source: { notNets: ['fd00::1/128', 'fd00::2/128', '192.0.2.0/24'] } },
+        ],
+        egress: [
+          { action: 'Allow', destination: { nets: ['0.0.0.0/0', '::/0'], notNets: ['10.65.0.1/32', 'fd00::/127'] } },
+        ],
+      },
+    ],
+    [
+      'ports, their negations and more than one multiport holds',
+      {
+        types: ['Ingress'],
+        ingress: [
+          {
+            action: 'Allow',
+            protocol: 'TCP',
+            destination: { ports: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, '14:20', 53, '80:84'] },
+          },
+          { action: 'Allow', protocol: 'TCP', destination: { ports: ['web'], notPorts: [53] } },
+          {
+            action: 'Allow',
+            protocol: 'UDP',
+            destination: { notPorts: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, '14:20', 53, 8080] },
+          },
+          {
+            action: 'Allow',
+            protocol: 'UDP',
+            source: { notPorts: [99], selector: "app == 'b'" },
+            destination: { ports: [8080] },
+          },
+        ],
+      },
+    ],
+    [
+      'ICMP types and protocols negated',
+      {
+        types: ['Ingress', 'Egress'],
+        ingress: [
+          { action: 'Allow', protocol: 'ICMP', icmp: { type: 8, code: 0 }, source: { selector: "app == 'b'" } },
+          { action: 'Allow', protocol: 'ICMPv6', notICMP: { type: 128 } },
+          { action: 'Allow', notProtocol: 'TCP', ipVersion: 6, source: { notSelector: "app == 'b'" } },
+        ],
+        egress: [{ action: 'Allow', notProtocol: 'UDP' }],
+      },
+    ],
+    [
+      'namespaces and negated selectors',
+      {
+        types: ['Ingress'],
+        ingress: [
+          { action: 'Deny', source: { namespaceSelector: '!has(tier)', notSelector: "app == 'b'" } },
+          { action: 'Allow', source: { namespaceSelector: 'all()' } },
+        ],
+      },
+    ],
+  ])('%s', async (_, spec) => {
+    const policy = indexOf([...base(plain), calicoPolicyEvent('a', 'one', spec)]).snapshot();
+    await load(policy);
+    const [observed, expected] = await matrix(policy, plainPods);
+    expect(observed).toEqual(expected);
+  });
+
+  const deny = calicoPolicyEvent('deny', 'one', { types: ['Ingress', 'Egress'] });
+
+  test.each(['DROP', 'ACCEPT'] as const)('the node reaches its pods always; they reach it if %s', async (action) => {
+    const options = { ...defaultRenderOptions, endpointToHost: action };
+    const probe = (from: string, address: string) =>
+      network.probe(from, { protocol: 'TCP', address, port: 80, timeoutMs });
+    await load(indexOf([...base(plain), deny]).snapshot(), options);
+    expect(await Promise.all(['10.65.0.1', 'fd00::1'].map((address) => probe('node', address)))).toEqual([true, true]);
+    expect(await probe('pod-0', '169.254.1.1')).toBe(false);
+    await load(indexOf(base(plain)).snapshot(), options);
+    expect(await probe('pod-0', '169.254.1.1')).toBe(action === 'ACCEPT');
+    expect(await probe('outside', '169.254.1.1')).toBe(true);
+  });
+
+  test('a pod that nobody knows yet is closed', async () => {
+    const policy = indexOf(base({ ...plain, pods: plainPods.slice(1) })).snapshot();
+    await load(policy);
+    const [observed, expected] = await matrix(policy, plainPods);
+    expect(observed).toEqual(expected);
+    expect(observed.some((line) => line.startsWith('pod-0'))).toBe(false);
+    expect(observed.some((line) => line.startsWith('pod-1'))).toBe(true);
+  });
+});
