@@ -5,7 +5,6 @@ import type { Ip } from '../model/address.ts';
 import { type CniContext, type Place, placeOf, requireReadyDatastore } from './context.ts';
 import { addressesOf, buildEndpoint } from './endpoint.ts';
 import { CniError, cniCodes } from './error.ts';
-import { goTime } from './names.ts';
 import type { PodNamespace } from './ports.ts';
 import { aborted } from './queue.ts';
 import { removeContainer } from './remove.ts';
@@ -42,8 +41,14 @@ export async function add(context: CniContext, request: AddRequest, signal: Abor
   requireFitting(context, request, place);
   const pod = context.openPod(netns);
   try {
-    const [existing] = await Promise.all([context.store.get(place.key), requireReadyDatastore(context.store)]);
+    const [existing, held] = await Promise.all([
+      context.store.get(place.key),
+      context.ipam.byHandle(place.handle),
+      requireReadyDatastore(context.store),
+    ]);
     const again = existing?.value.spec.containerID === containerId;
+    // A container that lost its endpoint to another of the same pod, and is back: it has one address of each family.
+    if (!again && held.length > 0) await context.ipam.release({ handle: place.handle });
     const plan: VethPlan = {
       hostDevice: place.hostDevice,
       ifName,
@@ -70,9 +75,7 @@ async function create(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined
   if (earlier === undefined) {
     assigned = await meanwhile(assign(work, earlier), link);
   } else {
-    // The earlier container keeps its device until the new one has an address. Should this be a container that lost
-    // the endpoint before, the address that it had goes first: a container has one of each family.
-    await context.ipam.release({ handle: work.place.handle });
+    // The earlier container keeps its device until the new one has an address.
     assigned = await assign(work, earlier);
     link();
   }
@@ -120,12 +123,7 @@ function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined) {
     {
       handle: place.handle,
       families: request.network.families ?? context.config.families,
-      attributes: {
-        node: context.nodename,
-        timestamp: goTime(now),
-        pod: request.pod.name,
-        namespace: request.pod.namespace,
-      },
+      attributes: { namespace: request.pod.namespace, pod: request.pod.name },
       ...(request.network.pools.length > 0 && { pools: request.network.pools }),
       extra,
     },

@@ -25,11 +25,3 @@ export function endpointName(node: string, pod: string, endpoint: string): strin
 export function handleId(network: string, containerId: string): string {
   return `${network}.${containerId}`;
 }
-
-/** Go's `time.Time.String()` in UTC, zeros at the end of the fraction dropped: `2026-03-02 10:11:12.34 +0000 UTC`. */
-export function goTime(time: Date): string {
-  const [date = '', rest = ''] = time.toISOString().slice(0, -1).split('T');
-  const [clock = '', fraction = ''] = rest.split('.');
-  const digits = fraction.replace(/0+$/, '');
-  return `${date} ${clock}${digits === '' ? '' : `.${digits}`} +0000 UTC`;
-}

@@ -11,14 +11,14 @@ export interface Assignment {
 }
 
 export interface AddressPool {
-  /** One address of each family; with `extra` in the same transaction. */
+  /** One address of each family, in one transaction with `extra`; node and time are added to `attributes`. */
   assign(
     request: {
       readonly handle: string;
       readonly families: readonly Family[];
       readonly attributes: Readonly<Record<string, string>>;
       readonly pools?: readonly string[];
-      readonly extra?: (addresses: readonly Assignment[]) => Write[];
+      readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
     },
     signal: AbortSignal,
   ): Promise<readonly Assignment[]>;

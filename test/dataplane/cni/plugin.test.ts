@@ -5,19 +5,28 @@ import path from 'node:path';
 import pino from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
-import { addNetwork, type CniCall, checkNetwork, delNetwork, gcNetwork } from '../../../src/cni/client.ts';
+import {
+  addNetwork,
+  type CniCall,
+  type Conflist,
+  checkNetwork,
+  delNetwork,
+  gcNetwork,
+} from '../../../src/cni/client.ts';
 import { CniHandler } from '../../../src/cni/handler.ts';
 import { defaultConflist, installCni, uninstallCni } from '../../../src/cni/install.ts';
 import { openPodNamespace } from '../../../src/cni/pod.ts';
 import { type CniServer, startCniServer } from '../../../src/cni/server.ts';
 import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
+import { Ipam } from '../../../src/ipam/allocator.ts';
 import { openNetlinkIn } from '../../../src/kernel/namespace.ts';
 import type { Netlink } from '../../../src/kernel/types.ts';
-import { FakeFelix, FakeIpam } from '../../unit/cni/fakes.ts';
+import { parseResource } from '../../../src/model/kinds.ts';
+import { FakeFelix } from '../../unit/cni/fakes.ts';
 import { Namespaces } from './namespaces.ts';
 
 /*
- * The whole way of a verb: client, installed launcher, server, handler, kernel. Only datastore, IPAM and felix are
+ * The whole way of a verb: client, installed launcher, server, handler, kernel. Only datastore and felix are
  * stand-ins; the node is a namespace of its own.
  */
 
@@ -25,12 +34,22 @@ const root = path.resolve(import.meta.dirname, '../../..');
 const log = pino({ level: 'silent' });
 const spaces = new Namespaces();
 const device = 'cali6672f9163e3';
+const pools = [
+  ['default-ipv4', '10.64.0.0/26'],
+  ['default-ipv6', 'fd00::/122'],
+] as const;
+const pool = (name: string, cidr: string, more = {}) => ({
+  kind: 'IPPool',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name },
+  spec: { cidr, ...more },
+});
 
 let folder: string;
 let node: string;
 let netlink: Netlink;
 let store: MemoryStore;
-let ipam: FakeIpam;
+let ipam: Ipam;
 let felix: FakeFelix;
 let server: CniServer;
 let stop: AbortController;
@@ -42,7 +61,11 @@ beforeEach(async () => {
   spaces.exec(node, 'ip', 'link', 'set', 'lo', 'up');
   netlink = openNetlinkIn(node);
   store = createMemoryStore();
-  ipam = new FakeIpam(store, 4);
+  for (const [name, cidr] of pools)
+    await store.create({ type: 'IPPool', name }, parseResource('IPPool', pool(name, cidr)));
+  const tiny = pool('tiny', '10.65.0.1/32', { blockSize: 32, assignmentMode: 'Manual' });
+  await store.create({ type: 'IPPool', name: 'tiny' }, parseResource('IPPool', tiny));
+  ipam = new Ipam({ store, node: 'rack7-n3', clock: systemClock, log });
   felix = new FakeFelix();
   stop = new AbortController();
   const socketPath = path.join(folder, 'cni.sock');
@@ -76,6 +99,12 @@ function call(netns: string, more: Partial<CniCall> = {}): CniCall {
   };
 }
 
+/** Our network with more or other fields. */
+function onlyPlugin(more: Readonly<Record<string, unknown>>): Conflist {
+  const base = defaultConflist();
+  return { ...base, plugins: base.plugins.map((plugin) => ({ ...plugin, ...more })) };
+}
+
 function devices(netns: string): string[] {
   const space = openNetlinkIn(netns);
   try {
@@ -85,10 +114,14 @@ function devices(netns: string): string[] {
   }
 }
 
+async function handles(): Promise<string[]> {
+  return (await store.list('Handle')).entries.map(({ key }) => key.id);
+}
+
 async function expectNothingLeft(): Promise<void> {
   expect(devices(node)).toEqual(['lo']);
   expect((await store.list('WorkloadEndpoint')).entries).toEqual([]);
-  expect([...ipam.held]).toEqual([]);
+  expect(await handles()).toEqual([]);
 }
 
 test('ADD, traffic both ways, CHECK, DEL, DEL', async () => {
@@ -162,11 +195,10 @@ test('a new sandbox of the same pod replaces the old one', async () => {
   await delNetwork(call(old));
   expect(devices(old)).toEqual(['lo']);
   await checkNetwork(call(fresh, { containerId: 'b2', prevResult: result }));
-  expect([...ipam.held.keys()]).toEqual(['k8s-pod-network.b2']);
+  expect(await handles()).toEqual(['k8s-pod-network.b2']);
 });
 
 test('twenty pods at once, and GC of all but one', async () => {
-  ipam.size = 64;
   const pods = Array.from({ length: 20 }, (_, at) => ({ netns: spaces.add(), containerId: `c${at}` }));
   const calls = pods.map(({ netns, containerId }) =>
     call(netns, { containerId, args: { K8S_POD_NAMESPACE: 'shop', K8S_POD_NAME: `p-${containerId}` } }),
@@ -176,7 +208,7 @@ test('twenty pods at once, and GC of all but one', async () => {
   const [keep] = calls;
   if (keep === undefined) return expect.fail('no call');
   await gcNetwork({ ...keep, valid: [{ containerID: keep.containerId, ifname: 'eth0' }] });
-  expect([...ipam.held.keys()]).toEqual(['k8s-pod-network.c0']);
+  expect(await handles()).toEqual(['k8s-pod-network.c0']);
   expect(devices(node).length).toBe(2);
 });
 
@@ -207,22 +239,26 @@ test('an ADD that fails leaves nothing: eth0 is there, no address is free, no po
   await expectNothingLeft();
   felix.programs = true;
 
-  ipam.size = 0;
-  await expect(addNetwork(call(pod))).rejects.toMatchObject({ code: 101 });
+  await ipam.assign({ handle: 'other', families: [4], attributes: {}, pools: ['tiny'] }, AbortSignal.timeout(10_000));
+  const full = onlyPlugin({ ipam: { type: 'margay-ipam', ipv4_pools: ['tiny'], assign_ipv6: false } });
+  await expect(addNetwork(call(pod, { conflist: full }))).rejects.toMatchObject({
+    code: 101,
+    message: expect.stringContaining('no free IPv4 address in tiny'),
+  });
+  await ipam.release({ handle: 'other' });
   await expectNothingLeft();
   expect(devices(pod)).toEqual(['lo']);
 });
 
 test('an unknown field, a missing one and an agent that is down', async () => {
   const pod = spaces.add();
-  const base = defaultConflist();
-  const unknown = { ...base, plugins: base.plugins.map((plugin) => ({ ...plugin, ipMasq: true })) };
-  await expect(addNetwork(call(pod, { conflist: unknown }))).rejects.toMatchObject({
+  const unknown = call(pod, { conflist: onlyPlugin({ ipMasq: true }) });
+  await expect(addNetwork(unknown)).rejects.toMatchObject({
     code: 2,
     message: expect.stringContaining('ipMasq: true'),
   });
-  const missing = { ...base, plugins: [{ type: 'margay' }] };
-  await expect(addNetwork(call(pod, { conflist: missing }))).rejects.toMatchObject({
+  const missing = call(pod, { conflist: { ...defaultConflist(), plugins: [{ type: 'margay' }] } });
+  await expect(addNetwork(missing)).rejects.toMatchObject({
     code: 7,
     message: expect.stringContaining('ipam: missing'),
   });

@@ -101,6 +101,17 @@ test('after any sequence of verbs and failures each pod has one whole endpoint o
       expect((await invariants(at)).size).toBe(0);
       expect([...at.ipam.held]).toEqual([]);
     }),
-    { numRuns: 300 },
+    {
+      numRuns: 300,
+      examples: [
+        [
+          [
+            { verb: 'ADD', pod: 'a', container: 'c0', trouble: 'none' },
+            { verb: 'ADD', pod: 'a', container: 'c2', trouble: 'device' },
+            { verb: 'ADD', pod: 'a', container: 'c0', trouble: 'none' },
+          ],
+        ],
+      ],
+    },
   );
 });

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CniError } from '../../../src/cni/error.ts';
 import { parseBody, requestLength, writeRequest } from '../../../src/cni/framing.ts';
-import { endpointName, goTime, hostDeviceName } from '../../../src/cni/names.ts';
+import { endpointName, hostDeviceName } from '../../../src/cni/names.ts';
 import { parseRequest } from '../../../src/cni/request.ts';
 import { conf, request } from '../../unit/cni/fakes.ts';
 
@@ -67,21 +67,6 @@ test('different pods have different endpoint names, and devices fit the kernel',
       const same = nodeA === nodeB && podA === podB;
       expect(endpointName(nodeA, podA, 'eth0') === endpointName(nodeB, podB, 'eth0')).toBe(same);
       expect(hostDeviceName('cali', nodeA, podA)).toMatch(/^cali[0-9a-f]{11}$/);
-    }),
-  );
-});
-
-test("Go's time text loses nothing", () => {
-  const time = fc.date({
-    min: new Date('1970-01-01T00:00:00Z'),
-    max: new Date('2262-01-01T00:00:00Z'),
-    noInvalidDate: true,
-  });
-  fc.assert(
-    fc.property(time, (at) => {
-      const text = goTime(at);
-      expect(text).not.toMatch(/\.\d*0 /);
-      expect(new Date(text.replace(' +0000 UTC', 'Z').replace(' ', 'T')).getTime()).toBe(at.getTime());
     }),
   );
 });
