@@ -9,15 +9,17 @@ export const defaultMetric6 = 1024;
 
 /**
  * The form in which the driver reads routes back, so that desired and actual compare field by field: next hops sorted
- * by gateway, then device; weight 1 and `onlink: false` left out; no next hops for a blackhole; IPv6 scope `universe`;
- * an IPv6 metric of 1024, which is the kernel's default, as 0.
+ * by gateway, then device; weight 1, the weight of an only next hop and `onlink: false` left out; no next hops for a
+ * blackhole; IPv6 scope `universe`; an IPv6 metric of 1024, which is the kernel's default, as 0.
  */
 export function canonicalRoute(route: Route): Route {
   const six = familyOf(route.destination) === 6;
+  const several = route.nextHops.length > 1;
   return {
     destination: route.destination,
     type: route.type,
-    nextHops: route.type === 'blackhole' ? [] : route.nextHops.map(canonicalHop).sort(compareHops),
+    nextHops:
+      route.type === 'blackhole' ? [] : route.nextHops.map((hop) => canonicalHop(hop, several)).sort(compareHops),
     protocol: route.protocol,
     scope: six || route.type === 'blackhole' ? 'universe' : route.scope,
     metric: six && route.metric === defaultMetric6 ? 0 : route.metric,
@@ -46,11 +48,11 @@ export function sameRoute(a: Route, b: Route): boolean {
   );
 }
 
-function canonicalHop(hop: NextHop): NextHop {
+function canonicalHop(hop: NextHop, weighted: boolean): NextHop {
   return {
     ...(hop.gateway === undefined ? {} : { gateway: hop.gateway }),
     ...(hop.device === undefined ? {} : { device: hop.device }),
-    ...(hop.weight === undefined || hop.weight === 1 ? {} : { weight: hop.weight }),
+    ...(!weighted || hop.weight === undefined || hop.weight === 1 ? {} : { weight: hop.weight }),
     ...(hop.onlink ? { onlink: true } : {}),
   };
 }

@@ -114,7 +114,9 @@ class RestoreDriver implements Iptables {
     const { status, stderr } = await this.#run([program, '--noflush', ...wait], `${lines.join('\n')}\n`);
     if (status === 0) return;
     const number = /line:? (\d+)/i.exec(stderr)?.[1];
-    const line = number === undefined ? undefined : lines[Number(number) - 1];
+    const named = number === undefined ? undefined : lines[Number(number) - 1];
+    // A commit that fails names the line of COMMIT, which says nothing.
+    const line = named === 'COMMIT' ? undefined : named;
     const said = stderr.replace(/\nTry `.*/s, '').trim() || `status ${status}`;
     throw new IptablesError(`${program}: ${said}${line === undefined ? '' : `: ${line}`}`, line);
   }

@@ -1,4 +1,14 @@
-import { type Cidr, cidrOf, type Family, familyOf, formatIp, type Ip, ipBytes } from '../../model/address.ts';
+import {
+  bits,
+  type Cidr,
+  cidrOf,
+  type Family,
+  familyOf,
+  formatIp,
+  type Ip,
+  ipBytes,
+  octets,
+} from '../../model/address.ts';
 import { AF_INET, AF_INET6 } from './constants.ts';
 import { NetlinkFormatError } from './message.ts';
 
@@ -25,9 +35,12 @@ export function readIp(bytes: Uint8Array): Ip {
   return formatIp(bytes);
 }
 
-/** RTA_DST and its length → prefix; without the attribute, the default route of the family. */
+/** RTA_DST and its length → prefix; without the attribute, the default route of the family. @throws NetlinkFormatError */
 export function readCidr(bytes: Uint8Array | undefined, length: number, family: Family): Cidr {
-  return cidrOf(bytes ?? new Uint8Array(family === 4 ? 4 : 16), length);
+  const address = bytes ?? new Uint8Array(octets(family));
+  if (address.length !== octets(family) || length > bits(family))
+    throw new NetlinkFormatError(`IPv${family} prefix of ${address.length} octets, length ${length}`);
+  return cidrOf(address, length);
 }
 
 export function kernelFamily(family: Family): number {

@@ -1,0 +1,187 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { TruncatedError } from '../../../src/base/bytes.ts';
+import { canonicalRoute } from '../../../src/kernel/route.ts';
+import { readAddress, readNeighbour, writeAddress, writeNeighbour } from '../../../src/kernel/rtnetlink/address.ts';
+import { octetsOf } from '../../../src/kernel/rtnetlink/address-bytes.ts';
+import { formatMac, parseMac, readLink } from '../../../src/kernel/rtnetlink/link.ts';
+import {
+  type Message,
+  MessageWriter,
+  NetlinkFormatError,
+  readAttributes,
+  readMessages,
+} from '../../../src/kernel/rtnetlink/message.ts';
+import { readRoute, writeRoute } from '../../../src/kernel/rtnetlink/route.ts';
+import type { NextHop, Route } from '../../../src/kernel/types.ts';
+import { cidrOf, type Family, formatIp, ipBytes, octets } from '../../../src/model/address.ts';
+
+const devices = ['lo', 'eth0', 'cali0123456789a', 'vxlan.calico'];
+const indexOf = (device: string) => devices.indexOf(device) + 1;
+const nameOf = (index: number) => devices[index - 1];
+
+const family = fc.constantFrom<Family>(4, 6);
+const bytesOf = (of: Family) => fc.uint8Array({ minLength: octets(of), maxLength: octets(of) });
+const address = (of: Family) => bytesOf(of).map(formatIp);
+const anyAddress = family.chain(address);
+const mac = fc.uint8Array({ minLength: 6, maxLength: 6 }).map(formatMac);
+
+const nextHop: fc.Arbitrary<NextHop> = fc
+  .record(
+    {
+      gateway: anyAddress,
+      device: fc.constantFrom(...devices),
+      weight: fc.integer({ min: 1, max: 256 }),
+      onlink: fc.boolean(),
+    },
+    { requiredKeys: [] },
+  )
+  .filter((hop) => hop.gateway !== undefined || hop.device !== undefined);
+
+const route: fc.Arbitrary<Route> = family.chain((of) =>
+  fc.record(
+    {
+      destination: fc
+        .tuple(bytesOf(of), fc.integer({ min: 0, max: octets(of) * 8 }))
+        .map(([a, length]) => cidrOf(a, length)),
+      type: fc.constantFrom('unicast', 'blackhole'),
+      nextHops: fc.array(nextHop, { minLength: 1, maxLength: 5 }),
+      protocol: fc.integer({ min: 0, max: 255 }),
+      scope: fc.constantFrom('universe', 'link'),
+      metric: fc.integer({ min: 0, max: 0xffffffff }),
+      table: fc.integer({ min: 1, max: 0xffffffff }),
+      source: address(of),
+    },
+    { requiredKeys: ['destination', 'type', 'nextHops', 'protocol', 'scope', 'metric', 'table'] },
+  ),
+);
+
+/** What the writer wrote, as one message. */
+function message(body: (w: MessageWriter) => void, type = 24): Message {
+  const w = new MessageWriter(16);
+  const at = w.begin(type, 5, 7);
+  body(w);
+  w.end(at);
+  const [only, ...more] = [...readMessages(w.written)];
+  expect(more).toEqual([]);
+  return only ?? expect.fail('no message');
+}
+
+test('a route reads back in canonical form', () => {
+  fc.assert(
+    fc.property(route, (one) => {
+      const { payload } = message((w) => writeRoute(w, one, indexOf));
+      expect(readRoute(payload, nameOf)).toEqual(canonicalRoute(one));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('the canonical form is its own canonical form', () => {
+  fc.assert(
+    fc.property(route, (one) => {
+      expect(canonicalRoute(canonicalRoute(one))).toEqual(canonicalRoute(one));
+    }),
+  );
+});
+
+test('addresses and neighbours read back', () => {
+  fc.assert(
+    fc.property(
+      anyAddress,
+      fc.integer({ min: 0, max: 32 }),
+      fc.integer({ min: 1, max: 1 << 30 }),
+      mac,
+      (ip, length, index, lladdr) => {
+        const onLink = message((w) => writeAddress(w, index, `${ip}/${length}`, true));
+        expect(readAddress(onLink.payload)).toEqual({
+          index,
+          address: ip,
+          prefixLength: length,
+          cidr: `${ip}/${length}`,
+          scope: 0,
+        });
+        const neighbour = message((w) => writeNeighbour(w, index, { address: ip, mac: lladdr }));
+        expect(readNeighbour(neighbour.payload)).toEqual({ index, address: ip, mac: lladdr, permanent: true });
+      },
+    ),
+  );
+});
+
+test('the short way to the octets of an address leads to the same', () => {
+  fc.assert(
+    fc.property(anyAddress, (ip) => {
+      expect(octetsOf(ip)).toEqual(ipBytes(ip));
+    }),
+  );
+});
+
+test('MAC addresses read back', () => {
+  fc.assert(
+    fc.property(mac, (text) => {
+      expect(formatMac(parseMac(text))).toBe(text);
+    }),
+  );
+});
+
+test('messages and attributes of any length read back, one after the other', () => {
+  const attribute = fc.tuple(fc.integer({ min: 1, max: 0x3fff }), fc.uint8Array({ maxLength: 40 }));
+  const attributes = fc.uniqueArray(attribute, { selector: ([type]) => type, maxLength: 6 });
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 0xffff }), attributes), { maxLength: 8 }), (all) => {
+      const w = new MessageWriter(16);
+      for (const [at, [type, list]] of all.entries()) {
+        const start = w.begin(type, at, at * 3);
+        for (const [kind, payload] of list) w.attribute(kind, payload);
+        w.end(start);
+      }
+      const read = Array.from(readMessages(w.written), ({ type, flags, sequence, payload }) => {
+        return {
+          type,
+          flags,
+          sequence,
+          list: [...readAttributes(payload, 0)].map(([kind, bytes]) => [kind, [...bytes]]),
+        };
+      });
+      expect(read).toEqual(
+        all.map(([type, list], at) => {
+          return { type, flags: at, sequence: at * 3, list: list.map(([kind, bytes]) => [kind, [...bytes]]) };
+        }),
+      );
+    }),
+  );
+});
+
+test('any octets are read or refused, never worse', () => {
+  const readers = [
+    (bytes: Uint8Array) => [...readMessages(bytes)],
+    (bytes: Uint8Array) => readLink(bytes),
+    (bytes: Uint8Array) => readRoute(bytes, nameOf),
+    (bytes: Uint8Array) => readAddress(bytes),
+    (bytes: Uint8Array) => readNeighbour(bytes),
+  ];
+  const damaged = route.chain((one) => {
+    const whole = message((w) => writeRoute(w, one, indexOf)).payload.slice();
+    return fc
+      .tuple(
+        fc.integer({ min: 0, max: whole.length - 1 }),
+        fc.integer({ min: 0, max: 255 }),
+        fc.integer({ min: 0, max: whole.length }),
+      )
+      .map(([at, value, end]) => {
+        whole[at] = value;
+        return whole.slice(0, end);
+      });
+  });
+  fc.assert(
+    fc.property(fc.oneof(fc.uint8Array({ maxLength: 200 }), damaged), (bytes) => {
+      for (const read of readers)
+        try {
+          read(bytes);
+        } catch (thrown) {
+          if (!(thrown instanceof NetlinkFormatError || thrown instanceof TruncatedError)) throw thrown;
+        }
+    }),
+    { numRuns: 2000 },
+  );
+});
