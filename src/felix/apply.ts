@@ -1,6 +1,6 @@
 import type { Failure } from '../base/reconcile.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
-import { type Family, hostCidr, type Ip } from '../model/address.ts';
+import { type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
 import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
 import type { DesiredFirewall, Graph } from './calc/graph.ts';
 import type { Candidate } from './calc/routes.ts';
@@ -27,8 +27,9 @@ export type EndpointState = 'programmed' | 'waitingForInterface' | 'waitingForPo
 
 /**
  * The dataplane as one visible, ordered list. What would open traffic before its policy waits: rules wait for their
- * sets, and a pod's routes for its chains. What is removed goes in the reverse order as far as it matters: unknown pod
- * devices meet a DROP, so chains may go with the same restore that adds others; sets go last, when no rule names them.
+ * sets, and a pod's routes for its chains. What closes goes in the reverse order: a departed pod's routes first, then
+ * its chains (an unknown pod device meets a DROP, so one restore may add and remove), and sets last, when no rule names
+ * them. Routes that are no pod's open nothing here and wait for nobody.
  */
 export class Dataplane {
   readonly routes: RouteManager;
@@ -95,17 +96,16 @@ export class Dataplane {
     const add = (failure: Failure | undefined) => failure && failures.push(failure);
 
     add(this.#hostSysctls());
-    const sets = await this.#sets.update(firewall.sets, retry);
-    add(sets);
-    if (!sets) for (const failure of await this.#restore(firewall, endpoints, retry)) add(failure);
-    failures.push(...this.#endpoints.apply(endpoints.values()));
     if (retry) this.routes.retry();
-    const routes = await this.routes.apply((candidate) => this.#mayOpen(candidate));
-    failures.push(...routes.failures);
-    this.flows.add([...routes.released, ...departed]);
-    for (const leaving of this.#leaving.values()) leaving.cut = true;
+    const closed = await this.routes.apply(({ class: routeClass }) => routeClass !== 'localWorkload');
+    this.#cut([...closed.released, ...departed]);
+    failures.push(...(await this.#applyFirewall(firewall, endpoints, retry)));
+    failures.push(...this.#endpoints.apply(endpoints.values()));
+    const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
+    this.#cut(opened.released);
     this.#firewall = failures.some(({ kind }) => kind === 'ipset' || kind === 'iptables') ? undefined : firewall;
-    return { failures: [...failures, ...this.flows.failures], routesChanged: routes.changed };
+    failures.push(...opened.failures, ...this.flows.failures);
+    return { failures, routesChanged: closed.changed + opened.changed };
   }
 
   /** Whether IP sets may be left over; `sweep` then destroys them. */
@@ -147,17 +147,31 @@ export class Dataplane {
     return true;
   }
 
-  async #restore(
-    { tables }: DesiredFirewall,
+  /** The connections of these addresses end; it goes on beside the pass. */
+  #cut(addresses: readonly Ip[]): void {
+    this.flows.add(addresses);
+    for (const leaving of this.#leaving.values()) leaving.cut = true;
+  }
+
+  /** Sets, then rules; at once when every set is there already and only members change. */
+  async #applyFirewall(
+    { tables, sets }: DesiredFirewall,
     endpoints: ReadonlyMap<string, LocalEndpoint>,
     retry: boolean,
   ): Promise<Failure[]> {
-    const outcomes = [...this.#tables].map(async ([family, manager]) => {
+    const overlap = this.#sets.hasAll(sets);
+    const updated = this.#sets.update(sets, retry);
+    if (!overlap) {
+      const failure = await updated;
+      if (failure) return [failure];
+    }
+    const restores = [...this.#tables].map(async ([family, manager]) => {
       const failure = await manager.apply(tables.get(family) ?? new Map(), retry);
-      if (!failure) this.#standing.set(family, endpoints);
-      return failure;
+      return { family, failure };
     });
-    return (await Promise.all(outcomes)).filter((failure) => failure !== undefined);
+    const [setFailure, ...restored] = await Promise.all([updated, ...restores]);
+    for (const { family, failure } of restored) if (!setFailure && !failure) this.#standing.set(family, endpoints);
+    return [setFailure, ...restored.map(({ failure }) => failure)].filter((failure) => failure !== undefined);
   }
 
   /** Forwarding, without which no route of ours has an effect. Once for each life of the process. */
@@ -179,8 +193,11 @@ export class Dataplane {
     return endpoint !== undefined && this.#chainsStand(endpoint) && this.#endpoints.ready(endpoint);
   }
 
+  /** In every family that it has an address of; in the others nothing passes an unknown device. */
   #chainsStand(endpoint: LocalEndpoint): boolean {
-    return [...this.#tables.keys()].every((family) => this.#standing.get(family)?.get(endpoint.key) === endpoint);
+    const own = new Set(endpoint.addresses.map((address) => familyOf(address)));
+    const needed = own.size > 0 ? own : this.#tables.keys();
+    return [...needed].every((family) => this.#standing.get(family)?.get(endpoint.key) === endpoint);
   }
 
   /** Compares with the last pass. @returns addresses that endpoints no longer have */

@@ -16,6 +16,10 @@ class Handover<D> {
     private readonly effect: (desired: D) => Promise<unknown>,
   ) {}
 
+  get applied(): D | undefined {
+    return this.#applied;
+  }
+
   /** The present failure, or undefined when `desired` stands. */
   async apply(desired: D, retry: boolean): Promise<Failure | undefined> {
     if (desired === this.#applied) return undefined;
@@ -50,6 +54,12 @@ export class SetManager {
 
   update(desired: ReadonlyMap<string, DesiredSet>, retry: boolean): Promise<Failure | undefined> {
     return this.#updates.apply(desired, retry);
+  }
+
+  /** Whether every set is in the kernel already, whatever its members: rules may refer to it. */
+  hasAll(desired: ReadonlyMap<string, DesiredSet>): boolean {
+    const applied = this.#updates.applied;
+    return applied !== undefined && [...desired.values()].every(({ name, type }) => applied.get(name)?.type === type);
   }
 
   /** Whether sets that nothing refers to any more may be left. */

@@ -52,7 +52,7 @@ const localRoute = `${address} dev ${device} scope link`;
 
 describe.each(['legacy', 'nft'] as const)('a node with iptables-%s', (backend) => {
   beforeEach(async () => {
-    n = await RealNode.make(backend, { ipsetsRefreshSeconds: 1, iptablesRefreshSeconds: 1, routeRefreshSeconds: 1 });
+    n = await RealNode.make(backend, { ipsetsRefreshSeconds: 1, iptablesRefreshSeconds: 1 });
   });
 
   test('a pod gets its routes, settings and rules, and real packets pass', async () => {
@@ -159,11 +159,6 @@ describe.each(['legacy', 'nft'] as const)('a node with iptables-%s', (backend) =
     await back('set member', async () =>
       (await n.namespace.exec('ipset', 'list', 'cali40masq-ipam-pools')).includes('10.65.0.0/16'),
     );
-    await n.namespace.exec('sysctl', '-qw', `net.ipv4.conf.${device}.proxy_arp=0`);
-    await back(
-      'sysctl',
-      async () => (await n.namespace.exec('sysctl', '-n', `net.ipv4.conf.${device}.proxy_arp`)) === '1\n',
-    );
   });
 
   test('routes and rules of others stay as they are, our stale ones go', async () => {
@@ -195,6 +190,23 @@ describe.each(['legacy', 'nft'] as const)('a node with iptables-%s', (backend) =
     const routes = (await n.namespace.exec('ip', 'route')).split('\n').map((line) => line.trim());
     expect(routes).toEqual(expect.arrayContaining(foreignRoutes));
     expect(routes.join('\n')).not.toContain(address);
+  });
+});
+
+describe('the periodic reading', () => {
+  beforeEach(async () => {
+    n = await RealNode.make('legacy', { routeRefreshSeconds: 1 });
+  });
+
+  test('mends a setting, of whose change no event tells', async () => {
+    await n.addPod(device, address);
+    await populate();
+    n.start();
+    await programmed();
+    const name = `net.ipv4.conf.${device}.proxy_arp`;
+    await n.namespace.exec('sysctl', '-qw', `${name}=0`);
+    const read = () => n.namespace.exec('sysctl', '-n', name);
+    await until(async () => (await read()) === '1\n', { within, what: 'sysctl' });
   });
 });
 
