@@ -1,0 +1,97 @@
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { build, kernelState, lab, labName, startLab } from './support.ts';
+
+const used: string[] = [];
+const fresh = (letter: string) => {
+  const name = labName(letter);
+  used.push(name);
+  return name;
+};
+
+beforeAll(build);
+
+afterEach(async () => {
+  for (const name of used.splice(0)) await lab('--down', '--name', name);
+});
+
+describe('npm run lab -- --once', () => {
+  test.each([
+    ['IPv4 behind BIRD', []],
+    ['both families', ['--family', 'dual']],
+    ['IPv6 alone', ['--family', 'v6', '--nodes', '2']],
+    ['behind FRR', ['--tor', 'frr', '--nodes', '2']],
+    ['without a ToR, three pods a node', ['--tor', 'none', '--nodes', '2', '--pods', '3']],
+  ])('%s', async (_, options) => {
+    const name = fresh('a');
+    const before = await kernelState(name);
+    const { code, stdout, stderr } = await lab('--once', '--name', name, ...options);
+    expect(stdout).not.toContain('FAIL');
+    expect(stdout).toContain('PASS  only clients reach the web servers');
+    expect(code, `${stdout}\n${stderr}`).toBe(0);
+    expect(await kernelState(name)).toEqual(before);
+  });
+
+  test('two at the same time', async () => {
+    const results = await Promise.all([lab('--once', '--nodes', '2'), lab('--once', '--nodes', '2')]);
+    for (const { code, stdout, stderr } of results) expect(code, `${stdout}\n${stderr}`).toBe(0);
+  });
+});
+
+describe('taking down', () => {
+  test('after a crash in the middle, --down leaves nothing; once more it says there is nothing', async () => {
+    const name = fresh('b');
+    const before = await kernelState(name);
+    const run = startLab('--name', name, '--nodes', '2');
+    await run.seen('etcd answers');
+    run.child.kill('SIGKILL');
+    await run.ended;
+    const first = await lab('--down', '--name', name);
+    expect(first.stdout).toMatch(/Removed \d+ processes, \d+ namespaces and the files/);
+    expect(await kernelState(name)).toEqual(before);
+    const second = await lab('--down', '--name', name);
+    expect([second.code, second.stdout]).toEqual([0, `There is no lab "${name}".\n`]);
+  });
+
+  test('Ctrl-C in the middle removes everything', async () => {
+    const name = fresh('c');
+    const before = await kernelState(name);
+    const run = startLab('--name', name, '--nodes', '2');
+    await run.seen('etcd answers');
+    run.child.kill('SIGINT');
+    expect(await run.ended).toBe(130);
+    expect(run.output()).toContain('interrupted; everything is removed again');
+    expect(await kernelState(name)).toEqual(before);
+  });
+
+  test('a lab that is up is not brought up again, and taking another down leaves it alone', async () => {
+    const name = fresh('d');
+    const options = ['--name', name, '--nodes', '1', '--pods', '1', '--tor', 'none'];
+    const up = await lab(...options);
+    expect(up.code, up.stdout + up.stderr).toBe(0);
+    const before = await kernelState(name);
+    const again = await lab(...options);
+    expect(again.code).toBe(1);
+    expect(again.stderr).toContain(`the lab "${name}" is already up`);
+    await lab('--down', '--name', name.slice(0, -1));
+    expect(await kernelState(name)).toEqual(before);
+    const status = await lab('--name', name, 'ctl', 'get', 'pods', '-A', '-o', 'json');
+    expect(JSON.parse(status.stdout).items).toHaveLength(1);
+    const route = await lab('--name', name, 'exec', 'shop/web-1', '--', 'ip', 'route');
+    expect(route.stdout).toContain('default via 169.254.1.1 dev eth0');
+  });
+});
+
+describe('bad options', () => {
+  test.each([
+    [['--nodes', '0'], 1, '--nodes: 0: expected a number from 1 to 20'],
+    [['--pods', 'many'], 1, '--pods'],
+    [['--name', '../etc'], 1, '--name: "../etc"'],
+    [['--tor', 'cisco'], 2, 'Allowed choices are bird, frr, none'],
+    [['--color'], 2, 'unknown option'],
+    [['exec', 'nowhere', '--', 'true'], 1, 'there is no lab'],
+  ])('%j', async (args, code, message) => {
+    const name = labName('x');
+    const ended = await lab(...(args.includes('--name') ? args : ['--name', name, ...args]));
+    expect([ended.code, ended.stderr]).toEqual([code, expect.stringContaining(message)]);
+  });
+});
