@@ -1,5 +1,5 @@
 import { createSocket } from 'node:dgram';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
 /*
@@ -13,6 +13,8 @@ export interface Probe {
   readonly address: string;
   readonly port: number;
   readonly timeoutMs: number;
+  /** TCP: keep the connection under this name; a later probe of that name uses it again. */
+  readonly keep?: string;
 }
 
 export interface Answer {
@@ -20,6 +22,7 @@ export interface Answer {
   readonly reached: boolean;
 }
 
+const kept = new Map<string, Socket>();
 const ports = process.argv.slice(2).map(Number);
 const listening = ports.flatMap((port) => [listenTcp(port), listenUdp(port)]);
 await Promise.all(listening);
@@ -34,7 +37,7 @@ process.exit(0);
 function listenTcp(port: number): Promise<void> {
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy());
-    socket.end('x');
+    socket.pipe(socket);
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
@@ -51,17 +54,20 @@ function listenUdp(port: number): Promise<void> {
   });
 }
 
-function tcp({ address, port, timeoutMs }: Probe): Promise<boolean> {
+/** Sends a byte and waits for its echo. */
+function tcp({ address, port, timeoutMs, keep }: Probe): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ host: address, port });
+    const socket = (keep && kept.get(keep)) || connect({ host: address, port });
     const finish = (reached: boolean) => {
       clearTimeout(timer);
-      socket.destroy();
+      if (keep && reached) kept.set(keep, socket);
+      else socket.destroy();
       resolve(reached);
     };
     const timer = setTimeout(() => finish(false), timeoutMs);
     socket.once('data', () => finish(true));
     socket.on('error', () => finish(false));
+    socket.write('x');
   });
 }
 

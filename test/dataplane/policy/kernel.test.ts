@@ -26,6 +26,7 @@ import { type Member, PodNetwork } from '../../support/pods.ts';
 
 const log = createLog('test', 'silent');
 const ports = [53, 80, 85, 8080];
+const vxlanPort = 4789;
 const timeoutMs = 2000;
 const podMembers: Member[] = [0, 1, 2].map((i) => ({
   name: `pod-${i}`,
@@ -44,7 +45,7 @@ const plainPods: Pod[] = podMembers.map(({ name, addresses }, i) => ({
 const plain: Cluster = { namespaces: { one: { tier: 'x' }, two: {} }, pods: plainPods, policies: [] };
 
 describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
-  const network = new PodNetwork([...podMembers, outside], ports);
+  const network = new PodNetwork([...podMembers, outside], [...ports, vxlanPort]);
   const ipsets = createIpsets({ log, launcher: network.launcher });
   const iptables = {
     4: createIptables({ family: 4, backend, log, launcher: network.launcher }),
@@ -60,6 +61,11 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     await ipsets.applyUpdates(sets);
     for (const family of [4, 6] as const) await iptables[family].apply(new Map([['filter', filters[family].table]]));
     await ipsets.applyDeletions(sets);
+  }
+
+  /** The same without what the last test left behind. */
+  async function reload(policy: NodePolicy): Promise<void> {
+    await load(policy);
     await network.onNode('conntrack', '-F');
   }
 
@@ -137,7 +143,7 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     'generated cluster %i',
     async (_, sample) => {
       const policy = indexOf([...base(sample), ...sample.policies.map(policyEvent)]).snapshot();
-      await load(policy);
+      await reload(policy);
       const [observed, expected] = await matrix(policy, sample.pods);
       expect(observed).toEqual(expected);
     },
@@ -224,7 +230,7 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     ],
   ])('%s', async (_, spec) => {
     const policy = indexOf([...base(plain), calicoPolicyEvent('a', 'one', spec)]).snapshot();
-    await load(policy);
+    await reload(policy);
     const [observed, expected] = await matrix(policy, plainPods);
     expect(observed).toEqual(expected);
   });
@@ -245,10 +251,40 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
 
   test('a pod that nobody knows yet is closed', async () => {
     const policy = indexOf(base({ ...plain, pods: plainPods.slice(1) })).snapshot();
-    await load(policy);
+    await reload(policy);
     const [observed, expected] = await matrix(policy, plainPods);
     expect(observed).toEqual(expected);
     expect(observed.some((line) => line.startsWith('pod-0'))).toBe(false);
     expect(observed.some((line) => line.startsWith('pod-1'))).toBe(true);
+  });
+
+  test('established connections go on when policy tightens, new ones do not come', async () => {
+    await load(indexOf(base(plain)).snapshot());
+    const probe = (keep: string) =>
+      Promise.all(
+        ['10.65.0.2', 'fd00::2'].map((address) =>
+          network.probe('pod-0', { protocol: 'TCP', address, port: 80, timeoutMs, keep: `${keep} ${address}` }),
+        ),
+      );
+    expect(await probe('old')).toEqual([true, true]);
+    await load(indexOf([...base(plain), deny]).snapshot());
+    expect(await probe('new')).toEqual([false, false]);
+    expect(await probe('old')).toEqual([true, true]);
+  });
+
+  test("pods cannot send what looks like the node's tunnels", async () => {
+    await load(indexOf(base(plain)).snapshot());
+    const probe = (protocol: 'TCP' | 'UDP', address: string) =>
+      network.probe('pod-0', { protocol, address, port: vxlanPort, timeoutMs });
+    const [four = '', six = ''] = outside.addresses;
+    expect(await Promise.all([probe('UDP', four), probe('UDP', six)])).toEqual([false, false]);
+    expect(await Promise.all([probe('TCP', four), probe('TCP', six)])).toEqual([true, true]);
+  });
+
+  test('the last policy leaves no rule and no set behind', async () => {
+    await load({ endpoints: new Map(), policies: new Map(), profiles: new Map(), sets: new Map() });
+    expect(await network.onNode('ipset', 'list', '-n')).toBe('');
+    const saved = await network.onNode(`iptables-${backend}-save`, '-t', 'filter');
+    expect(saved).not.toMatch(/^:cali-(tw|fw|p[io]|pr[io])-/m);
   });
 });
