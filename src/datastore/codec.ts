@@ -4,7 +4,7 @@ import { isKind, parseResource, type ResourceOf } from '../model/kinds.ts';
 import type { Metadata, Resource } from '../model/resource.ts';
 import { formatJson, parseJson } from './json.ts';
 import { parseAffinity, parseBlock, parseHandle, parseIpamConfig } from './schemas.ts';
-import { type Key, keyText, type Type, type Value } from './store.ts';
+import { type Key, type KeyOf, keyText, type Type, type Value } from './store.ts';
 
 /* Stored JSON text ⇄ checked values, in Calico's field order. */
 
@@ -24,7 +24,7 @@ const blockFields = [
 const metadataFields = ['name', 'namespace', 'uid', 'creationTimestamp', 'labels', 'annotations'];
 
 /** @throws InputError naming the key and the field. A resource gets its revision as `metadata.resourceVersion`. */
-export function decode<T extends Type>(key: Key<T>, text: string, revision: string): Value<T> {
+export function decode<T extends Type>(key: KeyOf<T>, text: string, revision: string): Value<T> {
   return decodeAny(key as Key, parseText(key as Key, text), revision) as Value<T>;
 }
 

@@ -91,7 +91,7 @@ function checked<S extends z.ZodType>(schema: S, value: unknown, where: string):
   return result.data;
 }
 
-/** Every ordinal is either free or points at an attribute. */
+/** No ordinal is free twice, or free and taken, and what is taken points at an attribute. */
 function checkOrdinals(found: Block, where: string): void {
   const { length, family } = cidrParts(found.cidr);
   const size = 2 ** (bits(family) - length);
