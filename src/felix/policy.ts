@@ -1,17 +1,29 @@
 import type { Log } from '../base/log.ts';
-import type { Event } from '../datastore/store.ts';
-import type { Family } from '../model/address.ts';
+import { type Event, keyText } from '../datastore/store.ts';
+import { type Family, familyOf, parseCidr } from '../model/address.ts';
+import type { WorkloadEndpoint } from '../model/kinds.ts';
+import type { NodePolicy } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
 import type { PolicySource } from './calc/graph.ts';
 import type { FelixConfig } from './config.ts';
 
-/** The policy compiler and its renderer as one source of the calculation. */
+/**
+ * The policy compiler and its renderer as one source of the calculation. A family's table holds only the endpoints that
+ * have an address of it: nothing passes an unknown device, and a pod without IPv6 then costs no IPv6 restore.
+ */
 export class RenderedPolicy implements PolicySource {
   readonly #index: PolicyIndex;
   readonly #renderer: FilterRenderer;
+  /** Local endpoints' families by key. */
+  readonly #families = new Map<string, ReadonlySet<Family>>();
+  readonly #parts = new Map<Family, NodePolicy>();
 
-  constructor(node: string, config: Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost'>, log: Log) {
+  constructor(
+    private readonly node: string,
+    config: Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost'>,
+    log: Log,
+  ) {
     const { interfacePrefix, endpointToHost } = config;
     this.#index = new PolicyIndex(node, log);
     this.#renderer = new FilterRenderer({ ...defaultRenderOptions, interfacePrefix, endpointToHost });
@@ -19,10 +31,20 @@ export class RenderedPolicy implements PolicySource {
 
   apply(event: Event): void {
     this.#index.apply(event);
+    const key = event.op === 'delete' ? event.key : event.entry.key;
+    if (key.type !== 'WorkloadEndpoint') return;
+    const spec = event.op === 'set' ? (event.entry.value as WorkloadEndpoint).spec : undefined;
+    if (spec?.node === this.node)
+      this.#families.set(keyText(key), new Set(spec.ipNetworks.map((net) => familyOf(parseCidr(net)))));
+    else this.#families.delete(keyText(key));
   }
 
   filter(family: Family): Filter {
-    return this.#renderer.render(this.#index.snapshot(), family);
+    const part = this.#part(this.#index.snapshot(), family);
+    const last = this.#parts.get(family);
+    const kept = last && sameParts(last, part) ? last : part;
+    this.#parts.set(family, kept);
+    return this.#renderer.render(kept, family);
   }
 
   problems() {
@@ -32,4 +54,36 @@ export class RenderedPolicy implements PolicySource {
   activePolicies(): number {
     return this.#index.snapshot().policies.size;
   }
+
+  /** The endpoints that have an address of the family, and what they refer to. */
+  #part({ endpoints, policies, profiles, sets }: NodePolicy, family: Family): NodePolicy {
+    const own = new Map([...endpoints].filter(([key]) => this.#families.get(key)?.has(family)));
+    const named = new Set<string>();
+    for (const { tiers } of own.values())
+      for (const { ingress, egress } of tiers) for (const name of [...ingress, ...egress]) named.add(name);
+    const inherited = new Set([...own.values()].flatMap((endpoint) => endpoint.profiles));
+    return {
+      endpoints: own,
+      policies: new Map([...policies].filter(([name]) => named.has(name))),
+      profiles: new Map([...profiles].filter(([name]) => inherited.has(name))),
+      sets: own.size > 0 ? sets : new Map(),
+    };
+  }
+}
+
+/** Whether both hold the same objects. */
+function sameParts(a: NodePolicy, b: NodePolicy): boolean {
+  return (
+    sameMap(a.endpoints, b.endpoints) &&
+    sameMap(a.policies, b.policies) &&
+    sameMap(a.profiles, b.profiles) &&
+    sameMap(a.sets, b.sets)
+  );
+}
+
+function sameMap<K, V>(a: ReadonlyMap<K, V>, b: ReadonlyMap<K, V>): boolean {
+  if (a === b) return true;
+  if (a.size !== b.size) return false;
+  for (const [key, value] of a) if (b.get(key) !== value) return false;
+  return true;
 }
