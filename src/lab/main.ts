@@ -122,7 +122,10 @@ async function control(lab: string | undefined, args: readonly string[], chosen:
   process.exitCode = await runInside(node.netns, words, nodeEnvironment(plan, node));
 }
 
-async function inside(lab: string | undefined, name: string, words: readonly string[]): Promise<void> {
+async function inside(lab: string | undefined, name: string, given: readonly string[]): Promise<void> {
+  const words = given[0] === '--' ? given.slice(1) : given;
+  const [program] = words;
+  if (program === undefined) throw new InputError('command', program, 'a command, for example: exec n1 -- ip route');
   const plan = readPlan(lab);
   const machine = findMachine(plan, name);
   const known = [...plan.nodes, ...plan.pods, plan.tor, plan.legacy, plan.etcd].flatMap((one) =>
