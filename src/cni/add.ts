@@ -1,10 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { explain } from '../base/errors.ts';
 import { type Entry, keyText, type Write } from '../datastore/store.ts';
+import { WriteConflictError } from '../ipam/errors.ts';
 import type { Ip } from '../model/address.ts';
-import { type CniContext, type Place, placeOf, requireReadyDatastore } from './context.ts';
+import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { addressesOf, buildEndpoint } from './endpoint.ts';
 import { CniError, cniCodes } from './error.ts';
+import { handleId } from './names.ts';
 import type { PodNamespace } from './ports.ts';
 import { aborted } from './queue.ts';
 import { removeContainer } from './remove.ts';
@@ -24,7 +26,7 @@ const policyTimeoutMs = 10_000;
 const undoTimeoutMs = 10_000;
 
 interface Work {
-  readonly context: CniContext;
+  readonly context: Working;
   readonly request: AddRequest;
   readonly place: Place;
   readonly plan: VethPlan;
@@ -34,56 +36,92 @@ interface Work {
   linked: boolean;
 }
 
+interface Assigned {
+  readonly addresses: readonly Ip[];
+  /** Of the endpoint as written. */
+  readonly revision: string;
+}
+
 /** @returns the result for standard output. @throws CniError, KernelError, StoreUnavailableError; nothing is left then */
-export async function add(context: CniContext, request: AddRequest, signal: AbortSignal): Promise<string> {
+export async function add(context: Working, request: AddRequest, signal: AbortSignal): Promise<string> {
   const { containerId, network, ifName, netns } = request;
   const place = placeOf(context, request.pod, containerId, network.name, ifName);
   requireFitting(context, request, place);
   const pod = context.openPod(netns);
   try {
-    const [existing, held] = await Promise.all([
-      context.store.get(place.key),
-      context.ipam.byHandle(place.handle),
-      requireReadyDatastore(context.store),
-    ]);
-    const again = existing?.value.spec.containerID === containerId;
-    // A container that lost its endpoint to another of the same pod, and is back: it has one address of each family.
-    if (!again && held.length > 0) await context.ipam.release({ handle: place.handle });
-    const plan: VethPlan = {
+    await context.gate.requireReady();
+    const plan = {
       hostDevice: place.hostDevice,
       ifName,
       netns,
       mtu: network.mtu ?? context.config.mtu,
-      mac: (again ? existing?.value.spec.mac : undefined) ?? randomMac(),
+      mac: randomMac(),
     };
     const work: Work = { context, request, place, plan, pod, signal, linked: false };
-    return await undoing(work, () => (again && existing ? repeat(work, existing) : create(work, existing)));
+    const seen = context.netlink.link(plan.hostDevice) !== undefined || pod.netlink.link(ifName) !== undefined;
+    return seen ? await addKnown(work) : await addNew(work);
   } finally {
     pod.close();
   }
 }
 
-/** First ADD of the container; an endpoint that is there belongs to an earlier container of the pod and is taken over. */
-async function create(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined): Promise<string> {
-  const { context, plan, pod } = work;
-  requireFreeName(work);
-  const link = () => {
-    work.linked = true;
-    createVeth(context.netlink, plan);
-  };
-  let assigned: readonly { address: Ip }[];
-  if (earlier === undefined) {
-    assigned = await meanwhile(assign(work, earlier), link);
-  } else {
-    // The earlier container keeps its device until the new one has an address.
-    assigned = await assign(work, earlier);
-    link();
+/**
+ * The common case: the kernel knows nothing of the pod, so the datastore is taken to know nothing either, and the
+ * transaction finds out without being asked before. It does know the pod when the node was started anew.
+ */
+async function addNew(work: Work): Promise<string> {
+  const { context, plan } = work;
+  try {
+    return await undoing(work, async () => {
+      const link = () => {
+        work.linked = true;
+        createVeth(context.netlink, plan);
+      };
+      return finish(work, await meanwhile(assign(work, undefined), link));
+    });
+  } catch (thrown) {
+    if (!(thrown instanceof WriteConflictError)) throw thrown;
+    work.linked = false;
+    return addKnown(work);
   }
-  const addresses = assigned.map(({ address }) => address);
-  const stored = await meanwhile(context.store.get(work.place.key), () =>
-    configurePod(context.netlink, pod, plan, addresses),
-  );
-  return finish(work, stored, addresses);
+}
+
+/** The pod has an endpoint or a device: of this container, then ADD is repeated, or of an earlier one. */
+async function addKnown(work: Work): Promise<string> {
+  const { context, request, place } = work;
+  const existing = await context.store.get(place.key);
+  const owner = existing?.value.spec.containerID;
+  if (existing !== undefined && owner === request.containerId) {
+    const plan = { ...work.plan, mac: existing.value.spec.mac ?? work.plan.mac };
+    const again: Work = { ...work, plan };
+    return undoing(again, () => repeat(again, existing));
+  }
+  return takeOver(work, existing);
+}
+
+/**
+ * A new container of a pod takes over the endpoint and device of the earlier one, which keeps both until the new one
+ * has an address. The earlier one's address is freed once felix has forgotten it.
+ */
+async function takeOver(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined): Promise<string> {
+  const { context, plan, request } = work;
+  requireFreeName(work);
+  const owner = earlier?.value.spec.containerID;
+  const dispossess = async () => {
+    if (owner && work.linked) await context.ipam.release({ handle: handleId(request.network.name, owner) });
+  };
+  try {
+    return await undoing(work, async () => {
+      const assigned = await assign(work, earlier);
+      work.linked = true;
+      createVeth(context.netlink, plan);
+      return finish(work, assigned);
+    });
+  } finally {
+    await dispossess().catch((thrown: unknown) =>
+      context.log.warn({ container: owner, err: thrown }, "an earlier container's address is not freed; its DEL will"),
+    );
+  }
 }
 
 /** ADD said again for the same container: the same answer, after mending what is missing. */
@@ -95,14 +133,13 @@ async function repeat(work: Work, stored: Entry<'WorkloadEndpoint'>): Promise<st
     if (context.netlink.link(plan.hostDevice) === undefined || pod.netlink.link(plan.ifName) === undefined) {
       createVeth(context.netlink, plan);
     }
-    configurePod(context.netlink, pod, plan, addresses);
   }
-  return finish(work, stored, addresses);
+  return finish(work, { addresses, revision: stored.revision });
 }
 
-function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined) {
+/** Address, handle and endpoint in one transaction. @throws WriteConflictError when the endpoint is not as `earlier` */
+async function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined): Promise<Assigned> {
   const { context, request, place, plan, signal } = work;
-  const now = context.clock.wall();
   const extra = (assigned: readonly { readonly address: Ip }[]): Write[] => {
     const value = buildEndpoint({
       node: context.nodename,
@@ -113,45 +150,45 @@ function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined) {
       mac: plan.mac,
       addresses: assigned.map(({ address }) => address),
       uid: earlier?.value.metadata.uid ?? randomUUID(),
-      now,
+      now: context.clock.wall(),
     });
     return earlier === undefined
       ? [{ op: 'create', key: place.key, value }]
       : [{ op: 'update', key: place.key, value, revision: earlier.revision }];
   };
-  return context.ipam.assign(
+  let revision = '';
+  const assigned = await context.ipam.assign(
     {
       handle: place.handle,
       families: request.network.families ?? context.config.families,
       attributes: { namespace: request.pod.namespace, pod: request.pod.name },
       ...(request.network.pools.length > 0 && { pools: request.network.pools }),
       extra,
+      onWritten: ([written]) => {
+        revision = written ?? '';
+      },
     },
     signal,
   );
+  return { addresses: assigned.map(({ address }) => address), revision };
 }
 
-async function finish(
-  work: Work,
-  stored: Entry<'WorkloadEndpoint'> | undefined,
-  addresses: readonly Ip[],
-): Promise<string> {
-  const { context, request, place, plan, signal } = work;
-  if (stored?.value.spec.containerID !== request.containerId) {
-    throw new CniError(
-      cniCodes.tryAgain,
-      `WorkloadEndpoint ${place.key.name}: changed by another while ADD was at work`,
-    );
-  }
+/** The pod's side, felix's, and the answer. */
+async function finish(work: Work, { addresses, revision }: Assigned): Promise<string> {
+  const { context, request, place, plan, pod, signal } = work;
+  configurePod(context.netlink, pod, plan, addresses);
   const limit = request.network.policyTimeoutMs ?? context.config.policyTimeoutMs ?? policyTimeoutMs;
-  if ((await context.felix.whenProgrammed(keyText(place.key), stored.revision, limit, signal)) === 'timeout') {
+  if ((await context.felix.whenProgrammed(keyText(place.key), revision, limit, signal)) === 'timeout') {
     if (signal.aborted) throw aborted();
     throw new CniError(cniCodes.tryAgain, `the pod's policy was not in the kernel within ${limit} ms`);
   }
   return formatResult(request.network.cniVersion, { ...plan, addresses });
 }
 
-/** Runs `make`; when it fails, takes back what it made and rejects with its error. */
+/**
+ * Runs `make`; when it fails, takes back what it made and rejects with its error. After a WriteConflictError nothing
+ * of this ADD is in the datastore, and what is there is another's.
+ */
 async function undoing(work: Work, make: () => Promise<string>): Promise<string> {
   const { context, place } = work;
   try {
@@ -159,7 +196,9 @@ async function undoing(work: Work, make: () => Promise<string>): Promise<string>
   } catch (thrown) {
     try {
       if (work.linked) context.netlink.deleteLink(place.hostDevice);
-      await removeContainer(context, place, AbortSignal.timeout(undoTimeoutMs));
+      if (!(thrown instanceof WriteConflictError)) {
+        await removeContainer(context, place, AbortSignal.timeout(undoTimeoutMs));
+      }
     } catch (second) {
       context.log.error({ place: place.key.name, err: second }, 'a failed ADD could not be taken back; DEL will');
       throw new CniError(cniCodes.io, explain(thrown), `taking it back failed too: ${explain(second)}`, {

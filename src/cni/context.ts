@@ -3,7 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { Key, Store } from '../datastore/store.ts';
 import type { Netlink } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
-import { CniError, cniCodes } from './error.ts';
+import type { DatastoreGate } from './gate.ts';
 import { endpointName, handleId, hostDeviceName } from './names.ts';
 import type { AddressPool, Felix, OpenPod } from './ports.ts';
 import type { Pod } from './request.ts';
@@ -35,6 +35,11 @@ export interface CniContext {
   readonly log: Log;
 }
 
+/** The same with what the handler adds. */
+export interface Working extends CniContext {
+  readonly gate: DatastoreGate;
+}
+
 /** Where everything of one container is found. */
 export interface Place {
   readonly pod: Pod;
@@ -56,15 +61,4 @@ export function placeOf(context: CniContext, pod: Pod, containerId: string, netw
     hostDevice: hostDeviceName(context.config.interfacePrefix, pod.namespace, pod.name),
     handle: handleId(network, containerId),
   };
-}
-
-/** ClusterInformation says when the datastore is being migrated; nothing may be written then. */
-export async function requireReadyDatastore(store: Store): Promise<void> {
-  const cluster = await store.get({ type: 'ClusterInformation', name: 'default' });
-  if (cluster?.value.spec.datastoreReady === false) {
-    throw new CniError(
-      cniCodes.tryAgain,
-      'ClusterInformation(default).spec.datastoreReady: false: the datastore is locked; pods wait until it is true',
-    );
-  }
 }

@@ -1,9 +1,11 @@
 import { explain } from '../base/errors.ts';
+import type { Update } from '../datastore/update.ts';
 import { add } from './add.ts';
 import { check } from './check.ts';
 import { supportedVersions } from './config.ts';
-import { type CniContext, placeOf, requireReadyDatastore } from './context.ts';
+import { type CniContext, placeOf, type Working } from './context.ts';
 import { CniError, cniCodes, cniErrorOf, formatError } from './error.ts';
+import { DatastoreGate } from './gate.ts';
 import { aborted, KeyedQueue } from './queue.ts';
 import { collectGarbage, findPod, podDevice, removeContainer } from './remove.ts';
 import { type CniRequest, type Pod, parseRequest, type RawRequest, versionOf } from './request.ts';
@@ -20,7 +22,16 @@ export type { CniContext, CniSettings } from './context.ts';
 export class CniHandler {
   readonly #queue = new KeyedQueue();
 
-  constructor(private readonly context: CniContext) {}
+  private readonly context: Working;
+
+  constructor(context: CniContext) {
+    this.context = { ...context, gate: new DatastoreGate(context.store) };
+  }
+
+  /** Takes a syncer's updates (ClusterInformation among its types), which spares every verb a read. */
+  consume(update: Update): void {
+    this.context.gate.consume(update);
+  }
 
   /** Never rejects: what goes wrong becomes a CNI error object and exit code 1. */
   async handle(raw: RawRequest, signal: AbortSignal): Promise<Answer> {
@@ -70,7 +81,7 @@ export class CniHandler {
     const { containerId, network, ifName } = request;
     // No ADD for another device ever succeeds, so there is nothing to remove.
     if (ifName !== podDevice) return;
-    await requireReadyDatastore(this.context.store);
+    await this.context.gate.requireReady();
     const pod = request.pod ?? (await findPod(this.context, containerId));
     if (pod === undefined) {
       await this.context.ipam.release({ handle: `${network.name}.${containerId}` });
@@ -89,7 +100,7 @@ export class CniHandler {
 
   async #status(): Promise<void> {
     try {
-      await requireReadyDatastore(this.context.store);
+      await this.context.gate.requireReachable();
     } catch (thrown) {
       const { message, details } = cniErrorOf(thrown);
       throw new CniError(cniCodes.unavailable, message, details, { cause: thrown });

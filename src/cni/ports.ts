@@ -11,7 +11,10 @@ export interface Assignment {
 }
 
 export interface AddressPool {
-  /** One address of each family, in one transaction with `extra`; node and time are added to `attributes`. */
+  /**
+   * One address of each family, in one transaction with `extra`; node and time are added to `attributes`.
+   * @throws WriteConflictError when a write of `extra` does not fit what is stored; nothing was written then
+   */
   assign(
     request: {
       readonly handle: string;
@@ -19,6 +22,8 @@ export interface AddressPool {
       readonly attributes: Readonly<Record<string, string>>;
       readonly pools?: readonly string[];
       readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
+      /** Told the revisions of `extra`, in its order, before `assign` resolves. */
+      readonly onWritten?: (revisions: readonly (string | undefined)[]) => void;
     },
     signal: AbortSignal,
   ): Promise<readonly Assignment[]>;

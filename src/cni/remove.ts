@@ -1,6 +1,6 @@
 import { type Entry, keyText } from '../datastore/store.ts';
 import type { NetworkConfig } from './config.ts';
-import { type CniContext, type Place, placeOf, requireReadyDatastore } from './context.ts';
+import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { CniError, cniCodes } from './error.ts';
 import type { Pod } from './request.ts';
 
@@ -41,7 +41,7 @@ export async function findPod(context: CniContext, containerId: string): Promise
 
 /** GC: endpoints and addresses of this node and network that the runtime no longer knows. Returns the removed container IDs. */
 export async function collectGarbage(
-  context: CniContext,
+  context: Working,
   network: NetworkConfig,
   exclusively: (pod: Pod, task: () => Promise<void>) => Promise<void>,
   signal: AbortSignal,
@@ -49,7 +49,7 @@ export async function collectGarbage(
   if (network.validAttachments === undefined) {
     throw new CniError(cniCodes.config, 'cni.dev/valid-attachments: missing: expected the list of attachments to keep');
   }
-  await requireReadyDatastore(context.store);
+  await context.gate.requireReady();
   const valid = new Set(network.validAttachments.map(({ containerID }) => containerID));
   const removed = new Set<string>();
   for (const { containerId, pod } of await containersOf(context, network.name)) {

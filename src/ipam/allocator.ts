@@ -37,6 +37,8 @@ export interface AssignRequest {
   readonly pools?: readonly string[];
   /** Writes that belong to the same transaction, such as the workload endpoint's. */
   readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
+  /** Told the revisions of `extra`, in its order, before `assign` resolves. */
+  readonly onWritten?: (revisions: readonly (string | undefined)[]) => void;
 }
 
 export interface IpamOptions {
@@ -162,6 +164,7 @@ export class Ipam {
       if (block) await this.#supply.reload(block.entry.value.cidr);
       return { handle: failed === 0 };
     }
+    request.onWritten?.(outcome.revisions.slice(1 + taken.length));
     for (const [at, { write }] of taken.entries()) {
       const revision = outcome.revisions[at + 1];
       if (revision !== undefined) this.#supply.note({ key: write.key, value: write.value, revision });

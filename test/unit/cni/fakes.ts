@@ -5,7 +5,7 @@ import { type CniContext, CniHandler } from '../../../src/cni/handler.ts';
 import type { AddressPool, Assignment, Felix, OpenPod } from '../../../src/cni/ports.ts';
 import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
 import type { Store } from '../../../src/datastore/store.ts';
-import { PoolExhaustedError } from '../../../src/ipam/errors.ts';
+import { PoolExhaustedError, WriteConflictError } from '../../../src/ipam/errors.ts';
 import { FakeKernel } from '../../../src/kernel/fake.ts';
 import { cidrOf, type Family, type Ip, ipBytes, ipFromNumber } from '../../../src/model/address.ts';
 
@@ -23,8 +23,13 @@ export class FakeIpam implements AddressPool {
   async assign(request: Parameters<AddressPool['assign']>[0], signal: AbortSignal): Promise<Assignment[]> {
     signal.throwIfAborted();
     const assigned = request.families.map((family) => this.#free(family));
-    const outcome = await this.store.transact(request.extra?.(assigned) ?? []);
-    if (outcome.outcome !== 'written') throw new CniError(cniCodes.tryAgain, 'the endpoint changed meanwhile');
+    const extra = request.extra?.(assigned) ?? [];
+    const outcome = await this.store.transact(extra);
+    if (outcome.outcome === 'conflict') {
+      const lost = extra[outcome.failed];
+      throw lost === undefined ? new TypeError('a conflict of no write') : new WriteConflictError(lost);
+    }
+    request.onWritten?.(outcome.revisions);
     this.held.set(request.handle, [...(this.held.get(request.handle) ?? []), ...assigned]);
     return assigned;
   }

@@ -119,6 +119,28 @@ test('a new container of the same pod takes the endpoint over; DEL of the old on
   expect(at.kernel.open('/run/netns/b').link('eth0')).toBeDefined();
 });
 
+test('an endpoint that outlived a restart of the node is taken over, its old address freed', async () => {
+  const at = ready();
+  await run(at, 'ADD');
+  at.kernel.host.deleteLink('cali6672f9163e3');
+  expect(await run(at, 'ADD', { container: 'b2', netns: '/run/netns/b' })).toMatchObject({ exitCode: 0 });
+  expect((await at.store.get(wep))?.value.spec.containerID).toBe('b2');
+  expect([...at.ipam.held.keys()]).toEqual(['k8s-pod-network.b2']);
+});
+
+test('a first ADD asks the datastore nothing before its one transaction, once the handler is fed', async () => {
+  const at = ready();
+  at.handler.consume({ op: 'inSync' });
+  const asked: string[] = [];
+  const get = at.store.get.bind(at.store);
+  at.store.get = (key) => {
+    asked.push(key.type);
+    return get(key);
+  };
+  expect((await run(at, 'ADD')).exitCode).toBe(0);
+  expect(asked).toEqual([]);
+});
+
 test('a new container that gets no address leaves the old one as it was', async () => {
   const at = ready({ size: 1 });
   await run(at, 'ADD');
@@ -238,7 +260,7 @@ test('a locked datastore takes no pods in and lets none go', async () => {
     spec,
   } as const;
   await at.store.create({ type: 'ClusterInformation', name: 'default' }, value);
-  for (const verb of ['ADD', 'DEL']) {
+  for (const verb of ['ADD', 'DEL', 'DEL']) {
     expect(await run(at, verb)).toMatchObject({
       exitCode: 1,
       answer: { code: 11, msg: expect.stringContaining('datastoreReady') },
