@@ -4,7 +4,7 @@ import { ipNumber } from '../model/address.ts';
 /** What is known of one of two connections with the same peer when an OPEN has been accepted on the newer one. */
 export interface Contender {
   readonly initiator: 'us' | 'peer';
-  readonly state: 'OpenConfirm' | 'Established';
+  readonly state: 'OpenSent' | 'OpenConfirm' | 'Established';
 }
 
 export interface Parties {
@@ -25,8 +25,10 @@ export interface RestartSigns {
 }
 
 /**
- * Which of two connections goes. RFC 4271 §6.8: of two in OpenConfirm the one stays that the side with the larger
- * identifier opened (equal ones: the larger AS, RFC 6286 §2.3). An established one stays, unless the peer has restarted.
+ * Which of two connections goes. RFC 4271 §6.8: of two that are not yet established the one stays that the side with
+ * the larger identifier opened (equal ones: the larger AS, RFC 6286 §2.3). One in OpenSent counts too: the peer's
+ * identifier is known from the other, and waiting would let both sides close a different one. An established connection
+ * stays, unless the peer has restarted.
  */
 export function loser(older: Contender, newer: Contender, parties: Parties, restart: RestartSigns): 'older' | 'newer' {
   if (older.state === 'Established') {

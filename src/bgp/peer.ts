@@ -207,7 +207,7 @@ export class Peer {
   #resolveCollision(newer: Connection, negotiated: Negotiated): void {
     for (const older of [this.#dialer, ...this.#incoming.keys()]) {
       const { state } = older;
-      if (older === newer || (state !== 'OpenConfirm' && state !== 'Established')) continue;
+      if (older === newer || (state !== 'OpenSent' && state !== 'OpenConfirm' && state !== 'Established')) continue;
       const contender: Contender = { initiator: older.initiator, state };
       const parties = {
         identifier: this.context.identifier,
@@ -250,7 +250,9 @@ export class Peer {
       connection.dispose();
     }
     const collision = ending.notification?.code === 6 && ending.notification.subcode === 7;
-    if (!collision) this.#remember(ending, established);
+    if (collision)
+      this.context.log.debug({ peer: this.name, by: ending.by, initiator: connection.initiator }, 'collision');
+    else this.#remember(ending, established);
     if (connection === this.#session?.connection) {
       const lasted = this.context.clock.monotonic() - this.#session.since;
       this.#session = undefined;
