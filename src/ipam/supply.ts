@@ -99,17 +99,28 @@ export class Supply {
     return owned < maxBlocksPerHost ? undefined : `this node owns ${owned} blocks, the limit`;
   }
 
-  /** Affinities tell cheaply what is taken; the blocks themselves are listed only when one turns out to have no owner. */
+  /**
+   * Affinities tell cheaply what is taken. Where all is, those left unconfirmed by a node that died may stand for no
+   * block at all; creating the block decides.
+   */
   async #claimFree(pools: readonly UsablePool[], snapshot: Snapshot): Promise<Source | undefined> {
-    const { store, log } = this.scene;
-    const affinities = await store.list('BlockAffinity');
-    const used = new Set(affinities.entries.map(({ key }) => key.cidr));
+    const { entries } = await this.scene.store.list('BlockAffinity');
+    const taken = new Set(entries.map(({ key }) => key.cidr));
+    const sure = new Set(entries.flatMap(({ key, value }) => (isConfirmed(value) ? [key.cidr] : [])));
+    return (
+      (await this.#claimOutside(taken, pools, snapshot)) ??
+      (taken.size > sure.size ? await this.#claimOutside(sure, pools, snapshot) : undefined)
+    );
+  }
+
+  /** All blocks are listed only when a claim shows that there are some without affinity. */
+  async #claimOutside(used: Set<Cidr>, pools: readonly UsablePool[], snapshot: Snapshot): Promise<Source | undefined> {
     let listed = false;
     for (const pool of pools)
       for (const cidr of freeBlocks(pool, this.node, used)) {
         const entry = await claimBlock(this.scene, this.node, cidr);
         if (entry) {
-          log.info({ block: cidr, pool: pool.name }, 'block claimed');
+          this.scene.log.info({ block: cidr, pool: pool.name }, 'block claimed');
           this.note(entry);
           const source = this.#pick([entry], pools, snapshot);
           if (source) return source;

@@ -1,0 +1,51 @@
+import type { Clock } from '../../src/base/clock.ts';
+import { createLog } from '../../src/base/log.ts';
+import { createMemoryStore, type MemoryStore } from '../../src/datastore/memory.ts';
+import type { Store, Value } from '../../src/datastore/store.ts';
+import { Ipam } from '../../src/ipam/allocator.ts';
+
+/** A clock that stands still until told, and whose pauses are over at once. */
+export class TestClock implements Clock {
+  #now = Date.parse('2026-03-02T10:11:12.345Z');
+  #ticks = 0;
+
+  monotonic(): number {
+    this.#ticks += 1000;
+    return this.#ticks;
+  }
+
+  wall(): Date {
+    return new Date(this.#now);
+  }
+
+  after(_milliseconds: number, action: () => void): () => void {
+    let wanted = true;
+    queueMicrotask(() => wanted && action());
+    return () => {
+      wanted = false;
+    };
+  }
+
+  advance(seconds: number): void {
+    this.#now += seconds * 1000;
+  }
+}
+
+export function poolValue(name: string, cidr: string, more: object = {}): Value<'IPPool'> {
+  const spec = { cidr, ...more };
+  return { kind: 'IPPool', apiVersion: 'projectcalico.org/v3', metadata: { name }, spec } as Value<'IPPool'>;
+}
+
+/** A memory store with pools, by name: prefix or spec. */
+export async function storeWithPools(
+  pools: Record<string, { readonly cidr: string; readonly [field: string]: unknown }>,
+): Promise<MemoryStore> {
+  const store = createMemoryStore();
+  for (const [name, { cidr, ...more }] of Object.entries(pools))
+    await store.create({ type: 'IPPool', name }, poolValue(name, cidr, more));
+  return store;
+}
+
+export function ipamOf(store: Store, node: string, clock: Clock = new TestClock()): Ipam {
+  return new Ipam({ store, node, clock, log: createLog('test', 'silent') });
+}
