@@ -164,6 +164,8 @@ export class IptablesError extends Error {
     message: string,
     /** The input line it names, if it does. */
     readonly line?: string,
+    /** Another program held the xtables lock for as long as we waited. */
+    readonly locked = false,
   ) {
     super(message);
   }

@@ -12,7 +12,7 @@ export interface IptablesOptions extends Launch {
   readonly family: Family;
   readonly backend: Backend;
   readonly log: Log;
-  /** How long iptables-restore waits for the xtables lock (legacy only; nft has none). */
+  /** How long iptables-restore waits for the xtables lock (legacy only; nft has none): 1 or more, 10 by default. */
   readonly lockWaitSeconds?: number;
 }
 
@@ -24,6 +24,9 @@ export interface IptablesOptions extends Launch {
 export function createIptables(options: IptablesOptions): Iptables {
   return new RestoreDriver(options);
 }
+
+/** Exit status of the legacy programs without the lock or memory (xtables.h). */
+const RESOURCE_PROBLEM = 4;
 
 type Tagged = ReadonlyMap<TableName, TaggedTable>;
 
@@ -56,7 +59,7 @@ class RestoreDriver implements Iptables {
     try {
       return await this.#commit(tables);
     } catch (cause) {
-      if (!(cause instanceof IptablesError) || (!believed && tables.size === 1)) throw cause;
+      if (!(cause instanceof IptablesError) || cause.locked || (!believed && tables.size === 1)) throw cause;
       this.options.log.warn({ err: cause }, 'iptables-restore refused a change; reading again, then table by table');
     }
     return this.#applyEach(tables);
@@ -70,7 +73,7 @@ class RestoreDriver implements Iptables {
       try {
         changed += await this.#commit(new Map([[name, table]]));
       } catch (cause) {
-        if (!(cause instanceof IptablesError)) throw cause;
+        if (!(cause instanceof IptablesError) || cause.locked) throw cause;
         failures.push(cause);
       }
     const [first] = failures;
@@ -110,7 +113,9 @@ class RestoreDriver implements Iptables {
 
   async #restore(lines: readonly string[]): Promise<void> {
     const program = `${this.#program}-restore`;
-    const wait = this.options.backend === 'legacy' ? ['-w', String(this.#lockWait)] : [];
+    const legacy = this.options.backend === 'legacy';
+    // Without a number, and with 0, it would wait for ever.
+    const wait = legacy ? ['-w', String(this.#lockWait)] : [];
     const { status, stderr } = await this.#run([program, '--noflush', ...wait], `${lines.join('\n')}\n`);
     if (status === 0) return;
     const number = /line:? (\d+)/i.exec(stderr)?.[1];
@@ -118,11 +123,12 @@ class RestoreDriver implements Iptables {
     // A commit that fails names the line of COMMIT, which says nothing.
     const line = named === 'COMMIT' ? undefined : named;
     const said = stderr.replace(/\nTry `.*/s, '').trim() || `status ${status}`;
-    throw new IptablesError(`${program}: ${said}${line === undefined ? '' : `: ${line}`}`, line);
+    const locked = legacy && status === RESOURCE_PROBLEM;
+    throw new IptablesError(`${program}: ${said}${line === undefined ? '' : `: ${line}`}`, line, locked);
   }
 
   get #lockWait(): number {
-    return this.options.lockWaitSeconds ?? 10;
+    return Math.max(1, this.options.lockWaitSeconds ?? 10);
   }
 
   #run(command: readonly string[], input = '') {

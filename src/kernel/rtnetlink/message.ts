@@ -56,15 +56,20 @@ export function readAttributes(bytes: Uint8Array, start: number): Attributes {
 }
 
 export function hostU16(bytes: Uint8Array, at: number): number {
-  return need(bytes, at, 2).getUint16(0, little);
-}
-
-export function hostU32(bytes: Uint8Array, at: number): number {
-  return need(bytes, at, 4).getUint32(0, little);
+  need(bytes, at, 2);
+  const first = bytes[at] ?? 0;
+  const second = bytes[at + 1] ?? 0;
+  return little ? first | (second << 8) : (first << 8) | second;
 }
 
 export function hostI32(bytes: Uint8Array, at: number): number {
-  return need(bytes, at, 4).getInt32(0, little);
+  need(bytes, at, 4);
+  const low = hostU16(bytes, little ? at : at + 2);
+  return low | (hostU16(bytes, little ? at + 2 : at) << 16);
+}
+
+export function hostU32(bytes: Uint8Array, at: number): number {
+  return hostI32(bytes, at) >>> 0;
 }
 
 /** A NUL-terminated string attribute. */
@@ -100,6 +105,7 @@ export class MessageWriter {
   /** Writes a header; returns where it stands, for `end`. */
   begin(type: number, flags: number, sequence: number): number {
     const at = this.#grow(headerLength);
+    this.#view.setUint32(at, 0, little);
     this.#view.setUint16(at + 4, type, little);
     this.#view.setUint16(at + 6, flags, little);
     this.#view.setUint32(at + 8, sequence, little);
@@ -148,6 +154,7 @@ export class MessageWriter {
   /** Opens an attribute (or anything that begins with its own 16-bit length); returns where, for `close`. */
   nest(type: number): number {
     const at = this.#grow(4);
+    this.#view.setUint16(at, 0, little);
     this.#view.setUint16(at + 2, type, little);
     return at;
   }
@@ -159,7 +166,8 @@ export class MessageWriter {
   }
 
   #pad(): void {
-    this.#grow(padded(this.#length) - this.#length);
+    // The buffer is used again: what is not written over must be cleared.
+    while (this.#length & 3) this.u8(0);
   }
 
   #grow(by: number): number {
@@ -171,7 +179,6 @@ export class MessageWriter {
       this.#bytes = larger;
       this.#view = new DataView(larger.buffer);
     }
-    this.#bytes.fill(0, at, need);
     this.#length = need;
     return at;
   }
@@ -181,7 +188,6 @@ function padded(length: number): number {
   return (length + 3) & ~3;
 }
 
-function need(bytes: Uint8Array, at: number, length: number): DataView {
+function need(bytes: Uint8Array, at: number, length: number): void {
   if (at + length > bytes.length) throw new TruncatedError('netlink', length, bytes.length - at);
-  return new DataView(bytes.buffer, bytes.byteOffset + at, length);
 }

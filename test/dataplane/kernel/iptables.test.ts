@@ -1,3 +1,8 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { detectBackend } from '../../../src/kernel/iptables/backend.ts';
 import { createIptables } from '../../../src/kernel/iptables/driver.ts';
@@ -222,6 +227,25 @@ describe.each(cases)('iptables $backend IPv$family', ({ backend, family }) => {
       const line = save(true).find((one) => one.includes('icmp'));
       expect(line).toMatch(/^\[[1-9]/);
     });
+});
+
+test('legacy waits for another program that holds the xtables lock', async () => {
+  const space = namespace();
+  const directory = mkdtempSync(join(tmpdir(), 'margay-lock-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const lock = join(directory, 'xtables.lock');
+  const holder = spawn('flock', [lock, 'sh', '-c', 'echo held; read release'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  onTestFinished(() => void holder.kill());
+  await once(holder.stdout, 'data');
+  const launcher = ['env', `XTABLES_LOCKFILE=${lock}`, ...space.launcher];
+  const options = { family: 4, backend: 'legacy', log: silent, launcher } as const;
+  const desired = only(table({ 'cali-a': ['-j DROP'] }));
+  await expect(createIptables({ ...options, lockWaitSeconds: 1 }).apply(desired)).rejects.toMatchObject({
+    locked: true,
+  });
+  const waiting = createIptables({ ...options, lockWaitSeconds: 30 }).apply(desired);
+  holder.stdin.end('now\n');
+  expect(await waiting).toEqual({ changedChains: 1 });
 });
 
 describe('backend', () => {

@@ -1,7 +1,3 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { build } from 'esbuild';
 import { expect, onTestFinished, test } from 'vitest';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { startMonitor } from '../../../src/kernel/rtnetlink/monitor.ts';
@@ -9,6 +5,7 @@ import { NetlinkSocket } from '../../../src/kernel/rtnetlink/socket.ts';
 import type { KernelEvent, Route } from '../../../src/kernel/types.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
+import { root, runBundled } from './bundle.ts';
 import { TestNamespace } from './namespaces.ts';
 
 function setUp() {
@@ -118,12 +115,7 @@ test('it stops on abort, also before it began, and can be followed by another', 
 
 test('it works from one bundled file', async () => {
   const { space } = setUp();
-  const root = resolve(import.meta.dirname, '../../..');
-  const directory = mkdtempSync(join(root, 'node_modules', '.margay-bundle-'));
-  onTestFinished(() => rmSync(directory, { recursive: true }));
-  const entry = join(directory, 'entry.ts');
-  writeFileSync(
-    entry,
+  const said = await runBundled(
     `import { openNetlinkIn } from '${root}/src/kernel/namespace.ts';
      const netlink = openNetlinkIn(process.argv[2] ?? '');
      const stop = new AbortController();
@@ -134,9 +126,7 @@ test('it works from one bundled file', async () => {
        netlink.close();
      }, stop.signal).ready;
      netlink.addAddress('lo', '192.0.2.1/32');`,
+    space.path,
   );
-  const outfile = join(directory, 'bundle.mjs');
-  await build({ entryPoints: [entry], outfile, bundle: true, platform: 'node', format: 'esm', packages: 'external' });
-  const said = execFileSync(process.execPath, [outfile, space.path], { encoding: 'utf8', timeout: 20_000 });
   expect(said).toBe('told\n');
 });

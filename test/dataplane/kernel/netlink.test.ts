@@ -9,6 +9,7 @@ import { openNetlink } from '../../../src/kernel/rtnetlink/driver.ts';
 import { readSysctl, writeSysctl } from '../../../src/kernel/sysctl.ts';
 import { KernelError, type Netlink, type Route } from '../../../src/kernel/types.ts';
 import { type Cidr, type Ip, parseCidr, parseIp } from '../../../src/model/address.ts';
+import { root, runBundled } from './bundle.ts';
 import { TestNamespace } from './namespaces.ts';
 
 let host: TestNamespace;
@@ -278,5 +279,19 @@ describe('namespaces and sysctls', () => {
     ]);
     expect(() => inNamespace(pod.path, () => readSysctl(path))).toThrow(/read sysctl net\/ipv4\/conf\/cali1.*ENOENT/);
     expect(() => readSysctl('net/../kernel/hostname')).toThrow(InputError);
+  });
+
+  test('no thread of the pool is left behind in a namespace that was entered', async () => {
+    const said = await runBundled(
+      `import { readdirSync, readlinkSync } from 'node:fs';
+       import { stat } from 'node:fs/promises';
+       import { inNamespace } from '${root}/src/kernel/namespace.ts';
+       const pending = inNamespace(process.argv[2] ?? '', () => ({ all: Array.from({ length: 16 }, () => stat('/')) }));
+       await Promise.all(pending.all);
+       const threads = readdirSync('/proc/self/task').map((id) => readlinkSync('/proc/self/task/' + id + '/ns/net'));
+       console.log(threads.length > 4, new Set(threads).size);`,
+      pod.path,
+    );
+    expect(said).toBe('true 1\n');
   });
 });
