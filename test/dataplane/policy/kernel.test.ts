@@ -21,13 +21,14 @@ import {
 } from '../../support/cluster.ts';
 import type { Cluster, Pod } from '../../support/oracle.ts';
 import { type Member, PodNetwork } from '../../support/pods.ts';
+import type { Probe } from '../../support/traffic-agent.ts';
 
 /* Rendered rules in a real kernel: what packets do there is what the evaluator says. */
 
 const log = createLog('test', 'silent');
 const ports = [53, 80, 85, 8080];
 const vxlanPort = 4789;
-const timeoutMs = 2000;
+const timeoutMs = 1000;
 const podMembers: Member[] = [0, 1, 2].map((i) => ({
   name: `pod-${i}`,
   device: `calipod-${i}`,
@@ -97,24 +98,24 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
                 evaluate(policy, { ...packet, source, destination, direction, endpoint: endpointText(party) })
                   .verdict === 'allow',
             );
-          const record = (what: string, should: boolean, does: Promise<boolean>) => {
+          // A busy machine may be late once; what is closed stays so.
+          const record = (what: string, should: boolean, attempt: () => Promise<boolean>) => {
             const line = `${from.name} → ${destination} ${what}`;
             if (should) expected.push(line);
-            probes.push(does.then((reached) => void (reached && observed.push(line))));
+            const reached = attempt().then((first) => first || (should && attempt()));
+            probes.push(reached.then((does) => void (does && observed.push(line))));
           };
           for (const [protocol, number] of [
             ['TCP', 6],
             ['UDP', 17],
           ] as const)
             for (const port of ports)
-              record(
-                `${protocol} ${port}`,
-                allowed({ protocol: number, destinationPort: port }),
+              record(`${protocol} ${port}`, allowed({ protocol: number, destinationPort: port }), () =>
                 network.probe(from.name, { protocol, address: destination, port, timeoutMs }),
               );
           const echo =
             family === 0 ? { protocol: 1, icmp: { type: 8, code: 0 } } : { protocol: 58, icmp: { type: 128, code: 0 } };
-          record('ICMP', allowed(echo), network.ping(from.name, destination, timeoutMs / 1000));
+          record('ICMP', allowed(echo), () => network.ping(from.name, destination, timeoutMs / 1000));
         }
       }
     }
@@ -237,16 +238,22 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
 
   const deny = calicoPolicyEvent('deny', 'one', { types: ['Ingress', 'Egress'] });
 
+  /** All of them get an answer, however late on a busy machine; or none of them does. */
+  async function expectAnswers(expected: boolean, from: string, probes: readonly Partial<Probe>[]): Promise<void> {
+    const common = { protocol: 'TCP', address: '', port: 80, timeoutMs: expected ? 15_000 : timeoutMs } as const;
+    const reached = await Promise.all(probes.map((probe) => network.probe(from, { ...common, ...probe })));
+    expect(reached).toEqual(probes.map(() => expected));
+  }
+
   test.each(['DROP', 'ACCEPT'] as const)('the node reaches its pods always; they reach it if %s', async (action) => {
     const options = { ...defaultRenderOptions, endpointToHost: action };
-    const probe = (from: string, address: string) =>
-      network.probe(from, { protocol: 'TCP', address, port: 80, timeoutMs });
+    const gateway = [{ address: '169.254.1.1' }];
     await load(indexOf([...base(plain), deny]).snapshot(), options);
-    expect(await Promise.all(['10.65.0.1', 'fd00::1'].map((address) => probe('node', address)))).toEqual([true, true]);
-    expect(await probe('pod-0', '169.254.1.1')).toBe(false);
+    await expectAnswers(true, 'node', [{ address: '10.65.0.1' }, { address: 'fd00::1' }]);
+    await expectAnswers(false, 'pod-0', gateway);
     await load(indexOf(base(plain)).snapshot(), options);
-    expect(await probe('pod-0', '169.254.1.1')).toBe(action === 'ACCEPT');
-    expect(await probe('outside', '169.254.1.1')).toBe(true);
+    await expectAnswers(action === 'ACCEPT', 'pod-0', gateway);
+    await expectAnswers(true, 'outside', gateway);
   });
 
   test('a pod that nobody knows yet is closed', async () => {
@@ -260,25 +267,19 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
 
   test('established connections go on when policy tightens, new ones do not come', async () => {
     await load(indexOf(base(plain)).snapshot());
-    const probe = (keep: string) =>
-      Promise.all(
-        ['10.65.0.2', 'fd00::2'].map((address) =>
-          network.probe('pod-0', { protocol: 'TCP', address, port: 80, timeoutMs, keep: `${keep} ${address}` }),
-        ),
-      );
-    expect(await probe('old')).toEqual([true, true]);
+    const kept = (keep: string) => ['10.65.0.2', 'fd00::2'].map((address) => ({ address, keep: keep + address }));
+    await expectAnswers(true, 'pod-0', kept('old'));
     await load(indexOf([...base(plain), deny]).snapshot());
-    expect(await probe('new')).toEqual([false, false]);
-    expect(await probe('old')).toEqual([true, true]);
+    await expectAnswers(false, 'pod-0', kept('new'));
+    await expectAnswers(true, 'pod-0', kept('old'));
   });
 
   test("pods cannot send what looks like the node's tunnels", async () => {
     await load(indexOf(base(plain)).snapshot());
-    const probe = (protocol: 'TCP' | 'UDP', address: string) =>
-      network.probe('pod-0', { protocol, address, port: vxlanPort, timeoutMs });
-    const [four = '', six = ''] = outside.addresses;
-    expect(await Promise.all([probe('UDP', four), probe('UDP', six)])).toEqual([false, false]);
-    expect(await Promise.all([probe('TCP', four), probe('TCP', six)])).toEqual([true, true]);
+    const probes = (protocol: 'TCP' | 'UDP') =>
+      outside.addresses.map((address) => ({ protocol, address, port: vxlanPort }));
+    await expectAnswers(false, 'pod-0', probes('UDP'));
+    await expectAnswers(true, 'pod-0', probes('TCP'));
   });
 
   test('the last policy leaves no rule and no set behind', async () => {
