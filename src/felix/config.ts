@@ -16,7 +16,6 @@ export interface FelixConfig {
   readonly iptablesRefreshSeconds: number;
   /** Seconds that BGP routes outlive a broken route feed. */
   readonly staleRouteSeconds: number;
-  readonly logSeverity: string;
   readonly healthEnabled: boolean;
   readonly healthHost: string;
   readonly healthPort: number;
@@ -37,7 +36,6 @@ const settings: { readonly [K in keyof FelixConfig]: readonly [string, Parse<Fel
   ipsetsRefreshSeconds: ['IPSETSREFRESHINTERVAL', seconds, 90],
   iptablesRefreshSeconds: ['IPTABLESREFRESHINTERVAL', seconds, 180],
   staleRouteSeconds: ['STALEROUTEINTERVAL', seconds, 120],
-  logSeverity: ['LOGSEVERITYSCREEN', severity, 'info'],
   healthEnabled: ['HEALTHENABLED', boolean, false],
   healthHost: ['HEALTHHOST', host, 'localhost'],
   healthPort: ['HEALTHPORT', port, 9099],
@@ -46,6 +44,9 @@ const settings: { readonly [K in keyof FelixConfig]: readonly [string, Parse<Fel
   metricsPort: ['PROMETHEUSMETRICSPORT', port, 9091],
 };
 
+/** Read by the entry point, which makes the log. */
+const elsewhere = ['LOGSEVERITYSCREEN'];
+
 /**
  * Reads FELIX_* (any letter case, as Calico does). A variable that felix does not know is named in a warning, with the
  * nearest name it knows.
@@ -53,7 +54,7 @@ const settings: { readonly [K in keyof FelixConfig]: readonly [string, Parse<Fel
  */
 export function readFelixConfig(environment: Readonly<Record<string, string | undefined>>, log: Log): FelixConfig {
   const given = felixVariables(environment);
-  const known = Object.values(settings).map(([name]) => name);
+  const known = [...elsewhere, ...Object.values(settings).map(([name]) => name)];
   for (const [name, { variable }] of given) {
     if (known.includes(name)) continue;
     const near = nearest(name, known);
@@ -73,7 +74,6 @@ export function readFelixConfig(environment: Readonly<Record<string, string | un
     ipsetsRefreshSeconds: read('ipsetsRefreshSeconds'),
     iptablesRefreshSeconds: read('iptablesRefreshSeconds'),
     staleRouteSeconds: read('staleRouteSeconds'),
-    logSeverity: read('logSeverity'),
     healthEnabled: read('healthEnabled'),
     healthHost: read('healthHost'),
     healthPort: read('healthPort'),
@@ -121,13 +121,6 @@ function host(text: string, name: string): string {
 function devicePrefix(text: string, name: string): string {
   if (!/^[a-zA-Z][a-zA-Z0-9_-]{0,3}$/.test(text)) throw new InputError(name, text, 'one to four letters or digits');
   return text;
-}
-
-function severity(text: string, name: string): string {
-  const value = text.toLowerCase();
-  const known = ['trace', 'debug', 'info', 'warning', 'warn', 'error', 'fatal', 'none'];
-  if (!known.includes(value)) throw new InputError(name, text, `one of ${known.join(', ')}`);
-  return value;
 }
 
 function choice<V extends string>(values: Readonly<Record<string, V>>): Parse<V> {

@@ -1,10 +1,11 @@
 import { Backoff } from '../base/backoff.ts';
 import { type Clock, pause } from '../base/clock.ts';
+import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
 import type { Store } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
-import type { Update } from '../datastore/update.ts';
+import type { Consumer, Update } from '../datastore/update.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import type { FeedMessage } from '../model/feed.ts';
@@ -50,6 +51,7 @@ export class Felix {
   readonly #dataplane: Dataplane;
   readonly #flows: FlowManager;
   readonly #waiters = new Waiters();
+  readonly #consumers: Consumer[] = [];
   readonly #changed: Trigger;
   readonly #ledger: FailureLedger;
   readonly #stale: StaleTimer;
@@ -127,8 +129,13 @@ export class Felix {
 
   /** Waits until nothing of an endpoint is left: not in the datastore as seen here, not in the kernel. */
   whenRemoved(endpoint: string, timeoutMs: number, signal: AbortSignal): Promise<'removed' | 'timeout'> {
-    const gone = () => this.#inSync && this.#dataplane.removed(endpoint);
+    const gone = () => this.#lastApply !== undefined && this.#dataplane.removed(endpoint);
     return this.#waiters.until(gone, 'removed', timeoutMs, this.deps.clock, signal);
+  }
+
+  /** Hands every update of the datastore to `consumer` as well, from the first one on if called before `run`. */
+  onUpdate(consumer: Consumer): void {
+    this.#consumers.push(consumer);
   }
 
   status(): FelixStatus {
@@ -212,7 +219,11 @@ export class Felix {
 
   async #sweep(): Promise<void> {
     const failure = await this.#dataplane.sweep();
-    if (failure) this.deps.log.warn({ error: failure.cause }, 'unused IP sets could not be destroyed');
+    if (failure)
+      this.deps.log.warn(
+        { error: explain(failure.cause) },
+        'unused IP sets could not be destroyed; will retry at the next change or refresh',
+      );
   }
 
   #read(): void {
@@ -225,6 +236,7 @@ export class Felix {
   }
 
   #onUpdate(update: Update): void {
+    for (const consumer of this.#consumers) consumer(update);
     switch (update.op) {
       case 'events':
         for (const event of update.events) this.#graph.apply(event);

@@ -1,3 +1,4 @@
+import { InputError } from '../../base/errors.ts';
 import type { Entry, Event, Type } from '../../datastore/store.ts';
 import { keyText } from '../../datastore/store.ts';
 import type { Route } from '../../kernel/types.ts';
@@ -29,9 +30,13 @@ export class LocalEndpoints {
   constructor(
     private readonly node: string,
     private readonly families: readonly Family[],
+    private readonly interfacePrefix: string,
   ) {}
 
-  /** @returns what stood before and what stands now, when they differ */
+  /**
+   * @returns what stood before and what stands now, when they differ
+   * @throws InputError for a local endpoint whose device is no pod's
+   */
   apply(event: Event): { before?: LocalEndpoint; after?: LocalEndpoint } | undefined {
     const key = keyText(event.op === 'delete' ? event.key : event.entry.key);
     const before = this.byKey.get(key);
@@ -48,13 +53,21 @@ export class LocalEndpoints {
   #local(key: string, { value, revision }: Entry<'WorkloadEndpoint'>): LocalEndpoint | undefined {
     if (value.spec.node !== this.node) return undefined;
     const { namespace, name, creationTimestamp } = value.metadata;
+    const { interfaceName } = value.spec;
+    // The firewall knows pods by this prefix; a route through any other device would go past it.
+    if (!interfaceName.startsWith(this.interfacePrefix))
+      throw new InputError(
+        `${key}.spec.interfaceName`,
+        interfaceName,
+        `a device name with ${this.interfacePrefix} first`,
+      );
     const addresses = value.spec.ipNetworks
       .map((text) => cidrParts(parseCidr(text, `WorkloadEndpoint(${name}).spec.ipNetworks`)).address)
       .filter((address) => this.families.includes(familyOf(address)));
     return {
       key,
       name: namespace === undefined ? name : `${namespace}/${value.spec.pod ?? name}`,
-      interfaceName: value.spec.interfaceName,
+      interfaceName,
       addresses: [...new Set(addresses)],
       revision,
       created: creationTimestamp ?? '',

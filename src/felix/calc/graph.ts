@@ -20,7 +20,7 @@ export interface PolicySource {
   activePolicies(): number;
 }
 
-/** What felix watches. */
+/** What felix watches; the last two for those whom it passes updates on to. */
 export const watchedTypes = [
   'WorkloadEndpoint',
   'Profile',
@@ -28,6 +28,8 @@ export const watchedTypes = [
   'IPPool',
   'Block',
   'Node',
+  'IpamConfig',
+  'ClusterInformation',
 ] as const satisfies readonly Type[];
 
 /** What iptables and IP sets should be; identity tells whether anything changed. */
@@ -71,7 +73,7 @@ export class Graph {
       readonly policy: PolicySource;
     },
   ) {
-    this.#endpoints = new LocalEndpoints(options.node, options.families);
+    this.#endpoints = new LocalEndpoints(options.node, options.families, options.interfacePrefix);
     this.#raw = new Map(options.families.map((family) => [family, rawTable(family, options.interfacePrefix)]));
   }
 
@@ -172,7 +174,7 @@ export class Graph {
         this.#node(event);
         break;
       default:
-        // Not among `watchedTypes`.
+        // Of no meaning here.
         break;
     }
   }

@@ -67,14 +67,16 @@ export class SetManager {
     return desired !== this.#swept;
   }
 
-  /** Destroys what is not in `desired`; only after the rules that referred to it are gone. */
+  /**
+   * Destroys what is not in `desired`; only after the rules that referred to it are gone. What cannot be destroyed, for
+   * another's rule uses it, is tried again when the sets change or are read again.
+   */
   async sweep(desired: ReadonlyMap<string, DesiredSet>): Promise<Failure | undefined> {
     this.#swept = desired;
     try {
       await this.ipsets.applyDeletions(desired);
       return undefined;
     } catch (cause) {
-      this.#swept = undefined;
       return { kind: 'ipset', item: 'deletions', cause };
     }
   }

@@ -1,0 +1,114 @@
+import { expect, test } from 'vitest';
+import { Graph } from '../../../src/felix/calc/graph.ts';
+import { natSets, natTable } from '../../../src/felix/calc/nat.ts';
+import { rawTable } from '../../../src/felix/calc/raw.ts';
+import { blackhole, deviceRoute, gatewayRoute, sameRoute } from '../../../src/felix/calc/route.ts';
+import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import { parseCidr, parseIp } from '../../../src/model/address.ts';
+import { block, configured, entry, node, pod, podKey, silent } from './support.ts';
+
+const four = { cidr: parseCidr('10.65.0.0/16'), natOutgoing: true };
+const plain = { cidr: parseCidr('10.66.0.0/16'), natOutgoing: false };
+const six = { cidr: parseCidr('fd00::/48'), natOutgoing: false };
+
+function graph(): Graph {
+  const policy = new RenderedPolicy(node, configured(), silent);
+  return new Graph({ node, families: [4, 6], interfacePrefix: 'cali', policy });
+}
+
+test('packets of a pool with natOutgoing are masqueraded when they leave all pools', () => {
+  expect(natTable([four, plain, six], 4)).toEqual({
+    chains: new Map([
+      ['cali-POSTROUTING', ['-j cali-nat-outgoing']],
+      [
+        'cali-nat-outgoing',
+        ['-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE'],
+      ],
+    ]),
+    insertions: new Map([['POSTROUTING', ['-j cali-POSTROUTING']]]),
+  });
+  expect(natSets([four, plain, six], 4).map(({ name, members }) => [name, [...members]])).toEqual([
+    ['cali40masq-ipam-pools', ['10.65.0.0/16']],
+    ['cali40all-ipam-pools', ['10.65.0.0/16', '10.66.0.0/16']],
+  ]);
+});
+
+test('a family without natOutgoing has neither rules nor sets for it', () => {
+  expect(natTable([four, six], 6).chains.size).toBe(0);
+  expect(natSets([four, six], 6)).toEqual([]);
+});
+
+test('sources are checked first, in both families', () => {
+  for (const family of [4, 6] as const) {
+    const table = rawTable(family, 'cali');
+    expect(table.insertions.get('PREROUTING')).toEqual(['-j cali-PREROUTING']);
+    expect(table.chains.get('cali-from-wl-raw')?.[0]).toBe('-m rpfilter --invert -j DROP');
+  }
+  expect(rawTable(6, 'cali').chains.get('cali-from-wl-raw')).toContain('-p ipv6-icmp --icmpv6-type 134 -j DROP');
+});
+
+test('what the kernel fills in is no difference; everything else is', () => {
+  const to = parseCidr('10.65.1.0/26');
+  const wanted = gatewayRoute(to, [{ gateway: parseIp('192.0.2.2') }, { gateway: parseIp('192.0.2.3') }]);
+  const found = {
+    ...wanted,
+    nextHops: [
+      { gateway: parseIp('192.0.2.3'), device: 'eth0', weight: 1 },
+      { gateway: parseIp('192.0.2.2'), device: 'eth0', onlink: false },
+    ],
+  };
+  expect(sameRoute(wanted, found)).toBe(true);
+  expect(sameRoute(wanted, { ...found, nextHops: found.nextHops.slice(1) })).toBe(false);
+  expect(sameRoute(wanted, { ...found, protocol: 4 })).toBe(false);
+  expect(sameRoute(wanted, { ...found, source: parseIp('192.0.2.1') })).toBe(false);
+  expect(sameRoute(blackhole(to), { ...blackhole(to), nextHops: [{ device: 'lo' }] })).toBe(true);
+  expect(sameRoute(blackhole(to), deviceRoute(to, 'cali1'))).toBe(false);
+});
+
+test('of two pods with one address the younger has it, in either order', () => {
+  const older = entry(podKey('a'), pod('a', { addresses: ['10.65.0.2'], created: '2026-01-01T00:00:00Z' }));
+  const younger = entry(podKey('b'), pod('b', { addresses: ['10.65.0.2'], created: '2026-01-02T00:00:00Z' }));
+  for (const order of [
+    [older, younger],
+    [younger, older],
+  ]) {
+    const calc = graph();
+    for (const one of order) calc.apply({ op: 'set', entry: one });
+    expect(calc.routes.winners.get(parseCidr('10.65.0.2/32'))?.route.nextHops).toEqual([{ device: 'calib' }]);
+  }
+});
+
+test('a block as small as an address loses against the pod, and comes back after it', () => {
+  const calc = graph();
+  const cidr = parseCidr('10.65.0.2/32');
+  calc.apply({ op: 'set', entry: entry({ type: 'Block', cidr }, block('10.65.0.2/32', node)) });
+  calc.apply({ op: 'set', entry: entry(podKey('a'), pod('a', { addresses: ['10.65.0.2'] })) });
+  expect(calc.routes.winners.get(cidr)?.class).toBe('localWorkload');
+  calc.apply({ op: 'delete', key: podKey('a') });
+  expect(calc.routes.winners.get(cidr)?.class).toBe('blackhole');
+});
+
+test("an endpoint on a device that is no pod's is refused and named", () => {
+  const calc = graph();
+  calc.apply({ op: 'set', entry: entry(podKey('a'), pod('a', { addresses: ['10.65.0.2'], device: 'eth0' })) });
+  expect(calc.endpoints.size).toBe(0);
+  expect(calc.problems()[0]?.error.message).toContain('spec.interfaceName: "eth0": expected');
+});
+
+test('an endpoint that no longer parses keeps its last good form', () => {
+  const calc = graph();
+  calc.apply({ op: 'set', entry: entry(podKey('a'), pod('a', { addresses: ['10.65.0.2'] })) });
+  calc.apply({ op: 'invalid', entry: { key: podKey('a'), error: new Error('spec: missing') } });
+  expect(calc.endpoints.size).toBe(1);
+  expect(calc.firewall().tables.get(4)?.get('filter')?.chains.has('cali-tw-calia')).toBe(true);
+  expect(calc.problems().map(({ error }) => error.message)).toEqual(['spec: missing']);
+});
+
+test('a pod without IPv6 leaves the IPv6 tables as they are', () => {
+  const calc = graph();
+  const before = calc.firewall().tables;
+  calc.apply({ op: 'set', entry: entry(podKey('a'), pod('a', { addresses: ['10.65.0.2'] })) });
+  const after = calc.firewall().tables;
+  expect(after.get(6)).toBe(before.get(6));
+  expect(after.get(4)).not.toBe(before.get(4));
+});

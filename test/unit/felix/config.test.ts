@@ -1,0 +1,82 @@
+import { Writable } from 'node:stream';
+import { expect, test } from 'vitest';
+import { InputError } from '../../../src/base/errors.ts';
+import { createLog } from '../../../src/base/log.ts';
+import { readFelixConfig } from '../../../src/felix/config.ts';
+import { nearest } from '../../../src/felix/nearest.ts';
+import { silent } from './support.ts';
+
+test("without settings Calico's defaults hold", () => {
+  expect(readFelixConfig({}, silent)).toEqual({
+    interfacePrefix: 'cali',
+    ipv6Support: true,
+    iptablesBackend: 'auto',
+    endpointToHost: 'DROP',
+    routeRefreshSeconds: 90,
+    ipsetsRefreshSeconds: 90,
+    iptablesRefreshSeconds: 180,
+    staleRouteSeconds: 120,
+    healthEnabled: false,
+    healthHost: 'localhost',
+    healthPort: 9099,
+    metricsEnabled: false,
+    metricsHost: 'localhost',
+    metricsPort: 9091,
+  });
+});
+
+test('names in any letter case, values as Calico writes them', () => {
+  const config = readFelixConfig(
+    {
+      FELIX_IPTABLESBACKEND: 'NFT',
+      Felix_IPv6Support: 'false',
+      FELIX_DEFAULTENDPOINTTOHOSTACTION: 'Accept',
+      FELIX_ROUTEREFRESHINTERVAL: '0',
+      FELIX_HEALTHENABLED: '1',
+      FELIX_INTERFACEPREFIX: '',
+    },
+    silent,
+  );
+  expect(config).toMatchObject({
+    iptablesBackend: 'nft',
+    ipv6Support: false,
+    endpointToHost: 'ACCEPT',
+    routeRefreshSeconds: 0,
+    healthEnabled: true,
+    interfacePrefix: 'cali',
+  });
+});
+
+test.each([
+  ['FELIX_IPTABLESBACKEND', 'ebpf'],
+  ['FELIX_IPV6SUPPORT', 'maybe'],
+  ['FELIX_ROUTEREFRESHINTERVAL', '-1'],
+  ['FELIX_IPTABLESREFRESHINTERVAL', '1e999'],
+  ['FELIX_HEALTHPORT', '65536'],
+  ['FELIX_HEALTHHOST', 'a b'],
+  ['FELIX_INTERFACEPREFIX', 'cali+'],
+  ['FELIX_INTERFACEPREFIX', 'calico'],
+  ['FELIX_DEFAULTENDPOINTTOHOSTACTION', 'constructor'],
+])('%s=%s is refused by name', (name, value) => {
+  expect(() => readFelixConfig({ [name]: value }, silent)).toThrow(InputError);
+  expect(() => readFelixConfig({ [name]: value }, silent)).toThrow(`${name}: "${value}": expected`);
+});
+
+test('an unknown setting is named with the nearest known one', () => {
+  const lines: string[] = [];
+  const sink = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(String(chunk));
+      done();
+    },
+  });
+  readFelixConfig({ FELIX_HEALTHENABELD: 'true', FELIX_LOGSEVERITYSCREEN: 'Info' }, createLog('t', 'info', sink));
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { level: 'warn', variable: 'FELIX_HEALTHENABELD', didYouMean: 'FELIX_HEALTHENABLED' },
+  ]);
+});
+
+test('nothing is near what is far', () => {
+  expect(nearest('VXLANMTU', ['HEALTHPORT', 'IPV6SUPPORT'])).toBeUndefined();
+  expect(nearest('HEALTHPROT', ['HEALTHPORT', 'IPV6SUPPORT'])).toBe('HEALTHPORT');
+});

@@ -1,0 +1,112 @@
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { EnvironmentError } from '../../../src/base/errors.ts';
+import { serveControl } from '../../../src/felix/control.ts';
+import { serveHealth } from '../../../src/felix/health.ts';
+import { Metrics, serveMetrics } from '../../../src/felix/metrics.ts';
+import { until } from '../../support/wait.ts';
+import { Harness, silent } from './support.ts';
+
+let runDir: string;
+beforeEach(() => {
+  runDir = mkdtempSync(path.join(tmpdir(), 'felix-'));
+});
+afterEach(() => rmSync(runDir, { recursive: true }));
+
+function ask(
+  options: { socketPath: string } | { port: number },
+  wanted: string,
+): Promise<{ code: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    get({ ...options, path: wanted }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (text) => {
+        body += String(text);
+      });
+      response.on('end', () => resolve({ code: response.statusCode ?? 0, body }));
+    }).on('error', reject);
+  });
+}
+
+test('the control socket answers with the status and its parts, to root only', async () => {
+  const h = new Harness();
+  h.start();
+  try {
+    const socketPath = path.join(h.runDir, 'felix.sock');
+    await until(() => h.felix.status().lastApply, { within: 5_000, what: 'first pass' });
+    const status = JSON.parse((await ask({ socketPath }, '/v1/status')).body);
+    expect(status).toMatchObject({ node: 'n1', inSync: true, datastore: { connected: true }, failures: [] });
+    expect(JSON.parse((await ask({ socketPath }, '/v1/endpoints')).body)).toEqual([]);
+    expect(JSON.parse((await ask({ socketPath }, '/v1/routes')).body)).toMatchObject({ list: [] });
+    expect(await ask({ socketPath }, '/v1/constructor')).toMatchObject({ code: 404 });
+    expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+  } finally {
+    await h.dispose();
+  }
+});
+
+test('a socket that a dead process left is taken over', async () => {
+  writeFileSync(path.join(runDir, 'felix.sock'), '');
+  const server = await serveControl(runDir, () => ({}) as never, silent);
+  await expect(serveControl(runDir, () => ({}) as never, silent)).rejects.toThrow(/another felix/);
+  await server.close();
+});
+
+test('a folder that cannot be made is an error with a remedy', async () => {
+  const file = path.join(runDir, 'file');
+  writeFileSync(file, '');
+  await expect(serveControl(file, () => ({}) as never, silent)).rejects.toThrow(EnvironmentError);
+});
+
+test('probes say yes or no with the reason', async () => {
+  let alive = true;
+  const server = await serveHealth({ alive: () => alive, ready: () => false }, '127.0.0.1', 0);
+  try {
+    expect(await ask({ port: server.port }, '/liveness')).toMatchObject({ code: 200 });
+    expect(await ask({ port: server.port }, '/readiness')).toMatchObject({
+      code: 503,
+      body: 'not everything is applied\n',
+    });
+    alive = false;
+    expect(await ask({ port: server.port }, '/liveness')).toMatchObject({ code: 503 });
+    expect(await ask({ port: server.port }, '/')).toMatchObject({ code: 404 });
+    await expect(serveHealth({ alive: () => true, ready: () => true }, '127.0.0.1', server.port)).rejects.toThrow(
+      /FELIX_HEALTHPORT/,
+    );
+  } finally {
+    await server.close();
+  }
+});
+
+test("metrics carry Calico's names", async () => {
+  const metrics = new Metrics(() => ({
+    endpoints: 2,
+    policies: 1,
+    inSync: true,
+    routes: new Map([['local', 3]]),
+    sets: new Map([['4', 5]]),
+    tables: [{ version: '4', table: 'filter', chains: 6, rules: 7 }],
+  }));
+  metrics.applied(12, true);
+  const server = await serveMetrics(metrics, '127.0.0.1', 0);
+  try {
+    const { body } = await ask({ port: server.port }, '/metrics');
+    for (const line of [
+      'felix_active_local_endpoints 2',
+      'felix_active_local_policies 1',
+      'felix_resync_state 3',
+      'felix_ipsets_calico{ip_version="4"} 5',
+      'felix_iptables_chains{ip_version="4",table="filter"} 6',
+      'felix_iptables_rules{ip_version="4",table="filter"} 7',
+      'felix_routes{source="local"} 3',
+      'felix_int_dataplane_failures 1',
+      'felix_int_dataplane_apply_time_seconds_count 1',
+    ])
+      expect(body).toContain(`${line}\n`);
+  } finally {
+    await server.close();
+  }
+});
