@@ -303,13 +303,15 @@ export function readAttribute(code: number, flags: number, value: Uint8Array, in
     throw new WireError('update', row.subcode, 'discard', row.name, 'from another AS');
   }
   const r = new Reader(value);
+  const found: Draft = {};
   try {
-    row.read(r, into, codec);
+    row.read(r, found, codec);
     if (r.left > 0) throw new RangeError(`${r.left} octets too many`);
   } catch (thrown) {
     if (!(thrown instanceof RangeError || thrown instanceof TruncatedError)) throw thrown;
     throw new WireError('update', row.subcode, row.remedy, row.name, thrown.message);
   }
+  Object.assign(into, found);
   if ((flags & partial) !== 0 && row.flags === (optional | transitive)) into.partial = [...(into.partial ?? []), code];
 }
 

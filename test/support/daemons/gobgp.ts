@@ -1,0 +1,73 @@
+import type { ChildProcess } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { until } from '../wait.ts';
+import { addresses, type Link } from './network.ts';
+
+/** GoBGP in the host `them`, with one neighbour per family. */
+export class GoBgp {
+  #child: ChildProcess | undefined;
+
+  constructor(private readonly link: Link) {}
+
+  async start(asn: number, peerAsn: number, routes: readonly string[]): Promise<void> {
+    const file = join(this.link.directory, 'gobgp.json');
+    writeFileSync(file, JSON.stringify(configuration(asn, peerAsn)));
+    const args = ['-f', file, '-t', 'json', '--pprof-disable', '--api-hosts', '127.0.0.1:50051'];
+    this.#child = this.link.spawn('them', 'gobgp', 'gobgpd', args);
+    await until(() => this.ask('global'), { within: 15_000, what: 'GoBGP answers' });
+    for (const route of routes) await this.announce(route);
+  }
+
+  async kill(): Promise<void> {
+    if (this.#child) await this.link.kill(this.#child);
+  }
+
+  ask(...args: readonly string[]): Promise<string> {
+    return this.link.exec('them', 'gobgp', args);
+  }
+
+  announce(prefix: string): Promise<string> {
+    return this.ask('global', 'rib', 'add', prefix, 'community', '65010:7', '-a', familyOf(prefix));
+  }
+
+  withdraw(prefix: string): Promise<string> {
+    return this.ask('global', 'rib', 'del', prefix, '-a', familyOf(prefix));
+  }
+
+  /** GoBGP's line for a prefix that we told, or the empty text. */
+  async route(prefix: string): Promise<string> {
+    const table = await this.ask('global', 'rib', '-a', familyOf(prefix));
+    return table.split('\n').find((line) => line.includes(`${prefix} `)) ?? '';
+  }
+
+  async learnt(prefix: string): Promise<string> {
+    return until(async () => (await this.route(prefix)) || undefined, { within: 30_000, what: `${prefix} in GoBGP` });
+  }
+
+  async forgotten(prefix: string): Promise<void> {
+    await until(async () => (await this.route(prefix)) === '', { within: 30_000, what: `${prefix} gone from GoBGP` });
+  }
+}
+
+function familyOf(prefix: string): string {
+  return prefix.includes(':') ? 'ipv6' : 'ipv4';
+}
+
+function configuration(asn: number, peerAsn: number): object {
+  const neighbour = (address: string, family: string) => ({
+    config: { 'neighbor-address': address, 'peer-as': peerAsn },
+    timers: { config: { 'connect-retry': 1, 'idle-hold-time-after-reset': 1 } },
+    'graceful-restart': { config: { enabled: true, 'restart-time': 60 } },
+    'afi-safis': [
+      {
+        config: { 'afi-safi-name': family },
+        'mp-graceful-restart': { config: { enabled: true } },
+      },
+    ],
+  });
+  return {
+    global: { config: { as: asn, 'router-id': addresses.them.four } },
+    neighbors: [neighbour(addresses.us.four, 'ipv4-unicast'), neighbour(addresses.us.six, 'ipv6-unicast')],
+  };
+}
