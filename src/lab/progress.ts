@@ -6,6 +6,8 @@ export class Progress {
   readonly #colour = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
   readonly results: { readonly name: string; readonly ok: boolean; readonly detail: string }[] = [];
 
+  constructor(private readonly print: (text: string) => void = (text) => void process.stdout.write(text)) {}
+
   /** Seconds since the beginning. */
   get seconds(): number {
     return (performance.now() - this.#began) / 1000;
@@ -31,7 +33,7 @@ export class Progress {
   }
 
   line(text: string): void {
-    process.stdout.write(`${text}\n`);
+    this.print(`${text}\n`);
   }
 
   get failed(): number {

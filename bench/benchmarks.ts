@@ -1,0 +1,197 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { pause, systemClock } from '../src/base/clock.ts';
+import { EnvironmentError } from '../src/base/errors.ts';
+import { createLog } from '../src/base/log.ts';
+import { applyOne, deleteOne } from '../src/cli/apply.ts';
+import { readManifests } from '../src/cli/documents.ts';
+import { addNetwork, type CniCall, type Conflist, delNetwork } from '../src/cni/client.ts';
+import { openStore } from '../src/datastore/open.ts';
+import { responder } from '../src/lab/cluster.ts';
+import { makeNamespace } from '../src/lab/network.ts';
+import { type LabNode, type LabPod, makePod, netnsPath, udpPort } from '../src/lab/plan.ts';
+import { addPod, deletePod } from '../src/lab/pods.ts';
+import { udp } from '../src/lab/probe.ts';
+import { run } from '../src/lab/run.ts';
+import type { Lab } from '../src/lab/up.ts';
+import { until } from '../src/lab/wait.ts';
+import type { Figure } from './figure.ts';
+import { withLab } from './lab.ts';
+
+export type Benchmark = (runs: number | undefined, signal: AbortSignal) => Promise<Figure>;
+
+/** Budgets of the project, milliseconds (the lab: seconds), where no peer does the same. */
+const budget = { labSeconds: 15, policyMs: 250, reachableMs: 250 };
+
+/** Name → benchmark. */
+export const benchmarks: Readonly<Record<string, Benchmark>> = {
+  lab: measureLab,
+  'cni-add': measureAdd,
+  policy: measurePolicy,
+  'pod-reachable': measureReachable,
+};
+
+/** Three nodes with two pods each: from etcd answering to the last pod added and the last BGP session up. */
+async function measureLab(runs = 3, signal: AbortSignal): Promise<Figure> {
+  const ours: number[] = [];
+  for (let i = 0; i < runs; i++) ours.push(await withLab(signal, async ({ readySeconds }) => readySeconds));
+  return { name: 'lab', unit: 's', ours, peer: ours.map(() => budget.labSeconds), peerName: 'target' };
+}
+
+/** CNI ADD as a runtime calls it: ours with etcd, IPAM and policy against Debian's ptp with host-local. */
+async function measureAdd(runs = 40, signal: AbortSignal): Promise<Figure> {
+  const pluginDir = ['/usr/lib/cni', '/opt/cni/bin'].find((directory) => existsSync(join(directory, 'ptp')));
+  if (!pluginDir) throw new EnvironmentError('there is no ptp plugin', 'apt-get install containernetworking-plugins');
+  return withLab(signal, async (lab) => {
+    const node = firstNode(lab);
+    const ours: number[] = [];
+    const peer: number[] = [];
+    // The first round of each warms caches on both sides and does not count.
+    for (let i = -1; i < runs; i++) {
+      const pod = makePod(lab.plan.name, node.name, 'shop', `bench-${i + 1}`, 'client');
+      const reference = makePod(lab.plan.name, node.name, 'shop', `peer-${i + 1}`, 'client');
+      const mine = await inFreshNamespace(pod, () =>
+        timedAdd(
+          () => addPod(lab.plan, node, pod, signal),
+          () => deletePod(lab.plan, node, pod, signal),
+        ),
+      );
+      const call = referenceCall(lab, pluginDir, reference, signal);
+      const theirs = await inFreshNamespace(reference, () =>
+        timedAdd(
+          () => addNetwork(call),
+          () => delNetwork(call),
+        ),
+      );
+      if (i < 0) continue;
+      ours.push(mine);
+      peer.push(theirs);
+    }
+    return { name: 'cni-add', unit: 'ms', ours, peer, peerName: 'ptp+host-local' };
+  });
+}
+
+async function timedAdd(add: () => Promise<unknown>, remove: () => Promise<void>): Promise<number> {
+  const began = performance.now();
+  await add();
+  const took = performance.now() - began;
+  await remove();
+  return took;
+}
+
+function referenceCall({ plan }: Lab, pluginDir: string, pod: LabPod, signal: AbortSignal): CniCall {
+  const ipam = {
+    type: 'host-local',
+    dataDir: join(plan.stateDir, 'host-local'),
+    ranges: [[{ subnet: '10.99.0.0/16' }]],
+    routes: [{ dst: '0.0.0.0/0' }],
+  };
+  const conflist: Conflist = {
+    cniVersion: '1.0.0',
+    name: 'reference',
+    plugins: [{ type: 'ptp', ipMasq: false, mtu: 1500, ipam }],
+  };
+  return { conflist, pluginDir, containerId: pod.containerId, netns: netnsPath(pod.netns), ifName: 'eth0', signal };
+}
+
+const denyAll = `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: bench, namespace: shop}
+spec: {podSelector: {matchLabels: {app: client}}, policyTypes: [Ingress]}
+`;
+
+/** From the write of a policy to the last new flow that still got through, for a policy that closes a pod. */
+async function measurePolicy(runs = 20, signal: AbortSignal): Promise<Figure> {
+  return withLab(signal, async (lab) => {
+    const log = createLog('bench', 'warn');
+    const store = openStore({ type: 'etcdv3', endpoints: [lab.plan.etcd.endpoint] }, log);
+    const [manifest] = readManifests(denyAll, 'bench', 'default');
+    const deps = { store, clock: systemClock, log };
+    const ours: number[] = [];
+    try {
+      if (!manifest) throw new Error('the policy is empty');
+      for (let i = 0; i < runs; i++) {
+        ours.push(await timeToClose(lab, () => applyOne(manifest, deps), signal));
+        await deleteOne({ type: 'NetworkPolicy', namespace: 'shop', name: 'knp.default.bench' }, deps);
+        await until('the pod is open again', 10_000, signal, async () => ((await probeOnce(lab)) ? {} : 'closed'));
+      }
+    } finally {
+      store.close();
+    }
+    return { name: 'policy', unit: 'ms', ours, peer: ours.map(() => budget.policyMs), peerName: 'target' };
+  });
+}
+
+const probeEveryMs = 4;
+const silentProbes = 20;
+
+/** Each probe is a flow of its own, since flows from before the policy live on. */
+async function timeToClose(lab: Lab, write: () => Promise<unknown>, signal: AbortSignal): Promise<number> {
+  const probes: { at: number; open: Promise<boolean> }[] = [];
+  const began = performance.now();
+  const written = write();
+  let silence = 0;
+  while (silence < silentProbes) {
+    signal.throwIfAborted();
+    const open = probeOnce(lab);
+    probes.push({ at: performance.now(), open });
+    void open.then((through) => {
+      silence = through ? 0 : silence + 1;
+    });
+    await pause(systemClock, probeEveryMs, signal);
+  }
+  await written;
+  const verdicts = await Promise.all(probes.map(async ({ at, open }) => ({ at, open: await open })));
+  const last = verdicts.findLastIndex(({ open }) => open);
+  return (verdicts[last + 1]?.at ?? began) - began;
+}
+
+/** One new UDP flow from a web server to the client of another node. */
+async function probeOnce({ plan, addresses }: Lab): Promise<boolean> {
+  const to = plan.pods.find(({ role }) => role === 'client');
+  const from = plan.pods.find(({ role, node }) => role === 'web' && node !== to?.node);
+  const address = to && addresses.get(to.name)?.[4];
+  if (!from || !address) throw new Error('the lab has no client pod');
+  return typeof (await udp(from.netns, { address, port: udpPort, family: 4 }, 60, 1000)) !== 'string';
+}
+
+/** From ADD returning to the first answer of the new pod to a pod on another node. */
+async function measureReachable(runs = 20, signal: AbortSignal): Promise<Figure> {
+  return withLab(signal, async (lab) => {
+    const { plan } = lab;
+    const node = firstNode(lab);
+    const from = plan.pods.find((pod) => pod.node !== node.name);
+    if (!from) throw new Error('the lab has one node only');
+    const ours: number[] = [];
+    for (let i = 0; i < runs; i++) {
+      const pod = makePod(plan.name, node.name, 'shop', `fresh-${i}`, 'client');
+      ours.push(
+        await inFreshNamespace(pod, async () => {
+          await responder(plan, 'POST', pod.netns, pod.name);
+          const address = (await addPod(plan, node, pod, signal))[4] ?? '';
+          const began = performance.now();
+          const answer = await udp(from.netns, { address, port: udpPort, family: 4 }, 10_000, 2);
+          const took = performance.now() - began;
+          await deletePod(plan, node, pod, signal);
+          await responder(plan, 'DELETE', pod.netns, pod.name);
+          if (typeof answer === 'string') throw new Error(`${pod.name} was not reached within 10 s: ${answer}`);
+          return took;
+        }),
+      );
+    }
+    return { name: 'pod-reachable', unit: 'ms', ours, peer: ours.map(() => budget.reachableMs), peerName: 'target' };
+  });
+}
+
+async function inFreshNamespace<T>({ netns }: LabPod, action: () => Promise<T>): Promise<T> {
+  await makeNamespace(netns);
+  const result = await action();
+  await run('ip', ['netns', 'delete', netns]);
+  return result;
+}
+
+function firstNode({ plan }: Lab): LabNode {
+  const [node] = plan.nodes;
+  if (!node) throw new Error('the lab has no node');
+  return node;
+}
