@@ -168,8 +168,8 @@ export class FakeNetlink implements Netlink {
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
     const failed: RouteFailure[] = [];
-    for (const route of deletes) this.#attempt('delete', route, failed);
     for (const route of upserts) this.#attempt('upsert', route, failed);
+    for (const route of deletes) this.#attempt('delete', route, failed);
     return failed;
   }
 

@@ -88,12 +88,11 @@ class RestoreDriver implements Ipsets {
    */
   async #applyAll(plan: (actual: ReadonlyMap<string, ActualSet>) => Change[], failed: Map<string, string>) {
     for (let believed = this.#actual !== undefined; ; believed = false) {
-      this.#actual ??= await this.#read();
-      const actual = this.#actual;
-      const changes = plan(actual);
-      if (changes.length === 0) return;
       const doubts = this.#doubts;
-      const refused = await this.#restore(changes);
+      const actual = this.#actual ?? (await this.#read());
+      this.#actual = undefined;
+      const changes = plan(actual);
+      const refused = changes.length === 0 ? undefined : await this.#restore(changes);
       if (!refused) {
         for (const { name, after } of changes) {
           if (after) actual.set(name, after);
@@ -102,10 +101,9 @@ class RestoreDriver implements Ipsets {
             this.#applied.delete(name);
           }
         }
-        if (doubts !== this.#doubts) this.#actual = undefined;
+        if (doubts === this.#doubts) this.#actual = actual;
         return;
       }
-      this.#actual = undefined;
       this.#applied.clear();
       this.options.log.warn({ set: refused.name, reason: refused.reason }, 'ipset refused a change; reading again');
       // What was believed may have been stale: only a refusal after a fresh reading counts against the set.

@@ -123,7 +123,10 @@ export interface Netlink {
   addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;
   deleteAddress(device: string, cidr: string): void;
   setNeighbour(neighbour: { device: string; address: Ip; mac: string }): void;
-  /** NLM_F_REPLACE for `upserts`; absence of a deleted one is success. One failure does not stop the others. */
+  /**
+   * First `upserts` in order (NLM_F_REPLACE), then `deletes`: only routes of the protocol given, and absence is success.
+   * One failure does not stop the others.
+   */
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[];
   /** Events from the call on, delivered once `ready` resolves; stops on abort, which must come before `close`. */
   monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> };

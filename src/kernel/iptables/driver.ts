@@ -83,18 +83,17 @@ class RestoreDriver implements Iptables {
 
   /** One restore for all the tables, if any of them differs. */
   async #commit(tables: Tagged): Promise<number> {
-    this.#actual ??= await this.#read();
-    const actual = this.#actual;
+    const doubts = this.#doubts;
+    const actual = this.#actual ?? (await this.#read());
+    this.#actual = undefined;
     const style = this.options.backend === 'legacy' ? 'edit' : 'rewrite';
     const plans = new Map<TableName, TablePlan>();
     for (const [name, table] of tables) {
       const plan = planTable(table, actual.get(name) ?? emptyTable, style);
       if (plan.lines.length > 0) plans.set(name, plan);
     }
-    if (plans.size === 0) return 0;
-    const doubts = this.#doubts;
-    this.#actual = undefined;
-    await this.#restore([...plans].flatMap(([name, { lines }]) => [`*${name}`, ...lines, 'COMMIT']));
+    if (plans.size > 0)
+      await this.#restore([...plans].flatMap(([name, { lines }]) => [`*${name}`, ...lines, 'COMMIT']));
     let changed = 0;
     for (const [name, plan] of plans) {
       actual.set(name, plan.after);
@@ -128,7 +127,7 @@ class RestoreDriver implements Iptables {
   }
 
   get #lockWait(): number {
-    return Math.max(1, this.options.lockWaitSeconds ?? 10);
+    return Math.max(1, Math.ceil(this.options.lockWaitSeconds ?? 10));
   }
 
   #run(command: readonly string[], input = '') {

@@ -167,12 +167,14 @@ class RtNetlink implements Netlink {
         body: (w) => writeRouteRemoval(w, route),
       }),
     );
+    // Additions first: a route that moves to another metric leaves no gap.
+    const failures = this.#upsertRoutes(upserts);
     const removed = this.socket.batch(removals);
-    const failures = deletes.flatMap((route, at) => {
+    for (const [at, route] of deletes.entries()) {
       const cause = removed[at];
-      return cause && cause.code !== 'ESRCH' ? [{ route, cause }] : [];
-    });
-    return [...failures, ...this.#upsertRoutes(upserts)];
+      if (cause && cause.code !== 'ESRCH') failures.push({ route, cause });
+    }
+    return failures;
   }
 
   monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> } {
