@@ -77,7 +77,8 @@ export class EndpointManager {
     const failures: Failure[] = [];
     for (const endpoint of endpoints) {
       const { interfaceName } = endpoint;
-      const link = this.#links.get(interfaceName);
+      // A device that was made just now need not wait for its event to come through.
+      const link = this.#links.get(interfaceName) ?? this.netlink.link(interfaceName);
       if (!link || this.ready(endpoint)) continue;
       try {
         for (const [path, value] of sysctlsOf(interfaceName, this.families)) this.writeSysctl(path, value);
