@@ -49,3 +49,18 @@ export async function storeWithPools(
 export function ipamOf(store: Store, node: string, clock: Clock = new TestClock()): Ipam {
   return new Ipam({ store, node, clock, log: createLog('test', 'silent') });
 }
+
+/** The same store with some of its calls replaced. */
+export function intercepted(store: Store, calls: Partial<Store>): Store {
+  return {
+    get: store.get.bind(store),
+    list: store.list.bind(store),
+    create: store.create.bind(store),
+    update: store.update.bind(store),
+    delete: store.delete.bind(store),
+    transact: store.transact.bind(store),
+    watch: store.watch.bind(store),
+    close: store.close.bind(store),
+    ...calls,
+  };
+}

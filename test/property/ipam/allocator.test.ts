@@ -38,6 +38,13 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   },
 );
 
+/** So small that nodes must borrow, take over and run out. */
+const poolShape = fc.constantFrom(
+  { cidr: '10.0.0.0/28', blockSize: 30 },
+  { cidr: '10.0.0.0/29', blockSize: 30 },
+  { cidr: '10.0.0.0/29', blockSize: 31 },
+);
+
 interface Doom {
   at: number;
   readonly applied: boolean;
@@ -219,9 +226,10 @@ test.each([
   await fc.assert(
     fc.asyncProperty(
       fc.scheduler(),
-      fc.array(fc.array(command, { maxLength: 25 }), { minLength: 2, maxLength: 3 }),
-      async (scheduler, scripts) => {
-        const store = await storeWithPools({ small: { cidr: '10.0.0.0/27', blockSize: 29 } });
+      fc.array(fc.array(command, { maxLength: 25, size: 'max' }), { minLength: 2, maxLength: 3 }),
+      poolShape,
+      async (scheduler, scripts, pool) => {
+        const store = await storeWithPools({ small: pool });
         if (Object.keys(config).length > 0) await store.create({ type: 'IpamConfig' }, config);
         const clock = new TestClock();
         const book = new Book();
