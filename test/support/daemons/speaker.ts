@@ -23,14 +23,7 @@ export class SpeakerProcess {
   constructor(private readonly link: Link) {
     this.#program = join(link.directory, 'speaker.mjs');
     this.#file = join(link.directory, 'speaker.json');
-    buildSync({
-      entryPoints: [new URL('./speaker-main.ts', import.meta.url).pathname],
-      outfile: this.#program,
-      bundle: true,
-      platform: 'node',
-      format: 'esm',
-      banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
-    });
+    bundle('./speaker-main.ts', this.#program);
   }
 
   start(config: SpeakerConfig, options: Partial<SpeakerFile> = {}): void {
@@ -113,18 +106,35 @@ export class SpeakerProcess {
   }
 
   #get(path: string): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const call = request({ socketPath: join(this.link.directory, 'bgp.sock'), path }, (response) => {
-        let text = '';
-        response.setEncoding('utf8').on('data', (chunk: string) => {
-          text += chunk;
-        });
-        response.on('end', () => resolve(JSON.parse(text)));
-      });
-      call.on('error', reject);
-      call.end();
-    });
+    return getJson(join(this.link.directory, 'bgp.sock'), path);
   }
+}
+
+/** Makes one file of a program beside this one. */
+export function bundle(entry: string, outfile: string): void {
+  buildSync({
+    entryPoints: [new URL(entry, import.meta.url).pathname],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+  });
+}
+
+/** GET over a unix socket. */
+export function getJson(socketPath: string, path: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+      });
+      response.on('end', () => resolve(JSON.parse(text)));
+    });
+    call.on('error', reject);
+    call.end();
+  });
 }
 
 /** A session with the host `them` over the family's address. */
