@@ -47,12 +47,14 @@ export function hints(plan: LabPlan): string[] {
   const name = plan.name === 'lab' ? '' : ` --name ${plan.name}`;
   const lab = `npm run lab --${name}`;
   const [pod] = plan.pods;
-  return [
-    `${lab} ctl status --node n1              the agents of a node`,
-    `${lab} ctl get bgp routes --node n2      what BGP carried there`,
-    `${lab} ctl delete policy web -n shop     open the web servers again`,
-    ...(pod ? [`${lab} exec ${pod.name} -- ip route      a command in a pod`] : []),
-    `${lab} exec n1 -- iptables-save          a command on a node`,
-    `npm run lab -- --down${name}                        remove every trace`,
+  const lines: [string, string][] = [
+    [`${lab} ctl status --node n1`, 'the agents of a node'],
+    [`${lab} ctl get bgp routes --node n2`, 'what BGP carried there'],
+    [`${lab} ctl delete policy web -n shop`, 'open the web servers again'],
+    ...(pod ? [[`${lab} exec ${pod.name} -- ip route`, 'a command in a pod'] as [string, string]] : []),
+    [`${lab} exec n1 -- iptables-save`, 'a command on a node'],
+    [`npm run lab -- --down${name}`, 'remove every trace'],
   ];
+  const width = Math.max(...lines.map(([command]) => command.length));
+  return lines.map(([command, text]) => `${command.padEnd(width)}   ${text}`);
 }

@@ -22,7 +22,7 @@ export async function tellStory(plan: LabPlan, progress: Progress, signal: Abort
   const wanted = sessionCount(plan);
   const up = lab.peers.map((peers) => peers.filter(({ state }) => state === 'Established').length);
   progress.expect(
-    `every node has its ${wanted} BGP sessions`,
+    `every node has all its BGP sessions (${wanted})`,
     up.every((count) => count === wanted),
     `established: ${up.join(', ')}`,
   );
