@@ -1,4 +1,5 @@
 import { endianness } from 'node:os';
+import { EnvironmentError } from '../../base/errors.ts';
 import { KernelError } from '../types.ts';
 import {
   NLM_F_ACK,
@@ -192,10 +193,15 @@ export class NetlinkSocket {
   }
 }
 
-/** A NETLINK_ROUTE socket of the current namespace. @throws KernelError */
+/** A NETLINK_ROUTE socket of the current namespace. @throws KernelError; EnvironmentError without CAP_NET_ADMIN */
 export function openRouteSocket(bufferBytes: number): number {
   const fd = checked('open netlink socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE));
-  setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
+  try {
+    setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
+  } catch (cause) {
+    if (!(cause instanceof KernelError) || cause.code !== 'EPERM') throw cause;
+    throw new EnvironmentError('no permission to change the network', 'run as root or with CAP_NET_ADMIN', { cause });
+  }
   return fd;
 }
 

@@ -281,6 +281,18 @@ describe('namespaces and sysctls', () => {
     expect(() => readSysctl('net/../kernel/hostname')).toThrow(InputError);
   });
 
+  test('without the privilege, the error says what is needed', async () => {
+    const said = await runBundled(
+      `import { openNetlink } from '${root}/src/kernel/rtnetlink/driver.ts';
+       openNetlink().close();
+       process.setgroups([]);
+       process.setgid(65534);
+       process.setuid(65534);
+       try { openNetlink(); } catch (thrown) { console.log(thrown.name, thrown.message); }`,
+    );
+    expect(said).toMatch(/^EnvironmentError no permission .*run as root or with CAP_NET_ADMIN/);
+  });
+
   test('no thread of the pool is left behind in a namespace that was entered', async () => {
     const said = await runBundled(
       `import { readdirSync, readlinkSync } from 'node:fs';
