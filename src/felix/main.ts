@@ -232,6 +232,8 @@ export class Felix {
     if (this.#monitoring) return;
     this.#monitoring = true;
     this.#graph.adopt(adopted);
+    // The time may have run out before there was anything to keep.
+    if (!this.#feed.connected) this.#stale.start();
     this.deps.log.info({ routes: adopted.length }, 'took over the routes in the kernel');
   }
 

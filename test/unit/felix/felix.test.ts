@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { EnvironmentError } from '../../../src/base/errors.ts';
-import { keyText } from '../../../src/datastore/store.ts';
+import { keyText, type Store } from '../../../src/datastore/store.ts';
 import { IptablesError, KernelError } from '../../../src/kernel/types.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
-import { block, FeedServer, Harness, node, nodeResource, pod, podKey, pool, profile } from './support.ts';
+import { block, configured, FeedServer, Harness, node, nodeResource, pod, podKey, pool, profile } from './support.ts';
 
 let h: Harness;
 
@@ -158,16 +159,59 @@ test('one route that fails does not stop the others, and is retried', async () =
   await until(() => destinations().length === 3, { within, what: 'three routes' });
 });
 
+/** The harness's store, whose lists wait for `open`. */
+function gated(store: Store): { store: Store; open: () => void } {
+  const gate = Promise.withResolvers<void>();
+  const list: Store['list'] = async (type, scope) => {
+    await gate.promise;
+    return store.list(type, scope);
+  };
+  const proxy = new Proxy(store, {
+    get: (target, name) => {
+      if (name === 'list') return list;
+      const found: unknown = Reflect.get(target, name, target);
+      return typeof found === 'function' ? found.bind(target) : found;
+    },
+  });
+  return { store: proxy, open: gate.resolve };
+}
+
 test('nothing is written before the datastore is in sync', async () => {
-  const store = h.store;
-  const unreachable = { ...store, list: () => new Promise<never>(() => undefined) };
-  const waiting = new Harness({ store: unreachable as typeof store });
+  const late = gated(h.store);
+  const waiting = new Harness({ store: late.store });
   try {
     waiting.start();
     await until(() => waiting.felix.status().feed.reason !== 'not connected yet', { within, what: 'start' });
     expect(waiting.netlink.calls).toEqual([]);
     expect(waiting.iptables[4].applies).toBe(0);
     expect(waiting.sysctls.size).toBe(0);
+    late.open();
+    await until(() => waiting.iptables[4].applies > 0, { within, what: 'first write' });
+  } finally {
+    await waiting.dispose();
+  }
+});
+
+test('adopted routes go after the stale time also when the datastore came later than that', async () => {
+  const late = gated(h.store);
+  let expired = false;
+  const clock: Clock = {
+    ...systemClock,
+    after: (milliseconds, action) =>
+      systemClock.after(milliseconds, () => {
+        expired ||= milliseconds === 50;
+        action();
+      }),
+  };
+  const waiting = new Harness({ store: late.store, config: configured({ staleRouteSeconds: 0.05 }), clock });
+  try {
+    waiting.link('eth0', true);
+    waiting.netlink.routeByKey.set('254 10.66.0.0/26 0', gateway(cidr('10.66.0.0/26'), '192.0.2.2'));
+    waiting.start();
+    await until(() => expired, { within, what: 'end of the stale time' });
+    expect(waiting.netlink.routes().length).toBe(1);
+    late.open();
+    await until(() => waiting.netlink.routes().length === 0, { within, what: 'removal' });
   } finally {
     await waiting.dispose();
   }
