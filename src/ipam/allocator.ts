@@ -61,8 +61,8 @@ export class Ipam {
   readonly #locks: Readonly<Record<Family, Lock>> = { 4: new Lock(), 6: new Lock() };
 
   constructor(private readonly options: IpamOptions) {
-    const { store, node, clock } = options;
-    this.#settings = new Settings(store, node, clock);
+    const { store, node, clock, log } = options;
+    this.#settings = new Settings(store, node, clock, log);
     this.#supply = new Supply(options, node);
     this.#releaser = new Releaser(options, this.#supply, this.#settings);
   }
@@ -92,7 +92,10 @@ export class Ipam {
     );
   }
 
-  /** Makes sure that the node owns a block with a free address, so that the first workload need not wait for it. */
+  /**
+   * Claims a block if the node owns none with a free address, so that the first workload need not wait for it.
+   * @returns the block the next address comes from; another node's when this one may have none of its own
+   */
   async ensureAffinity(family: Family, signal: AbortSignal): Promise<Cidr> {
     return this.#alone([family], signal, async () => {
       const snapshot = await this.#settings.current();

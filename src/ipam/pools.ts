@@ -1,7 +1,18 @@
 import { InputError } from '../base/errors.ts';
-import { bits, type Cidr, cidrParts, contains, type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
+import {
+  bits,
+  type Cidr,
+  cidrOf,
+  cidrParts,
+  contains,
+  type Family,
+  familyOf,
+  type Ip,
+  ipBytes,
+  parseCidr,
+} from '../model/address.ts';
 import type { IpPool } from '../model/kinds.ts';
-import { parseSelector } from '../model/selector.ts';
+import { type Labels, parseSelector } from '../model/selector.ts';
 import { NoPoolError } from './errors.ts';
 
 /** A pool that addresses may be taken from. */
@@ -15,7 +26,7 @@ export interface UsablePool {
 
 export interface Choice {
   readonly pools: readonly IpPool[];
-  readonly labels: Readonly<Record<string, string>>;
+  readonly labels: Labels;
   readonly family: Family;
   /** Names or prefixes of pools; they are used whatever their selectors say. */
   readonly named?: readonly string[];
@@ -33,9 +44,9 @@ export function choosePools({ pools, labels, family, named }: Choice): UsablePoo
   for (const pool of candidates) {
     const cidr = parseCidr(pool.spec.cidr);
     if (familyOf(cidr) !== family) continue;
-    const reason = unusable(pool) ?? (named === undefined ? notAutomatic(pool, labels) : undefined);
-    if (reason === undefined) usable.push(usablePool(pool, cidr, family));
-    else reasons.push(`${pool.metadata.name} ${reason}`);
+    const verdict = judge(pool, cidr, named === undefined ? labels : undefined);
+    if (typeof verdict === 'string') reasons.push(`${pool.metadata.name} ${verdict}`);
+    else usable.push(verdict);
   }
   if (usable.length === 0) throw new NoPoolError(family, reasons);
   return usable;
@@ -63,8 +74,25 @@ export function blockLengthOf(pool: IpPool): number {
   return wanted;
 }
 
-function usablePool(pool: IpPool, cidr: Cidr, family: Family): UsablePool {
-  return { name: pool.metadata.name, cidr, family, blockLength: blockLengthOf(pool) };
+/** The pool as it may be used, or why not. @param labels of the node; undefined leaves selectors out */
+function judge(pool: IpPool, cidr: Cidr, labels: Labels | undefined): UsablePool | string {
+  try {
+    const reason = unusable(pool) ?? (labels && notAutomatic(pool, labels));
+    if (reason !== undefined) return reason;
+    return { name: pool.metadata.name, cidr, family: familyOf(cidr), blockLength: blockLengthOf(pool) };
+  } catch (thrown) {
+    // One bad pool leaves the others usable; its fault shows when there are none.
+    if (thrown instanceof InputError) return `is invalid (${thrown.message})`;
+    throw thrown;
+  }
+}
+
+/** The block an address lies in, by its pool; undefined without a usable one, when only the blocks themselves tell. */
+export function blockOf(pools: readonly IpPool[], address: Ip): Cidr | undefined {
+  const pool = poolOf(pools, address);
+  const verdict =
+    pool && judge({ ...pool, spec: { ...pool.spec, disabled: false } }, parseCidr(pool.spec.cidr), undefined);
+  return typeof verdict === 'object' ? cidrOf(ipBytes(address), verdict.blockLength) : undefined;
 }
 
 function findPool(pools: readonly IpPool[], text: string): IpPool {
@@ -81,7 +109,7 @@ function unusable({ spec, metadata }: IpPool): string | undefined {
   return undefined;
 }
 
-function notAutomatic({ spec, metadata }: IpPool, labels: Readonly<Record<string, string>>): string | undefined {
+function notAutomatic({ spec, metadata }: IpPool, labels: Labels): string | undefined {
   if (spec.assignmentMode !== 'Automatic') return `is for ${spec.assignmentMode.toLowerCase()} assignment`;
   const selector = parseSelector(spec.nodeSelector, `IPPool(${metadata.name}).spec.nodeSelector`);
   return selector.matches(labels) ? undefined : `does not select this node (${spec.nodeSelector})`;

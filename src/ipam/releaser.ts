@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Entry, Store, Write } from '../datastore/store.ts';
-import { type Cidr, cidrOf, contains, type Ip, ipBytes, parseCidr } from '../model/address.ts';
+import { type Cidr, contains, type Ip, parseCidr } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import {
   addressAt,
@@ -15,7 +15,7 @@ import {
 } from './block.ts';
 import { HolderMismatchError, WriteConflictError } from './errors.ts';
 import { decrement } from './handle.ts';
-import { blockLengthOf, poolOf } from './pools.ts';
+import { blockOf } from './pools.ts';
 import type { Settings } from './settings.ts';
 import type { Supply } from './supply.ts';
 
@@ -71,8 +71,7 @@ export class Releaser {
     let stray: readonly Cidr[] | undefined;
     const groups = new Map<Cidr, ReleaseRequest[]>();
     for (const request of requests) {
-      const pool = poolOf(pools, request.address);
-      let cidr = pool && cidrOf(ipBytes(request.address), blockLengthOf(pool));
+      let cidr = blockOf(pools, request.address);
       if (cidr === undefined || (await this.scene.store.get({ type: 'Block', cidr })) === undefined) {
         stray ??= (await this.scene.store.list('Block')).entries.map(({ key }) => key.cidr);
         cidr = stray.find((each) => contains(each, request.address));

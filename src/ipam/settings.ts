@@ -1,4 +1,6 @@
 import type { Clock } from '../base/clock.ts';
+import { explain } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import { type Event, keyText, type Store } from '../datastore/store.ts';
 import type { Update } from '../datastore/update.ts';
 import type { IpamConfig } from '../model/ipam.ts';
@@ -30,6 +32,7 @@ export class Settings {
     private readonly store: Store,
     private readonly node: string,
     private readonly clock: Clock,
+    private readonly log: Log,
     /** Below the 500 ms that a pool's deletion waits between disabling it and taking its blocks. */
     private readonly maxAgeMs = 400,
   ) {}
@@ -61,6 +64,8 @@ export class Settings {
       this.store.get({ type: 'Node', name: this.node }),
       this.store.get({ type: 'IpamConfig' }),
     ]);
+    for (const { key, error } of pools.invalid)
+      this.log.error({ key: keyText(key), reason: explain(error) }, 'pool left out');
     return snapshotOf(
       pools.entries.map(({ value }) => value),
       node?.value,

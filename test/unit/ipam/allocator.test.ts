@@ -134,13 +134,15 @@ describe('where addresses come from', () => {
       elsewhere: { cidr: '10.2.0.0/16', nodeSelector: 'zone == "b"' },
       manual: { cidr: '10.3.0.0/16', assignmentMode: 'Manual' },
       tunnels: { cidr: '10.4.0.0/16', allowedUses: ['Tunnel'] },
+      wide: { cidr: '10.5.0.0/16', blockSize: 8 },
     });
     const ipam = ipamOf(store, 'n1');
     const failed = await ipam.assign(request('net.a'), signal).catch((thrown: unknown) => thrown);
     expect(failed).toBeInstanceOf(NoPoolError);
     expect(String(failed)).toBe(
       'NoPoolError: no IPv4 pool can be used: disabled is disabled; elsewhere does not select this node (zone == "b"); ' +
-        'manual is for manual assignment; tunnels allows only Tunnel',
+        'manual is for manual assignment; tunnels allows only Tunnel; ' +
+        'wide is invalid (IPPool(wide).spec.blockSize: 8: expected 20 to 32)',
     );
     const node = {
       kind: 'Node',
