@@ -1,4 +1,4 @@
-import { Address4, Address6 } from 'ip-address';
+import { Address6 } from 'ip-address';
 import { InputError } from '../base/errors.ts';
 
 export type Family = 4 | 6;
@@ -45,7 +45,7 @@ export function ipBytes(text: string, field = 'address'): Uint8Array {
 /** Octets (4 or 16, network order) → canonical text (RFC 5952 for IPv6). */
 export function formatIp(address: Uint8Array): Ip {
   if (address.length === 4) return `${address[0]}.${address[1]}.${address[2]}.${address[3]}` as Ip;
-  return Address6.fromByteArray([...padded(address)]).correctForm() as Ip;
+  return format6(address) as Ip;
 }
 
 export interface Prefix {
@@ -128,14 +128,28 @@ export function compareIp(a: Ip, b: Ip): number {
   return 0;
 }
 
+/** A quad of plain decimals and nothing shorter, which is what everything else understands. */
 function parse4(text: string): Uint8Array | undefined {
-  try {
-    // ip-address takes forms such as `10.1`; a quad of plain decimals is what everything else understands.
-    if (!/^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/.test(text)) return undefined;
-    return Uint8Array.from(new Address4(text).toArray());
-  } catch {
-    return undefined;
+  if (!/^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/.test(text)) return undefined;
+  const octets = text.split('.').map(Number);
+  return octets.every((octet) => octet <= 255) ? Uint8Array.from(octets) : undefined;
+}
+
+/** RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as `::`. */
+function format6(address: Uint8Array): string {
+  const groups: number[] = [];
+  for (let i = 0; i < 16; i += 2) groups.push(((address[i] ?? 0) << 8) | (address[i + 1] ?? 0));
+  let start = 0;
+  let length = 1;
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (end < 8 && groups[end] === 0) end++;
+    if (end - i > length) [start, length] = [i, end - i];
+    if (end > i) i = end;
   }
+  const hex = (part: readonly number[]) => part.map((group) => group.toString(16)).join(':');
+  if (length === 1) return hex(groups);
+  return `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`;
 }
 
 function padded(address: Uint8Array): Uint8Array {

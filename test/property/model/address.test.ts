@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { Address6 } from 'ip-address';
 import { expect, test } from 'vitest';
 import {
   bits,
@@ -49,5 +50,17 @@ test('a prefix holds exactly the addresses that share its leading bits', () => {
       const { family } = cidrParts(cidr);
       expect(contains(cidr, cidrOf(b, bits(family)))).toBe(expected);
     }),
+  );
+});
+
+test('IPv6 text is what the ip-address library calls the correct form', () => {
+  // Runs of zeros, which random octets would hardly ever hold.
+  const group = fc.oneof({ weight: 2, arbitrary: fc.constant([0, 0]) }, fc.tuple(fc.nat(255), fc.nat(255)));
+  fc.assert(
+    fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), (groups) => {
+      const octets = groups.flat();
+      expect(formatIp(Uint8Array.from(octets))).toBe(Address6.fromByteArray(octets).correctForm());
+    }),
+    { numRuns: 2000 },
   );
 });
