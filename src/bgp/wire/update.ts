@@ -199,12 +199,15 @@ function missing(draft: Draft, classic: boolean): WireError[] {
   );
 }
 
-/** Resolves the AS4 attributes. RFC 6793 §4.2.3: an aggregator that is not AS_TRANS means both were not kept up. */
+/**
+ * Resolves the AS4 attributes. RFC 6793 §4.2.3: of two aggregators the old one other than AS_TRANS means that a speaker
+ * in between did not keep the AS4 attributes up.
+ */
 function finished(draft: Draft, codec: Codec): Attributes | undefined {
   const { as4Path, as4Aggregator, origin, asPath, ...rest } = draft;
   if (origin === undefined || asPath === undefined) return undefined;
-  const trusted = !codec.fourOctetAs && (rest.aggregator === undefined || rest.aggregator.asn === asTrans);
-  if (!trusted) return { ...rest, origin, asPath };
+  const stale = as4Aggregator !== undefined && rest.aggregator !== undefined && rest.aggregator.asn !== asTrans;
+  if (codec.fourOctetAs || stale) return { ...rest, origin, asPath };
   return {
     ...rest,
     origin,

@@ -132,14 +132,14 @@ describe('attributes', () => {
     expect(attributesOf(update).asPath).toEqual([{ type: 'sequence', asns: [65000, 65001, 4200000001] }]);
   });
 
-  test('AS4_PATH is not believed beside an aggregator other than AS_TRANS, or when longer than AS_PATH', () => {
+  test('AS4_PATH is not believed beside two aggregators of which the old one is not AS_TRANS, or when longer than AS_PATH', () => {
     const short = '400204 02 01 fde9';
     const longer = 'c0110a 02 02 0000fde9 fa56ea01';
     expect(attributesOf(read(`${origin}${short}${nextHop}${longer}`, old)).asPath).toEqual([
       { type: 'sequence', asns: [65001] },
     ]);
     const same = 'c01106 02 01 fa56ea01';
-    const update = read(`${origin}${short}${nextHop} c00706 fde9 0a000009 ${same}`, old);
+    const update = read(`${origin}${short}${nextHop} c00706 fde9 0a000009 c01208 fa56ea01 0a000009 ${same}`, old);
     expect(attributesOf(update).asPath).toEqual([{ type: 'sequence', asns: [65001] }]);
   });
 

@@ -1,0 +1,186 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { decide } from '../../../src/bgp/decision.ts';
+import type { ExportContext } from '../../../src/bgp/exporting.ts';
+import { exported } from '../../../src/bgp/exporting.ts';
+import { AttributeInterner } from '../../../src/bgp/intern.ts';
+import { AdjRibIn, type Candidate, type Source } from '../../../src/bgp/rib.ts';
+import { RouteTable } from '../../../src/bgp/table.ts';
+import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
+import { readFrame } from '../../../src/bgp/wire/framing.ts';
+import { cidrsOf } from '../../../src/bgp/wire/nlri.ts';
+import { readUpdate } from '../../../src/bgp/wire/update.ts';
+import { type Cidr, type Family, parseCidr, parseIp } from '../../../src/model/address.ts';
+
+const both: ReadonlySet<Family> = new Set<Family>([4, 6]);
+const prefixes = Array.from({ length: 12 }, (_, i) => parseCidr(`10.0.${i}.0/24`));
+
+/** A peer of the table: tells routes, and believes what it is told. */
+class Station {
+  readonly source: Source;
+  readonly adj: AdjRibIn;
+  readonly told = new Map<Cidr, Candidate>();
+  readonly heard = new Map<Cidr, Attributes>();
+  marks = 0;
+  blocked = false;
+
+  constructor(
+    readonly index: number,
+    readonly context: ExportContext,
+    private readonly table: RouteTable,
+  ) {
+    const kind = context.external ? 'ebgp' : 'ibgp';
+    const address = parseIp(`10.9.0.${index}`);
+    this.source = { name: `peer${index}`, kind, address, identifier: address };
+    this.adj = new AdjRibIn(this.source, table.rib);
+  }
+
+  join(): void {
+    this.heard.clear();
+    this.marks = 0;
+    const send = (messages: readonly Uint8Array[]) => this.#hear(messages);
+    this.table.join({ source: this.source, send, writable: () => !this.blocked }, this.context);
+  }
+
+  #hear(messages: readonly Uint8Array[]): void {
+    for (const message of messages) {
+      const { body } = readFrame(message) ?? expect.fail('incomplete');
+      const update = readUpdate(body, this.context, both);
+      expect(update.faults).toEqual([]);
+      if (update.endOfRib !== undefined) this.marks++;
+      for (const prefix of update.withdrawn.flatMap(cidrsOf)) this.heard.delete(prefix);
+      for (const { block, attributes } of update.announced) {
+        for (const prefix of cidrsOf(block)) this.heard.set(prefix, attributes);
+      }
+    }
+  }
+}
+
+const contexts: readonly ExportContext[] = [
+  { family: 4, asn: 64512, external: true, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'self' },
+  { family: 4, asn: 64512, external: true, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'self' },
+  { family: 4, asn: 64512, external: false, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'keep' },
+  { family: 4, asn: 64512, external: false, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'keep' },
+];
+
+const command = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant('announce' as const),
+      peer: fc.nat({ max: 3 }),
+      prefix: fc.nat({ max: 11 }),
+      pref: fc.nat({ max: 2 }),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('withdraw' as const),
+      peer: fc.nat({ max: 3 }),
+      prefix: fc.nat({ max: 11 }),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('turn' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constantFrom(
+        'block' as const,
+        'unblock' as const,
+        'rejoin' as const,
+        'refresh' as const,
+        'stale' as const,
+        'sweep' as const,
+      ),
+      peer: fc.nat({ max: 3 }),
+    }),
+  },
+);
+
+test('whatever the order of events, every peer has heard what follows from the routes now known', () => {
+  fc.assert(
+    fc.property(fc.array(command, { maxLength: 120 }), (commands) => {
+      const work: (() => void)[] = [];
+      const chosen = new Map<Cidr, Candidate>();
+      const interner = new AttributeInterner();
+      const table = new RouteTable(
+        4,
+        {
+          schedule: (next) => void work.push(next),
+          interner,
+          selected: (changes) => {
+            for (const { prefix, decision } of changes) {
+              if (decision) chosen.set(prefix, decision.best);
+              else chosen.delete(prefix);
+            }
+          },
+          settled: () => undefined,
+          oversized: () => expect.fail('too long'),
+        },
+        false,
+      );
+      const turn = () => {
+        for (let next = work.shift(); next; next = work.shift()) next();
+      };
+      const stations = contexts.map((context, index) => new Station(index + 1, context, table));
+      for (const station of stations) station.join();
+
+      for (const item of commands) {
+        if (item.do === 'turn') {
+          turn();
+          continue;
+        }
+        const station = stations[item.peer] ?? expect.fail('no such peer');
+        if (item.do === 'announce' || item.do === 'withdraw') {
+          const prefix = prefixes[item.prefix] ?? expect.fail('no such prefix');
+          const id = table.rib.prefixes.internCidr(prefix);
+          if (item.do === 'withdraw') {
+            const known = table.rib.prefixes.findCidr(prefix);
+            if (known !== undefined) station.adj.withdraw(known);
+            continue;
+          }
+          const nextHop = parseIp(`10.9.0.${station.index}`);
+          const asPath = [{ type: 'sequence' as const, asns: [65000 + station.index] }];
+          station.adj.announce(id, interner.intern({ origin: 'igp', asPath, nextHop, localPref: item.pref }));
+        } else if (item.do === 'block') station.blocked = true;
+        else if (item.do === 'unblock') {
+          station.blocked = false;
+          table.resume();
+        } else if (item.do === 'rejoin') {
+          table.leave(station.source);
+          station.join();
+        } else if (item.do === 'refresh') table.refresh(station.source);
+        else if (item.do === 'stale') station.adj.markStale();
+        else station.adj.sweep();
+      }
+
+      for (const station of stations) station.blocked = false;
+      table.resume();
+      turn();
+      const fresh = new Map([...table.routes()].map(({ prefix, candidates }) => [prefix, decide(candidates)?.best]));
+      expect(new Map(chosen)).toEqual(fresh);
+      for (const { source, context, heard, marks } of stations) {
+        const expected = new Map<Cidr, Attributes>();
+        for (const [prefix, best] of fresh) {
+          const attributes = best && best.source !== source ? exported(best, context) : undefined;
+          if (attributes) expected.set(prefix, attributes);
+        }
+        const comparable = (routes: ReadonlyMap<Cidr, Attributes>) =>
+          [...routes].map(([prefix, { nextHop, asPath }]) => JSON.stringify([prefix, nextHop, asPath])).sort();
+        expect(comparable(heard)).toEqual(comparable(expected));
+        expect(table.advertised(source)).toBe(heard.size);
+        expect(marks).toBe(1);
+      }
+      // Nothing is left once everybody is silent and gone.
+      for (const station of stations) {
+        station.adj.clear();
+        table.leave(station.source);
+      }
+      turn();
+      expect(table.rib.pending).toBe(0);
+      expect([...table.routes()]).toEqual([]);
+    }),
+    { numRuns: 400 },
+  );
+});

@@ -1,0 +1,259 @@
+import { describe, expect, test } from 'vitest';
+import { createLog } from '../../../src/base/log.ts';
+import { compile, originations } from '../../../src/bgp/config.ts';
+import { acceptDefaultAnnotation, ObjectStore, parseEndpoint, seconds } from '../../../src/bgp/objects.ts';
+import type { Event } from '../../../src/datastore/store.ts';
+import { parseCidr } from '../../../src/model/address.ts';
+import type { Block } from '../../../src/model/ipam.ts';
+import { type Kind, parseResource } from '../../../src/model/kinds.ts';
+
+const log = createLog('test', 'silent');
+
+function set(kind: Kind, name: string, spec: object, metadata: object = {}): Event {
+  const value = parseResource(kind, {
+    kind,
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name, ...metadata },
+    spec,
+  });
+  return { op: 'set', entry: { key: { type: kind, name }, value, revision: '1' } } as Event;
+}
+
+function node(
+  name: string,
+  four: string,
+  six?: string,
+  extra: object = {},
+  labels: Record<string, string> = {},
+): Event {
+  return set('Node', name, { bgp: { ipv4Address: four, ...(six ? { ipv6Address: six } : {}), ...extra } }, { labels });
+}
+
+function block(
+  cidr: string,
+  affinity: string | null,
+  used: readonly (string | undefined)[] = [],
+  released = false,
+): Event {
+  const value: Block = {
+    cidr: parseCidr(cidr),
+    affinity,
+    allocations: used.map((owner, i) => (owner === undefined ? null : i)),
+    unallocated: [],
+    attributes: used.map((owner) => ({
+      handle_id: 'h',
+      secondary: owner === undefined ? null : { node: owner },
+      ...(released ? { releasedAt: '2026-01-01T00:00:00Z' } : {}),
+    })),
+    sequenceNumber: 1n,
+    sequenceNumberForAllocation: {},
+    deleted: false,
+  };
+  return { op: 'set', entry: { key: { type: 'Block', cidr: value.cidr }, value, revision: '1' } };
+}
+
+function storeOf(...events: readonly Event[]): ObjectStore {
+  const objects = new ObjectStore(log);
+  for (const event of events) objects.apply(event);
+  return objects;
+}
+
+function compiled(objects: ObjectStore, nodename = 'a') {
+  return compile(objects, nodename, undefined) ?? expect.fail('no configuration');
+}
+
+const a = node('a', '10.0.0.9/24', 'fd99::9/64');
+const b = node('b', '10.0.0.10/24', 'fd99::10/64');
+const c = node('c', '10.0.0.2/24');
+
+describe('the mesh', () => {
+  test('is a session per family that both nodes have; the numerically higher address dials', () => {
+    const { config } = compiled(storeOf(a, b, c));
+    expect(config).toMatchObject({ asn: 64512, identifier: '10.0.0.9', listenPort: 179 });
+    expect(config.addresses).toEqual([
+      { address: '10.0.0.9', subnet: '10.0.0.0/24' },
+      { address: 'fd99::9', subnet: 'fd99::/64' },
+    ]);
+    expect(
+      config.peers.map(({ name, address, localAddress, initiative, families }) => [
+        name,
+        address,
+        localAddress,
+        initiative,
+        families,
+      ]),
+    ).toEqual([
+      ['mesh-b-ipv4', '10.0.0.10', '10.0.0.9', 'wait', [4]],
+      ['mesh-b-ipv6', 'fd99::10', 'fd99::9', 'wait', [6]],
+      ['mesh-c-ipv4', '10.0.0.2', '10.0.0.9', 'dial', [4]],
+    ]);
+  });
+
+  test('of every pair exactly one side dials', () => {
+    const objects = storeOf(a, b, c);
+    const sides = ['a', 'b', 'c'].flatMap((name) =>
+      compiled(objects, name).config.peers.map((peer) => [
+        [peer.localAddress, peer.address].sort().join(),
+        peer.initiative,
+      ]),
+    );
+    for (const pair of new Set(sides.map(([key]) => key))) {
+      const initiatives = sides.filter(([key]) => key === pair).map(([, initiative]) => initiative);
+      expect(initiatives.sort()).toEqual(['dial', 'wait']);
+    }
+  });
+
+  test('takes AS number and port from the configuration, and a node’s own AS number', () => {
+    const objects = storeOf(
+      a,
+      set('BGPConfiguration', 'default', { asNumber: 65000, listenPort: 1179 }),
+      node('d', '10.0.0.4/24', undefined, { asNumber: '1.10' }),
+    );
+    const { config } = compiled(objects);
+    expect(config).toMatchObject({ asn: 65000, listenPort: 1179 });
+    expect(config.peers).toMatchObject([{ asn: 65546, port: 1179 }]);
+  });
+
+  test('can be turned off, and leaves reflectors out', () => {
+    expect(
+      compiled(storeOf(a, b, set('BGPConfiguration', 'default', { nodeToNodeMeshEnabled: false }))).config.peers,
+    ).toEqual([]);
+    const reflector = node('r', '10.0.0.3/24', undefined, { routeReflectorClusterID: '1.0.0.1' });
+    expect(compiled(storeOf(a, reflector)).config.peers).toEqual([]);
+    expect(compiled(storeOf(a, reflector), 'r').config.peers).toEqual([]);
+  });
+});
+
+describe('BGPPeer', () => {
+  const tor = { peerIP: '10.0.0.1', asNumber: 65001 };
+
+  test.each([
+    ['for all nodes', tor, true],
+    ['for this node', { ...tor, node: 'a' }, true],
+    ['for another node', { ...tor, node: 'b' }, false],
+    ['by a selector that fits', { ...tor, nodeSelector: "rack == 'one'" }, true],
+    ['by a selector that does not', { ...tor, nodeSelector: "rack == 'two'" }, false],
+  ])('%s', (_, spec, wanted) => {
+    const own = node('a', '10.0.0.9/24', undefined, {}, { rack: 'one' });
+    const { peers } = compiled(storeOf(own, set('BGPPeer', 'tor', spec))).config;
+    expect(peers.map(({ name, asn, role, initiative }) => [name, asn, role, initiative])).toEqual(
+      wanted ? [['tor', 65001, 'peer', 'dial']] : [],
+    );
+  });
+
+  test('sets port, keepalive and restart time, and the permission for a default route', () => {
+    const spec = { peerIP: '10.0.0.1:1179', asNumber: 65001, keepaliveTime: '5s', maxRestartTime: '2m30s' };
+    const metadata = { annotations: { [acceptDefaultAnnotation]: 'true' } };
+    const { peers } = compiled(storeOf(a, set('BGPPeer', 'tor', spec, metadata))).config;
+    expect(peers).toMatchObject([{ port: 1179, keepaliveSeconds: 5, restartSeconds: 150, acceptDefault: true }]);
+  });
+
+  test('by peerSelector connects both ends out of the one object', () => {
+    const off = set('BGPConfiguration', 'default', { nodeToNodeMeshEnabled: false });
+    const reflector = node('r', '10.0.0.3/24', undefined, {}, { reflector: 'yes' });
+    const objects = storeOf(
+      off,
+      a,
+      c,
+      reflector,
+      set('BGPPeer', 'rr', { nodeSelector: '!has(reflector)', peerSelector: 'has(reflector)' }),
+    );
+    const names = (who: string) => compiled(objects, who).config.peers.map(({ name }) => name);
+    expect(names('a')).toEqual(['rr-r-ipv4']);
+    expect(names('c')).toEqual(['rr-r-ipv4']);
+    expect(names('r')).toEqual(['rr-a-ipv4', 'rr-c-ipv4']);
+  });
+
+  test('takes the place of a mesh session with the same address; this node itself is no peer', () => {
+    const same = set('BGPPeer', 'b', { peerIP: '10.0.0.10', asNumber: 64512 });
+    const self = set('BGPPeer', 'self', { peerIP: '10.0.0.9', asNumber: 64512 });
+    const { peers } = compiled(storeOf(a, b, same, self)).config;
+    expect(peers.map(({ name }) => name)).toEqual(['b', 'mesh-b-ipv6']);
+  });
+
+  test('of a family that this node has not is a problem, not a failure', () => {
+    const { config, problems } = compiled(
+      storeOf(c, set('BGPPeer', 'six', { peerIP: 'fd99::1', asNumber: 65001 })),
+      'c',
+    );
+    expect(config.peers).toEqual([]);
+    expect(problems).toEqual([{ object: 'BGPPeer(six)', detail: 'this node has no IPv6 address for fd99::1' }]);
+  });
+
+  test.each([
+    { peerIP: 'nonsense', asNumber: 1 },
+    { peerIP: '10.0.0.1:0', asNumber: 1 },
+    { peerIP: '10.0.0.1' },
+    {},
+    { peerIP: '10.0.0.1', asNumber: 1, nodeSelector: 'broken ==' },
+    { peerIP: '10.0.0.1', asNumber: 1, maxRestartTime: 'soon' },
+    { peerIP: '10.0.0.1', asNumber: 1, node: 'a', nodeSelector: 'all()' },
+    { peerIP: '10.0.0.1', asNumber: 1, peerSelector: 'all()' },
+  ])('that cannot be understood (%j) leaves its last good version', (bad) => {
+    const objects = storeOf(a, set('BGPPeer', 'tor', tor), set('BGPPeer', 'tor', bad));
+    expect(compiled(objects).config.peers).toMatchObject([{ name: 'tor', address: '10.0.0.1', port: 179 }]);
+  });
+});
+
+describe('the router id', () => {
+  test('is CALICO_ROUTER_ID, the IPv4 address, or a hash of the name', () => {
+    const objects = storeOf(a, set('Node', 'six', { bgp: { ipv6Address: 'fd99::6/64' } }));
+    const id = (name: string, routerId?: string) => compile(objects, name, routerId)?.config.identifier;
+    expect(id('a', '1.2.3.4')).toBe('1.2.3.4');
+    expect(id('a')).toBe('10.0.0.9');
+    expect(id('six')).toBe(id('six', 'hash'));
+    expect(id('a', 'hash')).not.toBe(id('six', 'hash'));
+    expect(() => id('a', 'mine')).toThrow('CALICO_ROUTER_ID: "mine"');
+  });
+
+  test('a node without a BGP address has no configuration', () => {
+    expect(compile(storeOf(set('Node', 'a', {})), 'a', undefined)).toBeUndefined();
+    expect(compile(storeOf(), 'a', undefined)).toBeUndefined();
+  });
+});
+
+describe('originations', () => {
+  const pool = set('IPPool', 'p', { cidr: '10.65.0.0/16' });
+  const hidden = set('IPPool', 'h', { cidr: '10.66.0.0/16', disableBGPExport: true });
+
+  test('are this node’s blocks in exported pools', () => {
+    const objects = storeOf(
+      pool,
+      hidden,
+      block('10.65.1.0/26', 'host:a'),
+      block('10.65.2.0/26', 'host:b'),
+      block('10.66.1.0/26', 'host:a'),
+      block('10.67.1.0/26', 'host:a'),
+    );
+    expect(originations(objects, 'a')).toEqual(['10.65.1.0/26']);
+  });
+
+  test('are addresses in use here out of blocks of others or of nobody', () => {
+    const objects = storeOf(
+      pool,
+      block('10.65.2.0/26', 'host:b', ['b', undefined, 'a']),
+      block('10.65.3.0/26', null, ['a']),
+      block('10.65.4.0/26', 'host:b', ['a'], true),
+    );
+    expect(originations(objects, 'a')).toEqual(['10.65.2.2/32', '10.65.3.0/32']);
+  });
+
+  test('follow a block that goes', () => {
+    const objects = storeOf(pool, block('10.65.1.0/26', 'host:a'));
+    objects.apply({ op: 'delete', key: { type: 'Block', cidr: parseCidr('10.65.1.0/26') } });
+    expect(originations(objects, 'a')).toEqual([]);
+  });
+});
+
+test('endpoints and durations', () => {
+  expect(parseEndpoint('fd00::1', 'f')).toEqual({ address: 'fd00::1', port: 179 });
+  expect(parseEndpoint('[fd00::1]:1179', 'f')).toEqual({ address: 'fd00::1', port: 1179 });
+  expect(parseEndpoint('[fd00::1]', 'f')).toEqual({ address: 'fd00::1', port: 179 });
+  expect([seconds('1m30s', 'f'), seconds('1.5s', 'f'), seconds('500ms', 'f'), seconds(undefined, 'f')]).toEqual([
+    90,
+    2,
+    1,
+    undefined,
+  ]);
+  expect(() => seconds('30', 'f')).toThrow('f: "30"');
+});
