@@ -246,6 +246,6 @@ test.each([
         if (!('ipCooldownSeconds' in config)) await releaseAll(store, book);
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 100 },
   );
 });
