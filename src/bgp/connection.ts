@@ -226,7 +226,9 @@ export class Connection {
   }
 
   #received(chunk: Uint8Array): void {
-    const stream = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    const joined = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    // A plain array: slices of a Buffer would be views and keep all of it alive.
+    const stream = new Uint8Array(joined.buffer, joined.byteOffset, joined.length);
     const socket = this.#socket;
     let at = 0;
     try {
