@@ -229,3 +229,11 @@ describe('a datastore that is away', () => {
     }
   });
 });
+
+test('agents end when the process that runs them is killed', async () => {
+  const agents = ['felix', 'bgp'].map((agent) => agentOf(n2, agent));
+  const [parent] = processesOf(name).filter((pid) => childrenOf(pid).some((child) => agents.includes(child.pid)));
+  expect(parent).toBeDefined();
+  if (parent !== undefined) kill(parent);
+  await until(() => !agents.some(isAlive), { within: 15_000, what: 'felix and bgp end' });
+});
