@@ -271,7 +271,8 @@ export class Peer {
 
   #remember(ending: Ending, established: boolean): void {
     const { clock, log } = this.context;
-    if (ending.by === 'us' && this.#stopped) return;
+    // Our own stop, or an attempt that another connection made superfluous, is no error.
+    if (ending.by === 'us' && (this.#stopped || ending.notification === undefined)) return;
     this.#lastError = { by: ending.by, reason: ending.reason, at: clock.wall().toISOString() };
     if (ending.by === 'tcp') {
       if (!established) this.#retrySeconds = this.#dials.next() / 1000;

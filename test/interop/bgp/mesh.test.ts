@@ -40,6 +40,7 @@ test('the node with the higher address opens the sessions', async () => {
     ['mesh-them-ipv6', 'Established'],
   ]);
   expect(us.output).not.toContain('"to":"Connect"');
+  for (const node of [us, them]) expect(node.output).not.toContain('"by":"us"');
 });
 
 describe.each(['SIGKILL', 'SIGTERM'] as const)('%s and a new start', (signal) => {
@@ -55,6 +56,7 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('%s and a new start', (signal) =>
       });
     }
     expect([...ours.lost, ...theirs.lost]).toEqual([]);
+    expect(us.output + them.output).not.toContain('refused during idle hold');
     await ours.has(...blocks.them);
     await theirs.has(...blocks.us);
   });
