@@ -32,7 +32,8 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
     // Either ending ends the other: a node that cannot serve CNI requests has to be started again.
     const both = new AbortController();
     const all = AbortSignal.any([signal, both.signal]);
-    const parts = [assembled.run(all), serveCni(assembled, store, node, env, log, all)];
+    // The CNI server first: it is fed from felix's first update on.
+    const parts = [serveCni(assembled, store, node, env, log, all), assembled.run(all)];
     try {
       await Promise.all(parts);
     } finally {
@@ -52,9 +53,10 @@ async function serveCni(
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
+  const ipam = new Ipam({ store, node, clock: systemClock, log });
   const handler = new CniHandler({
     store,
-    ipam: new Ipam({ store, node, clock: systemClock, log }),
+    ipam,
     netlink,
     openPod: openPodNamespace,
     nodename: node,
@@ -67,6 +69,10 @@ async function serveCni(
     },
     clock: systemClock,
     log,
+  });
+  felix.onUpdate((update) => {
+    ipam.consume(update);
+    handler.consume(update);
   });
   const { closed } = await startCniServer({ socketPath: join(runDir(env), 'cni.sock'), handler, log, signal });
   await closed;

@@ -6,6 +6,7 @@ import type { Ip } from '../model/address.ts';
 import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { addressesOf, buildEndpoint } from './endpoint.ts';
 import { CniError, cniCodes } from './error.ts';
+import { meanwhile } from './meanwhile.ts';
 import { handleId } from './names.ts';
 import type { PodNamespace } from './ports.ts';
 import { aborted } from './queue.ts';
@@ -230,17 +231,6 @@ function requireFitting(context: CniContext, { network, pod }: AddRequest, place
       `CNI_ARGS K8S_POD_NAME: "${pod.name}": expected a name that leaves the endpoint's name under 254 characters`,
     );
   }
-}
-
-/** Runs a synchronous action while `pending` is on its way; both are over when this settles, whichever fails. */
-async function meanwhile<T>(pending: Promise<T>, action: () => void): Promise<T> {
-  const settled = Promise.allSettled([pending]);
-  try {
-    action();
-  } finally {
-    await settled;
-  }
-  return pending;
 }
 
 /** Locally administered, unicast. IEEE 802 §8.2. */

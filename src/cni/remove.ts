@@ -2,6 +2,7 @@ import { type Entry, keyText } from '../datastore/store.ts';
 import type { NetworkConfig } from './config.ts';
 import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { CniError, cniCodes } from './error.ts';
+import { meanwhile } from './meanwhile.ts';
 import type { Pod } from './request.ts';
 
 /*
@@ -22,8 +23,7 @@ export const podDevice = 'eth0';
 export async function removeContainer(context: CniContext, place: Place, signal: AbortSignal): Promise<void> {
   const endpoint = await context.store.get(place.key);
   if (endpoint === undefined || ownedBy(endpoint, place.containerId)) {
-    context.netlink.deleteLink(place.hostDevice);
-    await deleteEndpoint(context, place, endpoint);
+    await meanwhile(deleteEndpoint(context, place, endpoint), () => context.netlink.deleteLink(place.hostDevice));
     if (endpoint !== undefined) await waitForFelix(context, place, signal);
   }
   await context.ipam.release({ handle: place.handle });

@@ -1,0 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
+
+/**
+ * Runs a synchronous action while `pending` is on its way: one turn of the event loop lets the request out first.
+ * Both are over when this settles, whichever fails; the action's error comes first.
+ */
+export async function meanwhile<T>(pending: Promise<T>, action: () => void): Promise<T> {
+  const settled = Promise.allSettled([pending]);
+  try {
+    await setImmediate();
+    action();
+  } finally {
+    await settled;
+  }
+  return pending;
+}
