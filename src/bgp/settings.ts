@@ -19,6 +19,8 @@ export interface PeerConfig {
   readonly restartSeconds: number;
   readonly acceptDefault: boolean;
   readonly nextHopMode: NextHopMode;
+  /** Routes are reflected to and from this peer, where it is an internal one. RFC 4456. */
+  readonly routeReflectorClient?: boolean;
 }
 
 /** An address of this node and the subnet it is on. */
@@ -31,6 +33,8 @@ export interface NodeAddress {
 export interface SpeakerConfig {
   readonly asn: number;
   readonly identifier: Ip;
+  /** Of this node as a route reflector; absent: the identifier. RFC 4456 §7. */
+  readonly clusterId?: Ip;
   readonly listenPort: number;
   readonly addresses: readonly NodeAddress[];
   readonly peers: readonly PeerConfig[];
