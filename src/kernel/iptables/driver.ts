@@ -1,3 +1,4 @@
+import { errorCode } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Family } from '../../model/address.ts';
 import { type Launch, runCommand } from '../command.ts';
@@ -7,6 +8,7 @@ import type { Backend } from './backend.ts';
 import { planTable, type TablePlan } from './plan.ts';
 import { type TaggedTable, tagTable } from './rules.ts';
 import { type ActualTable, emptyTable, parseSave } from './save.ts';
+import { RestoreSession, type SessionResult } from './session.ts';
 
 export interface IptablesOptions extends Launch {
   readonly family: Family;
@@ -25,8 +27,14 @@ export function createIptables(options: IptablesOptions): Iptables {
   return new RestoreDriver(options);
 }
 
+/** How long a restore program waits for the next change before it ends. */
+const idleSeconds = 10;
+
 /** Exit status of the legacy programs without the lock or memory (xtables.h). */
 const RESOURCE_PROBLEM = 4;
+
+/** Exit status of stdbuf, env and shells for a program that is not there. */
+const NOT_FOUND = 127;
 
 type Tagged = ReadonlyMap<TableName, TaggedTable>;
 
@@ -37,9 +45,17 @@ class RestoreDriver implements Iptables {
   #actual: Map<string, ActualTable> | undefined;
   /** Counts invalidations, so that one which comes during an apply is not lost. */
   #doubts = 0;
+  /** nft only: the legacy program ends at once. */
+  #session: RestoreSession | undefined;
 
   constructor(private readonly options: IptablesOptions) {
     this.#program = `ip${options.family === 6 ? '6' : ''}tables-${options.backend}`;
+    if (options.backend === 'nft') {
+      const { launcher } = options;
+      const command = [`${this.#program}-restore`, '--noflush', '--verbose'];
+      const timeoutSeconds = this.#lockWait + 60;
+      this.#session = new RestoreSession({ command, timeoutSeconds, idleSeconds, ...(launcher ? { launcher } : {}) });
+    }
   }
 
   apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }> {
@@ -113,17 +129,38 @@ class RestoreDriver implements Iptables {
   async #restore(lines: readonly string[]): Promise<void> {
     const program = `${this.#program}-restore`;
     const legacy = this.options.backend === 'legacy';
-    // Without a number, and with 0, it would wait for ever.
-    const wait = legacy ? ['-w', String(this.#lockWait)] : [];
-    const { status, stderr } = await this.#run([program, '--noflush', ...wait], `${lines.join('\n')}\n`);
+    const { status, stderr, linesBefore } = await this.#send(program, lines);
     if (status === 0) return;
     const number = /line:? (\d+)/i.exec(stderr)?.[1];
-    const named = number === undefined ? undefined : lines[Number(number) - 1];
+    const named = number === undefined ? undefined : lines[Number(number) - linesBefore - 1];
     // A commit that fails names the line of COMMIT, which says nothing.
     const line = named === 'COMMIT' ? undefined : named;
     const said = stderr.replace(/\nTry `.*/s, '').trim() || `status ${status}`;
     const locked = legacy && status === RESOURCE_PROBLEM;
     throw new IptablesError(`${program}: ${said}${line === undefined ? '' : `: ${line}`}`, line, locked);
+  }
+
+  async #send(program: string, lines: readonly string[]): Promise<SessionResult> {
+    const result = await this.#converse(lines);
+    if (result) return result;
+    // Without a number, and with 0, it would wait for ever.
+    const wait = this.options.backend === 'legacy' ? ['-w', String(this.#lockWait)] : [];
+    const alone = await this.#run([program, '--noflush', ...wait], `${lines.join('\n')}\n`);
+    return { ...alone, linesBefore: 0 };
+  }
+
+  /** Undefined without a session: each change is then a process of its own. */
+  async #converse(lines: readonly string[]): Promise<SessionResult | undefined> {
+    if (!this.#session) return undefined;
+    try {
+      const result = await this.#session.run(lines);
+      if (result.status !== NOT_FOUND) return result;
+    } catch (cause) {
+      if (errorCode(cause) !== 'ENOENT') throw cause;
+    }
+    this.options.log.info('iptables-restore cannot be kept running without stdbuf (coreutils)');
+    this.#session = undefined;
+    return undefined;
   }
 
   get #lockWait(): number {

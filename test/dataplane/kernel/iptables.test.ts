@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -102,10 +102,35 @@ describe.each(cases)('iptables $backend IPv$family', ({ backend, family }) => {
     await iptables.apply(both(1));
     expect(spawned()).toBe(2);
     await iptables.apply(both(2));
-    expect(spawned()).toBe(3);
+    const kept = backend === 'nft';
+    expect(spawned(), 'nft keeps its restore program running').toBe(kept ? 2 : 3);
     iptables.invalidate();
     await iptables.apply(both(2));
-    expect(spawned()).toBe(4);
+    expect(spawned()).toBe(kept ? 3 : 4);
+  });
+
+  test('a restore program that was killed is started again', async () => {
+    const { space, make, rules } = setUp();
+    const iptables = make();
+    await iptables.apply(only(first));
+    for (const pid of space.processes()) process.kill(pid, 'SIGKILL');
+    await iptables.apply(only(table({ 'cali-x': ['-j DROP'] }, { FORWARD: ['-j cali-x'] })));
+    expect(rules('cali-x')).toEqual(['-A cali-x -j DROP']);
+    expect(rules('cali-FORWARD')).toEqual([]);
+  });
+
+  test('without stdbuf each change is a process of its own', async () => {
+    const { space, rules } = setUp();
+    const programs = mkdtempSync(join(tmpdir(), 'margay-path-'));
+    onTestFinished(() => rmSync(programs, { recursive: true }));
+    for (const name of [`${program}-restore`, `${program}-save`])
+      symlinkSync(`/usr/sbin/${name}`, join(programs, name));
+    const launcher = [...space.launcher, '/usr/bin/env', `PATH=${programs}`];
+    const iptables = createIptables({ family, backend, log: silent, launcher });
+    for (const target of ['DROP', 'ACCEPT']) {
+      await iptables.apply(only(table({ 'cali-x': [`-j ${target}`] }, { FORWARD: ['-j cali-x'] })));
+      expect(rules('cali-x')).toEqual([`-A cali-x -j ${target}`]);
+    }
   });
 
   test('a new process adopts what the last one wrote', async () => {

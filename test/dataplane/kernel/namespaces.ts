@@ -42,6 +42,11 @@ export class TestNamespace implements Disposable {
     return { launcher, spawned: () => readFileSync(file).length };
   }
 
+  /** Identifiers of the processes that live inside. */
+  processes(): number[] {
+    return run('ip', 'netns', 'pids', this.name).split('\n').filter(Boolean).map(Number);
+  }
+
   [Symbol.dispose](): void {
     for (const netlink of this.#netlinks) netlink.close();
     for (const directory of this.#directories) rmSync(directory, { recursive: true });
