@@ -17,6 +17,7 @@ import {
 } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import type { Node } from '../model/kinds.ts';
+import type { FilterRule } from './filters.ts';
 import type { Objects, ParsedPeer } from './objects.ts';
 import type { NodeAddress, PeerConfig, SpeakerConfig } from './settings.ts';
 
@@ -166,7 +167,7 @@ function* explicitPeers(context: Context): Generator<PeerConfig> {
       if (node.metadata.name === own.metadata.name) continue;
       const forward = mine && selector.matches(node.metadata.labels ?? {});
       const reverse = isTarget && selects(peer, node);
-      if (forward || reverse) yield* nodePeers(context, node, peer.name, optionsOf(peer));
+      if (forward || reverse) yield* nodePeers(context, node, peer.name, optionsOf(context, peer));
     }
   }
 }
@@ -178,10 +179,11 @@ function selects({ node, nodeSelector }: ParsedPeer, candidate: Node): boolean {
 }
 
 function* routerPeer(
-  { addresses, problems }: Context,
+  context: Context,
   peer: ParsedPeer,
   target: Extract<ParsedPeer['target'], { to: 'address' }>,
 ): Generator<PeerConfig> {
+  const { addresses, problems } = context;
   const { address, port, asn } = target;
   const family = familyOf(address);
   const localAddress = addressOf(addresses, family);
@@ -200,16 +202,39 @@ function* routerPeer(
     families: [family],
     localAddress,
     initiative: 'dial',
-    ...optionsOf(peer),
+    ...optionsOf(context, peer),
   };
 }
 
-function optionsOf({ keepaliveSeconds, restartSeconds, acceptDefault }: ParsedPeer): Partial<PeerConfig> {
+function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
+  const { keepaliveSeconds, restartSeconds, acceptDefault } = peer;
   return {
     acceptDefault,
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
+    ...rulesOf(context, peer),
   };
+}
+
+const nothing: FilterRule = { action: 'reject', operations: [] };
+
+/** All rules of a peer's filters, one after the other; a filter that is not there lets nothing through. */
+function rulesOf({ objects, problems }: Context, { name, filters }: ParsedPeer): Partial<PeerConfig> {
+  if (filters.length === 0) return {};
+  const rules = {
+    import: { 4: [] as FilterRule[], 6: [] as FilterRule[] },
+    export: { 4: [] as FilterRule[], 6: [] as FilterRule[] },
+  };
+  for (const filter of filters) {
+    const found = objects.filters.get(filter);
+    if (!found) {
+      const detail = `there is no usable BGPFilter(${filter}): no route is taken from or told to the peer`;
+      problems.push({ object: `BGPPeer(${name}).spec.filters`, detail });
+    }
+    for (const way of ['import', 'export'] as const)
+      for (const family of families) rules[way][family].push(...(found ? found[way][family] : [nothing]));
+  }
+  return { importRules: rules.import, exportRules: rules.export };
 }
 
 /** This node's blocks, and single addresses that it uses out of others' blocks, inside pools that are exported. */

@@ -1,5 +1,6 @@
 import { type Cidr, contains, type Family, type Ip } from '../model/address.ts';
 import { defaultLocalPref } from './decision.ts';
+import { type Filter, type Operation, operated } from './filters.ts';
 import type { Candidate } from './rib.ts';
 import { prepend } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
@@ -21,6 +22,8 @@ export interface ExportContext {
   readonly nextHopMode: NextHopMode;
   /** A subnet with both this node and the receiving peer in it. */
   readonly sharedSubnet?: Cidr;
+  /** Of the peers' BGPFilters; asked for each prefix by the update group. */
+  readonly filter?: Filter;
 }
 
 /** Well-known communities. RFC 1997 §2. */
@@ -28,15 +31,25 @@ export const noExport = 0xffffff01;
 export const noAdvertise = 0xffffff02;
 export const noExportSubconfed = 0xffffff03;
 
-/** Attributes as the peers of the group are told them, or undefined when the route is not for them. */
-export function exported(candidate: Candidate, context: ExportContext): Attributes | undefined {
-  const { source, attributes } = candidate;
-  const { communities = [] } = attributes;
+/**
+ * Attributes as the peers of the group are told them, or undefined when the route is not for them.
+ * @param operations what the export filter changes, before the own AS and next hop are put in; a community that it adds
+ *   is for the receiver and holds nothing back here
+ */
+export function exported(
+  received: Candidate,
+  context: ExportContext,
+  operations: readonly Operation[] = [],
+): Attributes | undefined {
+  const { source } = received;
+  const { communities = [] } = received.attributes;
   if (communities.includes(noAdvertise)) return undefined;
   // What one internal peer says goes to no other but by reflection. RFC 4271 §9.2.
   if (source.kind === 'ibgp' && !context.external) return undefined;
   if (context.external && (communities.includes(noExport) || communities.includes(noExportSubconfed))) return undefined;
-  const nextHop = nextHopFor(candidate, context);
+  const nextHop = nextHopFor(received, context);
+  const attributes = operated(received.attributes, operations);
+  const candidate = { ...received, attributes };
   return context.external ? toExternal(candidate, nextHop, context.asn) : toInternal(attributes, nextHop);
 }
 
@@ -60,6 +73,6 @@ function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, shar
 
 /** Equal texts: equal contexts. */
 export function contextKey(context: ExportContext): string {
-  const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '' } = context;
-  return [family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet].join(' ');
+  const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', filter } = context;
+  return [family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet, filter?.key ?? ''].join(' ');
 }

@@ -1,4 +1,5 @@
 import { type ExportContext, exported } from './exporting.ts';
+import { prefixOctets, type Verdict } from './filters.ts';
 import type { AttributeInterner } from './intern.ts';
 import type { PrefixId, PrefixTable } from './prefixes.ts';
 import type { Candidate, Source } from './rib.ts';
@@ -55,7 +56,8 @@ const pumpSlice = 4096;
 export class UpdateGroup {
   readonly #out = new Map<PrefixId, Advertised>();
   readonly #members = new Map<Source, Member>();
-  readonly #exports = new WeakMap<Candidate, { readonly attributes: Attributes | undefined }>();
+  /** By candidate and the filter's verdict; `undefined` as attributes: not for these peers. */
+  readonly #exports = new WeakMap<Candidate, Map<Verdict, Attributes | undefined>>();
 
   /**
    * @param report a route whose attributes leave no room in a message: it is withdrawn instead
@@ -90,6 +92,18 @@ export class UpdateGroup {
     for (const id of member?.pending ?? []) this.prefixes.release(id);
   }
 
+  /** The member goes over to another group of the table: what it was told here is replaced or withdrawn there. */
+  move(source: Source, to: UpdateGroup): void {
+    const member = this.#members.get(source);
+    if (!member) return;
+    const { receiver, owesEndOfRib } = member;
+    const moved: Member = { receiver, pending: new Set(), owesEndOfRib };
+    to.#members.set(source, moved);
+    for (const ids of [this.#out.keys(), member.pending ?? [], to.#out.keys()])
+      for (const id of ids) to.#defer(moved, id);
+    this.leave(source);
+  }
+
   /** Gives up what the group remembers; nobody is in it. */
   dissolve(): void {
     for (const id of this.#out.keys()) this.prefixes.release(id);
@@ -110,7 +124,7 @@ export class UpdateGroup {
     const partitions = new Map<Source | undefined, Partition[]>();
     for (const { id, best } of changes) {
       const before = this.#out.get(id);
-      const attributes = best && this.#export(best);
+      const attributes = best && this.#export(best, id);
       if (before === undefined && attributes === undefined) continue;
       if (before && attributes === before.attributes && best?.source === before.source) continue;
       this.#record(id, before, attributes && best ? { attributes, source: best.source } : undefined);
@@ -197,14 +211,23 @@ export class UpdateGroup {
     }
   }
 
-  #export(best: Candidate): Attributes | undefined {
-    let known = this.#exports.get(best);
-    if (known === undefined) {
-      const attributes = exported(best, this.context);
-      known = { attributes: attributes && this.interner.intern(attributes) };
+  #export(best: Candidate, id: PrefixId): Attributes | undefined {
+    const verdict = this.#judge(best, id);
+    if (verdict === 'reject') return undefined;
+    const known = this.#exports.get(best) ?? new Map<Verdict, Attributes | undefined>();
+    if (!known.has(verdict)) {
+      const attributes = exported(best, this.context, verdict);
+      known.set(verdict, attributes && this.interner.intern(attributes));
       this.#exports.set(best, known);
     }
-    return known.attributes;
+    return known.get(verdict);
+  }
+
+  #judge({ attributes, source }: Candidate, id: PrefixId): Verdict {
+    const { filter } = this.context;
+    if (!filter) return undefined;
+    const { octets, length } = prefixOctets(this.prefixes.cidr(id));
+    return filter.judge(octets, 0, length, attributes, source.kind !== 'local');
   }
 
   #announcements(announce: ReadonlyMap<Attributes, readonly PrefixId[]>): Uint8Array[] {

@@ -14,7 +14,8 @@ export type Rejection =
   | 'loopbackPrefix'
   | 'linkLocalPrefix'
   | 'multicastPrefix'
-  | 'ownAddress';
+  | 'ownAddress'
+  | 'filter';
 
 export interface ImportContext {
   readonly asn: number;

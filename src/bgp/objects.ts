@@ -4,11 +4,12 @@ import type { Event, Key, Type, Value } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
 import { type Ip, parseIp } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
-import type { BgpConfiguration, BgpPeer, IpPool, Node } from '../model/kinds.ts';
+import type { BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
+import { type ParsedFilter, parseFilter } from './filter-resource.ts';
 
 /** The datastore objects that a node's BGP configuration is made of. */
-export const watched: readonly Type[] = ['BGPConfiguration', 'BGPPeer', 'Node', 'IPPool', 'Block'];
+export const watched: readonly Type[] = ['BGPConfiguration', 'BGPFilter', 'BGPPeer', 'Node', 'IPPool', 'Block'];
 
 /** A BGPPeer with its texts understood. */
 export interface ParsedPeer {
@@ -22,6 +23,8 @@ export interface ParsedPeer {
   readonly keepaliveSeconds?: number;
   readonly restartSeconds?: number;
   readonly acceptDefault: boolean;
+  /** Names of BGPFilters, in order. */
+  readonly filters: readonly string[];
 }
 
 /** Annotation of a BGPPeer whose routers may announce a default route. */
@@ -30,6 +33,7 @@ export const acceptDefaultAnnotation = 'bgp.margay.io/accept-default-route';
 export interface Objects {
   readonly configuration: BgpConfiguration | undefined;
   readonly peers: ReadonlyMap<string, ParsedPeer>;
+  readonly filters: ReadonlyMap<string, ParsedFilter>;
   readonly nodes: ReadonlyMap<string, Node>;
   readonly pools: ReadonlyMap<string, IpPool>;
   readonly blocks: ReadonlyMap<string, Block>;
@@ -39,6 +43,7 @@ export interface Objects {
 export class ObjectStore implements Objects {
   configuration: BgpConfiguration | undefined;
   readonly peers = new Map<string, ParsedPeer>();
+  readonly filters = new Map<string, ParsedFilter>();
   readonly nodes = new Map<string, Node>();
   readonly pools = new Map<string, IpPool>();
   readonly blocks = new Map<string, Block>();
@@ -71,6 +76,9 @@ export class ObjectStore implements Objects {
       case 'BGPConfiguration':
         if (key.name === 'default') this.configuration = value as BgpConfiguration;
         break;
+      case 'BGPFilter':
+        this.filters.set(key.name, parseFilter(value as BgpFilter));
+        break;
       case 'BGPPeer':
         this.peers.set(key.name, parsePeer(value as BgpPeer));
         break;
@@ -92,6 +100,9 @@ export class ObjectStore implements Objects {
     switch (key.type) {
       case 'BGPConfiguration':
         if (key.name === 'default') this.configuration = undefined;
+        break;
+      case 'BGPFilter':
+        this.filters.delete(key.name);
         break;
       case 'BGPPeer':
         this.peers.delete(key.name);
@@ -135,6 +146,7 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     acceptDefault: metadata.annotations?.[acceptDefaultAnnotation] === 'true',
+    filters: spec.filters,
   };
 }
 

@@ -9,6 +9,7 @@ import { Routes } from './routes.ts';
 import type { PeerConfig } from './settings.ts';
 import { dial } from './transport.ts';
 import type { subcodes } from './wire/errors.ts';
+import { writeMessage } from './wire/message.ts';
 
 /** Seconds of the first and the longest pause after errors, and after lost or refused connections. */
 const errorPause = { first: 1, most: 30 } as const;
@@ -83,13 +84,17 @@ export class Peer {
   readonly #routes: Routes;
 
   constructor(
-    readonly config: PeerConfig,
+    private settings: PeerConfig,
     private readonly context: SpeakerContext,
   ) {
     this.#dials = new Backoff(dialPause.first * 1000, dialPause.most * 1000, context.random);
-    this.#routes = new Routes(config, context);
+    this.#routes = new Routes(settings, context);
     this.#dialer = this.#connection('us');
     this.#since = context.clock.wall();
+  }
+
+  get config(): PeerConfig {
+    return this.settings;
   }
 
   get name(): string {
@@ -116,6 +121,25 @@ export class Peer {
     this.#dialer.dispose();
     this.#routes.flush();
     await Promise.all(connections.map((connection) => connection.closed()));
+  }
+
+  /** Follows a change that concerns routes, not the session: the peer is asked for its routes again where needed. */
+  adopt(config: PeerConfig): void {
+    this.settings = config;
+    const session = this.#session;
+    const families = this.#routes.adopt(config, session?.negotiated);
+    if (!session || families.length === 0) return;
+    const { connection, negotiated } = session;
+    if (negotiated.routeRefresh) {
+      connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
+      return;
+    }
+    this.context.log.warn(
+      { peer: this.name },
+      'peer cannot refresh its routes: the session is reset for the new policy',
+    );
+    connection.event({ on: 'stop', reason: 'configChange' });
+    if (this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
   }
 
   /** A connection from the peer's address. */

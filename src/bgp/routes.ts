@@ -2,6 +2,7 @@ import { type Cidr, contains, type Family, parseIp } from '../model/address.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
 import type { ExportContext } from './exporting.ts';
+import { compileFilter, type Filter, operated, type Verdict } from './filters.ts';
 import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { FamilyCounts } from './peer.ts';
@@ -33,10 +34,11 @@ export class Routes {
   readonly #rejected = new Map<string, number>();
   readonly #timers: Timers<'restart' | 'stalePaths'>;
   #import: ImportContext | undefined;
+  #filters: ReadonlyMap<Family, Filter> = new Map();
   #logged = new Set<string>();
 
   constructor(
-    private readonly config: PeerConfig,
+    private config: PeerConfig,
     private readonly context: SpeakerContext,
   ) {
     const kind = config.asn === context.asn ? 'ibgp' : 'ebgp';
@@ -52,6 +54,7 @@ export class Routes {
     const { context } = this;
     this.#source.identifier = negotiated.identifier;
     this.#import = this.#importContext(negotiated);
+    this.#filters = importFilters(this.config, negotiated);
     this.#timers.disarm('restart');
     for (const [family, adj] of this.#in) this.#reconsiderStale(family, adj, negotiated);
     if (this.#stale() > 0) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
@@ -69,6 +72,21 @@ export class Routes {
     for (const family of this.config.families) {
       if (unawaited || !negotiated.families.includes(family)) context.settled(this.config.name, family);
     }
+  }
+
+  /**
+   * Follows a change of policy in a session that stays: what the peer is told is adjusted at once.
+   * @returns families whose routes must be heard again, since those once refused are not kept
+   */
+  adopt(config: PeerConfig, negotiated: Negotiated | undefined): Family[] {
+    const before = importKey(this.config);
+    this.config = config;
+    if (!negotiated) return [];
+    this.#import = this.#importContext(negotiated);
+    this.#filters = importFilters(config, negotiated);
+    for (const family of negotiated.families)
+      this.context.tables[family].change(this.#source, this.#exportContext(family, negotiated));
+    return importKey(config) === before ? [] : [...negotiated.families];
   }
 
   /** @param graceful the connection was lost without a NOTIFICATION */
@@ -135,12 +153,18 @@ export class Routes {
     if (!adj || !context) return;
     const rejection = rejectAttributes(attributes, context);
     const { prefixes } = this.context.tables[block.family].rib;
-    const shared = rejection ? undefined : this.context.interner.intern(attributes);
+    const filter = this.#filters.get(block.family);
+    const shared = new Map<Verdict, Attributes>();
     eachPrefix(block, (octets, at, length) => {
       this.#tally(block.family, 'received');
       const reason = rejection ?? rejectPrefix(block.family, octets, at, length, context);
-      if (shared && reason === undefined) return adj.announce(prefixes.intern(octets, at, length), shared);
-      if (reason) this.#reject(reason);
+      const verdict = reason ? 'reject' : filter?.judge(octets, at, length, attributes, true);
+      if (verdict !== 'reject') {
+        const kept = shared.get(verdict) ?? this.context.interner.intern(operated(attributes, verdict ?? []));
+        shared.set(verdict, kept);
+        return adj.announce(prefixes.intern(octets, at, length), kept);
+      }
+      this.#reject(reason ?? 'filter');
       const known = prefixes.find(octets, at, length);
       if (known !== undefined) adj.withdraw(known);
     });
@@ -207,7 +231,8 @@ export class Routes {
     const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
     if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
     const shared: Cidr | undefined = contains(own.subnet, this.config.address) ? own.subnet : undefined;
-    const { nextHopMode } = this.config;
+    const { nextHopMode, exportRules } = this.config;
+    const filter = exportRules && compileFilter(exportRules[family], external);
     return {
       family,
       asn,
@@ -216,6 +241,7 @@ export class Routes {
       self: own.address,
       nextHopMode,
       ...(shared ? { sharedSubnet: shared } : {}),
+      ...(filter ? { filter } : {}),
     };
   }
 
@@ -239,4 +265,18 @@ export class Routes {
     this.#logged.add(key);
     this.context.log.warn({ peer: this.config.name, ...fields }, message);
   }
+}
+
+function importFilters({ importRules }: PeerConfig, { families, external }: Negotiated): ReadonlyMap<Family, Filter> {
+  const filters = new Map<Family, Filter>();
+  for (const family of families) {
+    const filter = importRules && compileFilter(importRules[family], external);
+    if (filter) filters.set(family, filter);
+  }
+  return filters;
+}
+
+/** What decides which of the peer's routes are kept, and how. */
+function importKey({ importRules, acceptDefault }: PeerConfig): string {
+  return JSON.stringify([importRules, acceptDefault]);
 }

@@ -1,5 +1,6 @@
 import type { Cidr, Family, Ip } from '../model/address.ts';
 import type { NextHopMode } from './exporting.ts';
+import type { RulesOf } from './filters.ts';
 import type { SessionConfig } from './negotiate.ts';
 
 /** One session to keep up. */
@@ -19,6 +20,9 @@ export interface PeerConfig {
   readonly restartSeconds: number;
   readonly acceptDefault: boolean;
   readonly nextHopMode: NextHopMode;
+  /** What BGPFilters decide of the peer's routes, before and after the tables; absent: nothing. */
+  readonly importRules?: RulesOf;
+  readonly exportRules?: RulesOf;
   /** Routes are reflected to and from this peer, where it is an internal one. RFC 4456. */
   readonly routeReflectorClient?: boolean;
 }

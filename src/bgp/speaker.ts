@@ -107,7 +107,10 @@ export class Speaker {
     const wanted = new Map(config.peers.map((peer) => [peer.name, peer]));
     for (const [name, peer] of [...this.#peers]) {
       const next = wanted.get(name);
-      if (next && identity && same(next, peer.config)) continue;
+      if (next && identity && sessionKey(next) === sessionKey(peer.config)) {
+        if (!same(next, peer.config)) peer.adopt(next);
+        continue;
+      }
       this.#peers.delete(name);
       void peer.stop(next ? 'configChange' : 'deconfigured');
     }
@@ -232,6 +235,18 @@ export class Speaker {
 /** What every session depends on. */
 function identityOf({ asn, identifier, addresses }: SpeakerConfig): string {
   return JSON.stringify([asn, identifier, addresses]);
+}
+
+/** Everything but what `Peer.adopt` follows in an established session. */
+function sessionKey(config: PeerConfig): string {
+  const {
+    importRules: _imports,
+    exportRules: _exports,
+    acceptDefault: _default,
+    nextHopMode: _mode,
+    ...session
+  } = config;
+  return JSON.stringify(session);
 }
 
 function same(a: PeerConfig, b: PeerConfig): boolean {

@@ -77,15 +77,20 @@ export class RouteTable {
 
   /** From now on the receiver is told every route; first all that is there, then the end-of-RIB mark. */
   join(receiver: Receiver, context: ExportContext): void {
-    const key = contextKey(context);
-    let group = this.#groups.get(key);
-    if (!group) {
-      group = new UpdateGroup(context, this.rib.prefixes, this.deps.interner, this.deps.oversized);
-      this.#groups.set(key, group);
-      group.apply([...this.#selected].map(([id, { best }]): Change => ({ id, best })));
-    }
+    const group = this.#group(context);
     group.join(receiver);
     this.#memberships.set(receiver.source, group);
+    this.#schedule();
+  }
+
+  /** What a receiver is told, or its form, changed while the session stays. */
+  change(source: Source, context: ExportContext): void {
+    const before = this.#memberships.get(source);
+    if (!before || contextKey(before.context) === contextKey(context)) return;
+    const group = this.#group(context);
+    before.move(source, group);
+    this.#memberships.set(source, group);
+    this.#dropEmpty(before);
     this.#schedule();
   }
 
@@ -94,9 +99,7 @@ export class RouteTable {
     if (!group) return;
     this.#memberships.delete(source);
     group.leave(source);
-    if (!group.empty) return;
-    this.#groups.delete(contextKey(group.context));
-    group.dissolve();
+    this.#dropEmpty(group);
   }
 
   refresh(source: Source): void {
@@ -111,6 +114,22 @@ export class RouteTable {
 
   advertised(source: Source): number {
     return this.#memberships.get(source)?.advertised(source) ?? 0;
+  }
+
+  #group(context: ExportContext): UpdateGroup {
+    const key = contextKey(context);
+    const known = this.#groups.get(key);
+    if (known) return known;
+    const group = new UpdateGroup(context, this.rib.prefixes, this.deps.interner, this.deps.oversized);
+    this.#groups.set(key, group);
+    group.apply([...this.#selected].map(([id, { best }]): Change => ({ id, best })));
+    return group;
+  }
+
+  #dropEmpty(group: UpdateGroup): void {
+    if (!group.empty) return;
+    this.#groups.delete(contextKey(group.context));
+    group.dissolve();
   }
 
   #schedule(): void {

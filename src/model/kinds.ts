@@ -102,8 +102,66 @@ export const bgpPeerSpec = z.looseObject({
   peerIP: z.string().optional(),
   peerSelector: z.string().optional(),
   asNumber: asNumber.optional(),
+  /** Names of BGPFilter objects, asked in this order. */
+  filters: z.array(z.string()).default([]),
   keepaliveTime: z.string().optional(),
   maxRestartTime: z.string().optional(),
+});
+
+/** `65000:100` (RFC 1997) or `65000:1:2` (RFC 8092). */
+const community = z
+  .string()
+  .refine(
+    (text) => /^\d+:\d+(:\d+)?$/.test(text) && communityParts(text),
+    'expected a community: 65000:100, or 65000:1:2 for a large one',
+  );
+
+function communityParts(text: string): boolean {
+  const parts = text.split(':').map(Number);
+  return parts.every((part) => part <= (parts.length === 2 ? 0xffff : 0xffffffff));
+}
+
+const priority = z.number().int().min(1).max(2147483646);
+
+const bgpFilterOperation = z
+  .strictObject({
+    addCommunity: z.looseObject({ value: community }).optional(),
+    prependASPath: z.looseObject({ prefix: z.array(asNumber).min(1).max(10) }).optional(),
+    setPriority: z.looseObject({ value: priority }).optional(),
+  })
+  .refine((operation) => Object.keys(operation).length === 1, 'expected exactly one operation');
+
+/** Strict: a condition that is not understood would make a rule match more than it says. */
+const bgpFilterRule = z
+  .strictObject({
+    cidr: cidr.optional(),
+    matchOperator: z.enum(['Equal', 'NotEqual', 'In', 'NotIn']).optional(),
+    prefixLength: z
+      .strictObject({
+        min: z.number().int().min(0).max(128).optional(),
+        max: z.number().int().min(0).max(128).optional(),
+      })
+      .optional(),
+    source: z.enum(['RemotePeers']).optional(),
+    interface: z.string().optional(),
+    peerType: z.enum(['eBGP', 'iBGP']).optional(),
+    communities: z.strictObject({ values: z.array(community).length(1) }).optional(),
+    asPathPrefix: z.array(asNumber).optional(),
+    priority: priority.optional(),
+    action: z.enum(['Accept', 'Reject']),
+    operations: z.array(bgpFilterOperation).min(1).max(10).optional(),
+  })
+  .refine((rule) => !rule.cidr === !rule.matchOperator, 'expected cidr and matchOperator both or neither')
+  .refine((rule) => !rule.prefixLength || rule.cidr, 'expected a cidr beside prefixLength')
+  .refine((rule) => !rule.operations || rule.action === 'Accept', 'expected operations only with action Accept');
+
+export type BgpFilterRule = z.output<typeof bgpFilterRule>;
+
+export const bgpFilterSpec = z.looseObject({
+  importV4: z.array(bgpFilterRule).default([]),
+  importV6: z.array(bgpFilterRule).default([]),
+  exportV4: z.array(bgpFilterRule).default([]),
+  exportV6: z.array(bgpFilterRule).default([]),
 });
 
 export const clusterInformationSpec = z.looseObject({
@@ -124,6 +182,7 @@ export const felixConfigurationSpec = z.looseObject({});
 /** Kind → schema of its spec, plural in keys and URLs, and whether it lives in a namespace. */
 export const kinds = {
   BGPConfiguration: { plural: 'bgpconfigurations', namespaced: false, spec: bgpConfigurationSpec },
+  BGPFilter: { plural: 'bgpfilters', namespaced: false, spec: bgpFilterSpec },
   BGPPeer: { plural: 'bgppeers', namespaced: false, spec: bgpPeerSpec },
   ClusterInformation: { plural: 'clusterinformations', namespaced: false, spec: clusterInformationSpec },
   FelixConfiguration: { plural: 'felixconfigurations', namespaced: false, spec: felixConfigurationSpec },
@@ -143,6 +202,7 @@ export type IpPool = ResourceOf<'IPPool'>;
 export type Node = ResourceOf<'Node'>;
 export type WorkloadEndpoint = ResourceOf<'WorkloadEndpoint'>;
 export type BgpConfiguration = ResourceOf<'BGPConfiguration'>;
+export type BgpFilter = ResourceOf<'BGPFilter'>;
 export type BgpPeer = ResourceOf<'BGPPeer'>;
 export type Profile = ResourceOf<'Profile'>;
 export type NetworkPolicy = ResourceOf<'NetworkPolicy'>;

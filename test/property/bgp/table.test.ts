@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { decide } from '../../../src/bgp/decision.ts';
 import type { ExportContext } from '../../../src/bgp/exporting.ts';
 import { exported } from '../../../src/bgp/exporting.ts';
+import { compileFilter, type FilterRule, prefixOctets } from '../../../src/bgp/filters.ts';
 import { AttributeInterner } from '../../../src/bgp/intern.ts';
 import { AdjRibIn, type Candidate, type Source } from '../../../src/bgp/rib.ts';
 import { RouteTable } from '../../../src/bgp/table.ts';
@@ -26,7 +27,7 @@ class Station {
 
   constructor(
     readonly index: number,
-    readonly context: ExportContext,
+    public context: ExportContext,
     private readonly table: RouteTable,
   ) {
     const kind = context.external ? 'ebgp' : 'ibgp';
@@ -63,6 +64,24 @@ const contexts: readonly ExportContext[] = [
   { family: 4, asn: 64512, external: false, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'keep' },
 ];
 
+const filter = compileFilter(
+  [
+    { prefix: rangeOf('10.0.0.0/22'), action: 'reject', operations: [] },
+    { prefix: rangeOf('10.0.4.0/22'), action: 'accept', operations: [{ do: 'prepend', asns: [64999] }] },
+  ],
+  true,
+);
+
+function rangeOf(text: string): NonNullable<FilterRule['prefix']> {
+  return { cidr: parseCidr(text), match: 'in', negated: false, least: 0, most: 32 };
+}
+
+function toldOf(prefix: Cidr, best: Candidate, context: ExportContext): Attributes | undefined {
+  const { octets, length } = prefixOctets(prefix);
+  const verdict = context.filter?.judge(octets, 0, length, best.attributes, true);
+  return verdict === 'reject' ? undefined : exported(best, context, verdict);
+}
+
 const command = fc.oneof(
   {
     weight: 6,
@@ -90,6 +109,8 @@ const command = fc.oneof(
         'unblock' as const,
         'rejoin' as const,
         'refresh' as const,
+        'filter' as const,
+        'unfilter' as const,
         'stale' as const,
         'sweep' as const,
       ),
@@ -150,6 +171,10 @@ test('whatever the order of events, every peer has heard what follows from the r
         } else if (item.do === 'rejoin') {
           table.leave(station.source);
           station.join();
+        } else if (item.do === 'filter' || item.do === 'unfilter') {
+          const { filter: _, ...plain } = station.context;
+          station.context = item.do === 'filter' && filter ? { ...plain, filter } : plain;
+          table.change(station.source, station.context);
         } else if (item.do === 'refresh') table.refresh(station.source);
         else if (item.do === 'stale') station.adj.markStale();
         else station.adj.sweep();
@@ -163,7 +188,7 @@ test('whatever the order of events, every peer has heard what follows from the r
       for (const { source, context, heard, marks } of stations) {
         const expected = new Map<Cidr, Attributes>();
         for (const [prefix, best] of fresh) {
-          const attributes = best && best.source !== source ? exported(best, context) : undefined;
+          const attributes = best && best.source !== source ? toldOf(prefix, best, context) : undefined;
           if (attributes) expected.set(prefix, attributes);
         }
         const comparable = (routes: ReadonlyMap<Cidr, Attributes>) =>

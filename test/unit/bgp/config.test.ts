@@ -66,6 +66,45 @@ const a = node('a', '10.0.0.9/24', 'fd99::9/64');
 const b = node('b', '10.0.0.10/24', 'fd99::10/64');
 const c = node('c', '10.0.0.2/24');
 
+describe('filters of a peer', () => {
+  const peer = (filters: readonly string[]) => set('BGPPeer', 'tor', { peerIP: '10.0.0.1', asNumber: 65001, filters });
+  const reject = { action: 'reject', operations: [] };
+
+  test('their rules follow one another, and mesh sessions have none', () => {
+    const first = set('BGPFilter', 'first', { importV4: [{ action: 'Reject', peerType: 'iBGP' }] });
+    const second = set('BGPFilter', 'second', { importV4: [{ action: 'Accept' }], exportV6: [{ action: 'Reject' }] });
+    const { config, problems } = compiled(storeOf(a, b, first, second, peer(['first', 'second'])));
+    const tor = config.peers.find(({ name }) => name === 'tor');
+    expect(tor?.importRules).toEqual({
+      4: [
+        { ...reject, peerType: 'iBGP' },
+        { action: 'accept', operations: [] },
+      ],
+      6: [],
+    });
+    expect(tor?.exportRules).toEqual({ 4: [], 6: [reject] });
+    expect(config.peers.find(({ role }) => role === 'mesh')).not.toHaveProperty('importRules');
+    expect(problems).toEqual([]);
+  });
+
+  test('one that is missing or cannot be followed lets nothing through, and is named', () => {
+    const unusable = set('BGPFilter', 'gone', { exportV4: [{ action: 'Accept', interface: 'eth0' }] });
+    const { config, problems } = compiled(storeOf(a, unusable, peer(['gone'])));
+    expect(config.peers[0]?.importRules).toEqual({ 4: [reject], 6: [reject] });
+    expect(config.peers[0]?.exportRules).toEqual({ 4: [reject], 6: [reject] });
+    expect(problems).toMatchObject([
+      { object: 'BGPPeer(tor).spec.filters', detail: expect.stringContaining('BGPFilter(gone)') },
+    ]);
+  });
+
+  test('the last good version of a filter stays in force', () => {
+    const good = set('BGPFilter', 'f', { importV4: [{ action: 'Reject' }] });
+    const bad = set('BGPFilter', 'f', { importV4: [{ action: 'Reject', interface: 'eth0' }] });
+    const { config } = compiled(storeOf(a, good, bad, peer(['f'])));
+    expect(config.peers[0]?.importRules).toEqual({ 4: [reject], 6: [] });
+  });
+});
+
 describe('the mesh', () => {
   test('is a session per family that both nodes have; the numerically higher address dials', () => {
     const { config } = compiled(storeOf(a, b, c));

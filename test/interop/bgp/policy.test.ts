@@ -1,0 +1,99 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { FilterRule, RulesOf } from '../../../src/bgp/filters.ts';
+import { parseCidr } from '../../../src/model/address.ts';
+import { Bird } from '../../support/daemons/bird.ts';
+import { Frr } from '../../support/daemons/frr.ts';
+import { Link } from '../../support/daemons/network.ts';
+import { configOf, peerOf, SpeakerProcess } from '../../support/daemons/speaker.ts';
+import { until } from '../../support/wait.ts';
+
+const ours = ['10.65.1.0/26', '10.65.9.9/32'];
+const theirs = ['192.0.2.0/24', '198.51.100.0/24'];
+
+let link: Link;
+let speaker: SpeakerProcess;
+
+beforeEach(() => {
+  link = new Link();
+  speaker = new SpeakerProcess(link);
+});
+
+afterEach(() => link.close());
+
+function rules(...four: readonly FilterRule[]): RulesOf {
+  return { 4: four, 6: [] };
+}
+
+function on(cidr: string, rule: Pick<FilterRule, 'action'> & Partial<FilterRule>): FilterRule {
+  return {
+    operations: [],
+    prefix: { cidr: parseCidr(cidr), match: 'equal', negated: false, least: 0, most: 32 },
+    ...rule,
+  };
+}
+
+test('filters take effect on BIRD and are changed without a flap', async () => {
+  const bird = new Bird(link);
+  await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs });
+  const importRules = rules(on('192.0.2.0/24', { action: 'reject' }));
+  const exportRules = rules(
+    on('10.65.9.9/32', { action: 'reject' }),
+    on('10.65.1.0/26', {
+      action: 'accept',
+      operations: [
+        { do: 'addCommunity', community: 65000 * 0x10000 + 7 },
+        { do: 'addCommunity', community: [65000, 1, 2] },
+        { do: 'prepend', asns: [65100, 65101] },
+      ],
+    }),
+  );
+  speaker.start(configOf(64512, [peerOf(4, 65010, { importRules, exportRules })], ours));
+  await speaker.learnt('198.51.100.0/24');
+  const told = await bird.learnt('10.65.1.0/26');
+  expect(told).toContain('BGP.as_path: 64512 65100 65101\n');
+  expect(told).toContain('BGP.community: (65000,7)\n');
+  expect(told).toContain('BGP.large_community: (65000, 1, 2)\n');
+  expect(await bird.route('10.65.9.9/32')).toBe('');
+  await until(async () => (await speaker.peers())[0]?.families['ipv4']?.endOfRib, {
+    within: 20_000,
+    what: 'the table',
+  });
+  expect((await speaker.routes()).map(({ prefix }) => prefix)).not.toContain('192.0.2.0/24');
+  expect((await speaker.peers())[0]?.rejected).toEqual({ filter: 1 });
+
+  speaker.apply(
+    configOf(64512, [peerOf(4, 65010, { importRules: rules(on('198.51.100.0/24', { action: 'reject' })) })], ours),
+  );
+  await bird.learnt('10.65.9.9/32');
+  await until(async () => /BGP.as_path: 64512\n/.test(await bird.route('10.65.1.0/26')), {
+    within: 20_000,
+    what: 'the plain path in BIRD',
+  });
+  await speaker.learnt('192.0.2.0/24');
+  await speaker.forgotten('198.51.100.0/24');
+
+  speaker.apply(
+    configOf(64512, [peerOf(4, 65010, { exportRules: rules(on('10.65.9.9/32', { action: 'reject' })) })], ours),
+  );
+  await bird.forgotten('10.65.9.9/32');
+  await speaker.learnt('198.51.100.0/24');
+  expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
+});
+
+test('filters take effect on FRR and are changed without a flap', async () => {
+  const frr = new Frr(link);
+  await frr.start(65010, 64512, theirs);
+  const exportRules = rules(
+    on('10.65.9.9/32', { action: 'accept', operations: [{ do: 'addCommunity', community: 65000 * 0x10000 + 7 }] }),
+    on('10.65.1.0/26', { action: 'reject' }),
+  );
+  const importRules = rules(on('192.0.2.0/24', { action: 'reject' }));
+  speaker.start(configOf(64512, [peerOf(4, 65010, { importRules, exportRules })], ours));
+  await speaker.learnt('198.51.100.0/24');
+  expect(JSON.stringify(await frr.learnt('10.65.9.9/32'))).toContain('65000:7');
+  expect(await frr.route('10.65.1.0/26')).toBeUndefined();
+  speaker.apply(configOf(64512, [peerOf(4, 65010)], ours));
+  await frr.learnt('10.65.1.0/26');
+  await speaker.learnt('192.0.2.0/24');
+  expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
+});
