@@ -77,7 +77,7 @@ describe.each([
     await bird.forgotten('10.65.1.0/26');
     speaker.apply(configOf(64512, [peerOf(4, asn), peerOf(6, asn)], ours));
     await bird.learnt('10.65.1.0/26');
-    expect((await speaker.peers()).map(({ flaps }) => flaps)).toEqual([0, 0]);
+    expect((await speaker.peers()).filter(({ flaps }) => flaps > 0)).toEqual([]);
   });
 });
 
@@ -101,7 +101,7 @@ test('a route refresh is answered without a flap', async () => {
   const before = await updates();
   await bird.ask('reload in us4');
   await until(async () => (await updates()) >= before + 2, { within: 20_000, what: 'routes announced again' });
-  expect((await speaker.peers()).map(({ flaps }) => flaps)).toEqual([0, 0]);
+  expect((await speaker.peers()).filter(({ flaps }) => flaps > 0)).toEqual([]);
 });
 
 test('killed by SIGKILL and started again: BIRD never loses a route, and drops what we no longer have', async () => {
