@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Family } from '../model/address.ts';
 import { type Action, type Ending, type Event, type Machine, type State, step, type TimerName } from './fsm.ts';
-import type { Negotiated, SessionConfig } from './negotiate.ts';
+import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiate.ts';
 import { Timers } from './timers.ts';
 import { WireError } from './wire/errors.ts';
 import { type Frame, readFrame } from './wire/framing.ts';
@@ -96,7 +96,28 @@ export class Connection {
         socket.uncork();
       });
     }
-    for (const message of messages) socket.write(message);
+    const last = messages.length - 1;
+    for (const [i, message] of messages.entries()) {
+      if (i < last) socket.write(message);
+      else socket.write(message, () => this.#progressed(socket));
+    }
+    if (this.#timers.left('sendHold') === undefined) this.#armSendHold();
+  }
+
+  /** The kernel has taken what was handed over up to some point: the peer reads. */
+  #progressed(socket: Socket): void {
+    if (this.#socket !== socket) return;
+    if (socket.writableLength === 0) this.#timers.disarm('sendHold');
+    else this.#armSendHold();
+  }
+
+  #armSendHold(): void {
+    this.#timers.arm('sendHold', sendHoldSeconds(this.deps.config()) * 1000);
+  }
+
+  /** Octets that wait for the peer to read. */
+  get unsent(): number {
+    return this.#socket?.writableLength ?? 0;
   }
 
   writable(): boolean {
@@ -155,13 +176,15 @@ export class Connection {
   }
 
   #expired(name: TimerName): void {
-    if (name !== 'hold') {
+    if (name !== 'hold' && name !== 'sendHold') {
       this.event({ on: `${name}Expired` });
       return;
     }
-    // Octets that wait in the socket count as heard: the event loop reads them before this runs.
+    // What the socket has done by now counts: the event loop sees to it before this runs.
+    const socket = this.#socket;
     setImmediate(() => {
-      if (this.#timers.left('hold') === undefined && this.state !== 'Idle') this.event({ on: 'holdExpired' });
+      if (this.#timers.left(name) !== undefined || this.#socket !== socket || this.state === 'Idle') return;
+      if (name === 'hold' || this.unsent > 0) this.event({ on: `${name}Expired` });
     });
   }
 
@@ -205,6 +228,7 @@ export class Connection {
 
   /** Whatever the socket still reports is no longer ours; a socket that lingers is cut. */
   #detach(): void {
+    this.#timers.disarm('sendHold');
     this.#socket?.destroy();
     this.#socket = undefined;
   }
@@ -213,6 +237,7 @@ export class Connection {
   #close(): void {
     const socket = this.#socket;
     this.#socket = undefined;
+    this.#timers.disarm('sendHold');
     if (!socket || socket.destroyed) return;
     if (socket.connecting) {
       socket.destroy();

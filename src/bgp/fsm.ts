@@ -11,7 +11,7 @@ import type { Open } from './wire/open.ts';
 
 export const states = ['Idle', 'Connect', 'Active', 'OpenSent', 'OpenConfirm', 'Established'] as const;
 export type State = (typeof states)[number];
-export type TimerName = 'connectRetry' | 'hold' | 'keepalive' | 'idleHold';
+export type TimerName = 'connectRetry' | 'hold' | 'keepalive' | 'idleHold' | 'sendHold';
 
 export type Event =
   | { readonly on: 'start' }
@@ -21,6 +21,8 @@ export type Event =
   | { readonly on: 'connectRetryExpired' }
   | { readonly on: 'holdExpired' }
   | { readonly on: 'keepaliveExpired' }
+  /** The peer has read nothing of what waits for it for too long. RFC 9687. */
+  | { readonly on: 'sendHoldExpired' }
   | { readonly on: 'tcpUp' }
   | { readonly on: 'tcpFailed'; readonly reason: string }
   | { readonly on: 'open'; readonly open: Open }
@@ -82,6 +84,7 @@ const idle: Row = {
   connectRetryExpired: stay,
   holdExpired: stay,
   keepaliveExpired: stay,
+  sendHoldExpired: stay,
   tcpUp: (_event, _config, machine) => ({ machine, actions: [{ do: 'close' }] }),
   tcpFailed: stay,
   open: stay,
@@ -100,6 +103,7 @@ const beforeOpen: Omit<Row, 'start' | 'connectRetryExpired' | 'tcpUp' | 'tcpFail
   idleHoldExpired: silent('idle hold timer outside Idle'),
   holdExpired: silent('hold timer before OPEN'),
   keepaliveExpired: silent('keepalive timer before OPEN'),
+  sendHoldExpired: silent('send hold timer before OPEN'),
   open: silent('OPEN before the connection'),
   keepalive: silent('KEEPALIVE before the connection'),
   update: silent('UPDATE before the connection'),
@@ -109,6 +113,8 @@ const beforeOpen: Omit<Row, 'start' | 'connectRetryExpired' | 'tcpUp' | 'tcpFail
   collisionLost: () => stopped(undefined, false),
 };
 
+const sendHoldOver: Notification = { code: errorCodes.sendHold, subcode: 0, data: new Uint8Array(0) };
+
 /** An OPEN has been sent: every error is told to the peer. */
 const afterOpen = (subcode: number): Omit<Row, 'open' | 'keepalive' | 'update' | 'refresh' | 'keepaliveExpired'> => ({
   start: stay,
@@ -117,6 +123,9 @@ const afterOpen = (subcode: number): Omit<Row, 'open' | 'keepalive' | 'update' |
   connectRetryExpired: unexpected('connect retry timer', subcode),
   holdExpired: (_, config) =>
     refuse(config, { code: errorCodes.hold, subcode: 0, data: new Uint8Array(0) }, 'hold timer expired'),
+  // A NOTIFICATION would wait behind what the peer does not read.
+  sendHoldExpired: (_, config) =>
+    drop(config, { by: 'us', reason: describeNotification(sendHoldOver), notification: sendHoldOver }),
   tcpUp: stay,
   tcpFailed: (event, config) => drop(config, { by: 'tcp', reason: event.reason }),
   notification: (event, config) => {
@@ -296,7 +305,9 @@ function stopped(reason: keyof typeof subcodes.cease | undefined, opened: boolea
   };
 }
 
-const disarmed: readonly Action[] = (['connectRetry', 'hold', 'keepalive', 'idleHold'] as const).map((timer) => ({
-  do: 'disarm',
-  timer,
-}));
+const disarmed: readonly Action[] = (['connectRetry', 'hold', 'keepalive', 'idleHold', 'sendHold'] as const).map(
+  (timer) => ({
+    do: 'disarm',
+    timer,
+  }),
+);

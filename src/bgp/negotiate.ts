@@ -12,6 +12,8 @@ export interface SessionConfig {
   readonly holdSeconds: number;
   /** Absent: a third of the negotiated hold time. */
   readonly keepaliveSeconds?: number;
+  /** Absent: by `sendHoldSeconds`. */
+  readonly sendHoldSeconds?: number;
   /** Graceful restart as told to the peer; a restart time of 0 only helps others. RFC 4724 §3. */
   readonly restart: {
     readonly restarted: boolean;
@@ -47,6 +49,11 @@ export interface Negotiated {
 
 /** Seconds until the peer must have answered our OPEN. RFC 4271 §8.2.2: a large value, 4 minutes suggested. */
 export const openHoldSeconds = 240;
+
+/** How long octets may wait for the peer to read. RFC 9687 §5: 8 minutes or twice the hold time, the larger. */
+export function sendHoldSeconds(config: Pick<SessionConfig, 'sendHoldSeconds' | 'holdSeconds'>): number {
+  return config.sendHoldSeconds ?? Math.max(480, 2 * config.holdSeconds);
+}
 
 /** The OPEN that this side sends. */
 export function openOf(config: SessionConfig): Open {

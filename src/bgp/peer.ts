@@ -7,7 +7,7 @@ import type { Ending, State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
 import { Routes } from './routes.ts';
 import type { PeerConfig } from './settings.ts';
-import { dial } from './transport.ts';
+import { dial, transportOf } from './transport.ts';
 import type { subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
 
@@ -34,6 +34,9 @@ export interface PeerStatus {
   readonly address: string;
   readonly port: number;
   readonly asn: number;
+  /** The listen range that the peer came out of. */
+  readonly range?: string;
+  readonly interface?: string;
   readonly state: State;
   /** Wall clock of the last change of state. */
   readonly since: string;
@@ -108,6 +111,11 @@ export class Peer {
     return order.find((state) => live.includes(state)) ?? this.#dialer.state;
   }
 
+  /** Neither a connection nor routes that are kept for the peer's return. */
+  get dormant(): boolean {
+    return this.#incoming.size === 0 && this.#session === undefined && this.#routes.stale === 0;
+  }
+
   start(): void {
     this.#stopped = false;
     this.#dialer.event({ on: 'start' });
@@ -165,6 +173,8 @@ export class Peer {
       address: config.address,
       port: config.port,
       asn: config.asn,
+      ...(config.range ? { range: config.range } : {}),
+      ...(config.interface ? { interface: config.interface } : {}),
       state: this.state,
       since: this.#since.toISOString(),
       flaps: this.#flaps,
@@ -178,12 +188,11 @@ export class Peer {
 
   #connection(initiator: 'us' | 'peer'): Connection {
     const { clock, random } = this.context;
-    const { address, port, localAddress } = this.config;
     return new Connection(initiator, {
       clock,
       random,
       config: () => this.#sessionConfig(),
-      dial: () => dial({ address, port, ...(localAddress ? { localAddress } : {}) }),
+      dial: () => this.#dial(),
       events: {
         moved: (connection, from, to) => this.#moved(connection, from, to),
         opened: (connection, negotiated) => this.#resolveCollision(connection, negotiated),
@@ -197,6 +206,11 @@ export class Peer {
     });
   }
 
+  #dial(): Socket {
+    const { address, port, localAddress } = this.config;
+    return dial({ address, port, ...(localAddress ? { localAddress } : {}), ...transportOf(this.config) });
+  }
+
   #sessionConfig(): SessionConfig {
     const { config, context } = this;
     return {
@@ -206,6 +220,7 @@ export class Peer {
       families: config.families,
       holdSeconds: config.holdSeconds,
       ...(config.keepaliveSeconds === undefined ? {} : { keepaliveSeconds: config.keepaliveSeconds }),
+      ...(config.sendHoldSeconds === undefined ? {} : { sendHoldSeconds: config.sendHoldSeconds }),
       restart: {
         restarted: context.restarting(),
         restartSeconds: config.restartSeconds,

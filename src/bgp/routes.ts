@@ -213,6 +213,11 @@ export class Routes {
     if (!told?.preserved) adj.sweep();
   }
 
+  /** Routes kept over the peer's restart. */
+  get stale(): number {
+    return this.#stale();
+  }
+
   #stale(): number {
     let count = 0;
     for (const adj of this.#in.values()) count += adj.staleCount;

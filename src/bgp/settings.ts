@@ -1,3 +1,4 @@
+import type { Secret } from '../base/secret.ts';
 import type { Cidr, Family, Ip } from '../model/address.ts';
 import type { NextHopMode } from './exporting.ts';
 import type { RulesOf } from './filters.ts';
@@ -13,9 +14,17 @@ export interface PeerConfig {
   readonly asn: number;
   readonly families: readonly Family[];
   readonly localAddress?: Ip;
+  /** Device that connections to the peer use; the zone of a link-local address. */
+  readonly interface?: string;
+  /** TCP MD5 signatures with this key. RFC 2385. */
+  readonly password?: Secret;
+  /** Hops that the peer may be away, 1 to 254; absent: unchecked. RFC 5082. */
+  readonly ttlSecurity?: number;
   readonly initiative: SessionConfig['initiative'];
   readonly holdSeconds: number;
   readonly keepaliveSeconds?: number;
+  /** How long octets may wait for a peer that does not read; absent: 8 minutes or twice the hold time. RFC 9687. */
+  readonly sendHoldSeconds?: number;
   /** How long the peer keeps our routes while we restart. */
   readonly restartSeconds: number;
   readonly acceptDefault: boolean;
@@ -25,6 +34,17 @@ export interface PeerConfig {
   readonly exportRules?: RulesOf;
   /** Routes are reflected to and from this peer, where it is an internal one. RFC 4456. */
   readonly routeReflectorClient?: boolean;
+  /** The listen range that the peer came out of. */
+  readonly range?: string;
+}
+
+/** Addresses that may connect without each being named, and what every one of them is as a peer. */
+export interface RangeConfig {
+  readonly name: string;
+  readonly prefix: Cidr;
+  /** Peers at a time. */
+  readonly limit: number;
+  readonly peer: Omit<PeerConfig, 'name' | 'address' | 'port' | 'initiative' | 'range'>;
 }
 
 /** An address of this node and the subnet it is on. */
@@ -40,8 +60,11 @@ export interface SpeakerConfig {
   /** Of this node as a route reflector; absent: the identifier. RFC 4456 §7. */
   readonly clusterId?: Ip;
   readonly listenPort: number;
+  /** Absent: every address of the families in use. */
+  readonly listenAddresses?: readonly Ip[];
   readonly addresses: readonly NodeAddress[];
   readonly peers: readonly PeerConfig[];
+  readonly ranges?: readonly RangeConfig[];
   /** Prefixes that this node announces as its own. */
   readonly originations: readonly Cidr[];
 }

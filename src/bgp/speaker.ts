@@ -1,16 +1,19 @@
-import type { Server, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
+import { KernelError } from '../kernel/types.ts';
 import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
 import type { SpeakerContext } from './context.ts';
 import { Convergence } from './convergence.ts';
+import { DynamicPeers } from './dynamic.ts';
 import { AttributeInterner } from './intern.ts';
+import { Listening } from './listening.ts';
 import { Peer, type PeerStatus } from './peer.ts';
 import { AdjRibIn, type Source } from './rib.ts';
 import type { PeerConfig, SpeakerConfig } from './settings.ts';
 import { Strangers } from './strangers.ts';
 import { RouteTable, type Selected } from './table.ts';
-import { listen, remoteAddressOf } from './transport.ts';
+import { protectAccepted, type Remote, remoteOf, transportOf } from './transport.ts';
 
 /** Seconds after which a start counts as complete although peers are still missing. RFC 4724 §4.1. */
 export const deferralSeconds = 30;
@@ -44,7 +47,8 @@ export class Speaker {
   readonly #peers = new Map<string, Peer>();
   readonly #convergence = new Convergence();
   readonly #listeners = new Set<RouteListener>();
-  readonly #servers = new Map<Family, { readonly server: Server; readonly port: number }>();
+  readonly #listening = new Listening((socket) => this.#accept(socket));
+  readonly #dynamic: DynamicPeers;
   readonly #local: Source = { name: 'local', kind: 'local', identifier: parseIp('0.0.0.0') };
   readonly #originated: Readonly<Record<Family, AdjRibIn>>;
   readonly #strangers: Strangers;
@@ -64,6 +68,15 @@ export class Speaker {
       6: new AdjRibIn(this.#local, this.tables[6].rib),
     };
     this.#strangers = new Strangers(deps.clock, deps.log);
+    this.#dynamic = new DynamicPeers({
+      clock: deps.clock,
+      log: deps.log,
+      dormant: (name) => this.#peers.get(name)?.dormant ?? true,
+      remove: (name) => {
+        void this.#peers.get(name)?.stop('deconfigured');
+        this.#peers.delete(name);
+      },
+    });
   }
 
   get config(): SpeakerConfig {
@@ -83,7 +96,7 @@ export class Speaker {
   /** Listens and starts every session. @throws EnvironmentError when the port is taken or forbidden */
   async start(): Promise<void> {
     const { clock, log } = this.deps;
-    await this.#listen(this.#config);
+    await this.#listening.follow(this.#config);
     this.#running = true;
     for (const peer of this.#config.peers) this.#convergence.expect(peer.name, peer.families);
     this.#originate([], this.#config.originations);
@@ -101,10 +114,10 @@ export class Speaker {
   /** Follows a change of configuration. @throws EnvironmentError when a new port is taken or forbidden */
   async apply(config: SpeakerConfig): Promise<void> {
     const before = this.#config;
-    await this.#listen(config);
+    await this.#listening.follow(config);
     this.#config = config;
     const identity = identityOf(config) === identityOf(before);
-    const wanted = new Map(config.peers.map((peer) => [peer.name, peer]));
+    const wanted = new Map([...this.#dynamic.follow(config), ...config.peers].map((peer) => [peer.name, peer]));
     for (const [name, peer] of [...this.#peers]) {
       const next = wanted.get(name);
       if (next && identity && sessionKey(next) === sessionKey(peer.config)) {
@@ -112,6 +125,7 @@ export class Speaker {
         continue;
       }
       this.#peers.delete(name);
+      this.#dynamic.forget(name);
       void peer.stop(next ? 'configChange' : 'deconfigured');
     }
     this.#originate(before.originations, config.originations);
@@ -127,7 +141,8 @@ export class Speaker {
     this.#running = false;
     this.#cancelDeferral?.();
     this.#listeners.clear();
-    this.#unlisten();
+    this.#listening.close();
+    this.#dynamic.stop();
     const peers = [...this.#peers.values()];
     await Promise.all(peers.map((peer) => (how === 'shutdown' ? peer.stop('shutdown') : peer.stop())));
   }
@@ -170,7 +185,7 @@ export class Speaker {
     for (const listener of this.#listeners) listener.converged();
   }
 
-  #addPeer(config: PeerConfig): void {
+  #addPeer(config: PeerConfig): Peer {
     const { clock, log, random = Math.random, restarted = false } = this.deps;
     const context: SpeakerContext = {
       asn: this.#config.asn,
@@ -191,6 +206,7 @@ export class Speaker {
     const peer = new Peer(config, context);
     this.#peers.set(config.name, peer);
     peer.start();
+    return peer;
   }
 
   #originate(before: readonly Cidr[], after: readonly Cidr[]): void {
@@ -209,26 +225,34 @@ export class Speaker {
   }
 
   #accept(socket: Socket): void {
-    const address = remoteAddressOf(socket);
-    for (const peer of this.#peers.values()) if (peer.config.address === address) return void peer.accept(socket);
-    this.#strangers.turnAway(socket, address);
-  }
-
-  /** A socket for each family that a peer or an address of ours is of; old ones go once the new ones stand. */
-  async #listen({ addresses, peers, listenPort }: SpeakerConfig): Promise<void> {
-    for (const family of families) {
-      const used = [...addresses, ...peers].some(({ address }) => familyOf(address) === family);
-      const old = this.#servers.get(family);
-      if (!used || old?.port === listenPort) continue;
-      const server = await listen(family, listenPort, (socket) => this.#accept(socket));
-      this.#servers.set(family, { server, port: listenPort });
-      old?.server.close();
+    const remote = remoteOf(socket);
+    const peer = remote && (this.#configured(remote) ?? this.#admit(remote));
+    if (!(peer instanceof Peer)) {
+      this.#strangers.turnAway(socket, remote?.address, peer?.refused);
+      return;
     }
+    try {
+      protectAccepted(socket, familyOf(peer.config.address), transportOf(peer.config));
+    } catch (thrown) {
+      if (!(thrown instanceof KernelError)) throw thrown;
+      this.deps.log.warn({ peer: peer.name, reason: thrown.message }, 'connection from the peer not usable, closed');
+      socket.destroy();
+      return;
+    }
+    peer.accept(socket);
   }
 
-  #unlisten(): void {
-    for (const { server } of this.#servers.values()) server.close();
-    this.#servers.clear();
+  #configured({ address, zone }: Remote): Peer | undefined {
+    for (const peer of this.#peers.values()) {
+      const { config } = peer;
+      if (config.address === address && (!zone || !config.interface || config.interface === zone)) return peer;
+    }
+    return undefined;
+  }
+
+  #admit(remote: Remote): Peer | { readonly refused: string } | undefined {
+    const admitted = this.#dynamic.admit(remote, this.#config);
+    return admitted && 'name' in admitted ? this.#addPeer(admitted) : admitted;
   }
 }
 

@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts';
 const silenceMilliseconds = 60_000;
 const maxRemembered = 256;
 
-/** Closes connections from addresses that no peer is configured for, without letting them fill the log. */
+/** Closes connections that belong to no peer, without letting them fill the log. */
 export class Strangers {
   readonly #logged = new Map<string, number>();
 
@@ -15,7 +15,7 @@ export class Strangers {
     private readonly log: Log,
   ) {}
 
-  turnAway(socket: Socket, address: string | undefined): void {
+  turnAway(socket: Socket, address: string | undefined, reason = 'the address is no configured peer'): void {
     socket.destroy();
     if (address === undefined) return;
     const now = this.clock.monotonic();
@@ -24,7 +24,7 @@ export class Strangers {
     if (this.#logged.size >= maxRemembered) this.#forget(now);
     if (this.#logged.size >= maxRemembered) return;
     this.#logged.set(address, now);
-    this.log.warn({ address }, 'BGP connection from an address that is no configured peer, closed');
+    this.log.warn({ address, reason }, 'BGP connection turned away');
   }
 
   #forget(now: number): void {

@@ -1,53 +1,138 @@
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { EnvironmentError, errorCode } from '../base/errors.ts';
-import type { Family, Ip } from '../model/address.ts';
+import { Socket } from 'node:net';
+import type { Secret } from '../base/secret.ts';
+import {
+  bindAddress,
+  closeSocket,
+  familyOptions,
+  interfaceIndex,
+  openTcp,
+  options,
+  setMd5Key,
+  setOption,
+} from '../kernel/socket.ts';
+import { KernelError } from '../kernel/types.ts';
+import { type Family, familyOf, hostCidr, type Ip, parseIp } from '../model/address.ts';
+import { sendHoldSeconds } from './negotiate.ts';
+import type { PeerConfig } from './settings.ts';
 
-export interface Endpoint {
+/** What a connection with a peer is protected and marked by. */
+export interface TransportOptions {
+  /** Device that the connection must use, and the zone of a link-local address. */
+  readonly interface?: string;
+  /** TCP MD5 signatures with this key. RFC 2385. */
+  readonly password?: Secret;
+  /** Hops that the peer may be away; 1: on the same link. Absent: packets are taken from anywhere. RFC 5082. */
+  readonly ttlSecurity?: number;
+  /** Seconds that octets may stay unacknowledged before the kernel gives the connection up. */
+  readonly userTimeoutSeconds: number;
+}
+
+export interface Endpoint extends TransportOptions {
   readonly address: Ip;
   readonly port: number;
   /** Ours, which the peer knows us by. */
   readonly localAddress?: Ip;
 }
 
-/** Begins a TCP connection; it reports by events. */
-export function dial({ address, port, localAddress }: Endpoint): Socket {
-  return connect({ host: address, port, noDelay: true, ...(localAddress ? { localAddress } : {}) });
+/** The send hold timer speaks first, so that the reason is told. */
+const userTimeoutMargin = 30;
+
+export function transportOf(config: PeerConfig): TransportOptions {
+  const { interface: device, password, ttlSecurity } = config;
+  return {
+    ...(device ? { interface: device } : {}),
+    ...(password ? { password } : {}),
+    ...(ttlSecurity === undefined ? {} : { ttlSecurity }),
+    userTimeoutSeconds: sendHoldSeconds(config) + userTimeoutMargin,
+  };
 }
 
-/**
- * Listens on every address of the family.
- * @throws EnvironmentError when the port is taken or forbidden
- */
-export function listen(family: Family, port: number, accept: (socket: Socket) => void): Promise<Server> {
-  const server = createServer({ noDelay: true }, accept);
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause) => reject(listenError(cause, port)));
-    server.listen({ host: family === 4 ? '0.0.0.0' : '::', port, ipv6Only: family === 6, backlog: 1024 }, () =>
-      resolve(server),
-    );
-  });
+/** Internetwork control, the class of routing protocols, as an octet of the IP header. RFC 4594 §3.2. */
+export const classSelector6 = 0xc0;
+/** What a packet starts with under GTSM, so that each router on its way shows. RFC 5082 §3. */
+export const fullHops = 255;
+
+/** Begins a TCP connection; it reports by events, also what the kernel refuses beforehand. */
+export function dial(endpoint: Endpoint): Socket {
+  let fd: number;
+  try {
+    fd = prepare(endpoint);
+  } catch (thrown) {
+    if (!(thrown instanceof KernelError)) throw thrown;
+    const socket = new Socket();
+    process.nextTick(() => socket.destroy(thrown));
+    return socket;
+  }
+  // Without manualStart Node would read from a socket that is not connected yet.
+  const adopted = { fd, readable: true, writable: true, manualStart: true };
+  return new Socket(adopted).connect({ host: hostOf(endpoint), port: endpoint.port });
 }
 
-function listenError(cause: Error, port: number): Error {
-  switch (errorCode(cause)) {
-    case 'EADDRINUSE':
-      return new EnvironmentError(
-        `TCP port ${port} is in use`,
-        'stop the other BGP daemon on this node (such as BIRD, FRR or calico-node), or set spec.listenPort of BGPConfiguration default',
-        { cause },
-      );
-    case 'EACCES':
-      return new EnvironmentError(
-        `TCP port ${port} may not be bound`,
-        'run as root or with CAP_NET_BIND_SERVICE, or set spec.listenPort of BGPConfiguration default',
-        { cause },
-      );
-    default:
-      return cause;
+/** A descriptor with every option set, bound but not connected. @throws KernelError */
+function prepare(endpoint: Endpoint): number {
+  const { address, localAddress, password } = endpoint;
+  const family = familyOf(address);
+  const fd = openTcp(family);
+  try {
+    if (endpoint.interface) setOption(fd, options.bindToDevice, endpoint.interface);
+    setOption(fd, familyOptions[family].trafficClass, classSelector6);
+    protect(fd, family, endpoint);
+    if (password) setMd5Key(fd, hostCidr(address), password.reveal());
+    if (localAddress) {
+      const scope = endpoint.interface && isLinkLocal(localAddress) ? interfaceIndex(endpoint.interface) : 0;
+      bindAddress(fd, localAddress, 0, scope);
+    }
+    return fd;
+  } catch (thrown) {
+    closeSocket(fd);
+    throw thrown;
   }
 }
 
-/** The other end's address without zone or IPv4-mapped prefix; undefined once the socket is gone. */
-export function remoteAddressOf(socket: Socket): string | undefined {
-  return socket.remoteAddress?.replace(/^::ffff:/, '').replace(/%.*$/, '');
+/** The options of an open connection that depend on the peer. @throws KernelError */
+function protect(fd: number, family: Family, { ttlSecurity, userTimeoutSeconds }: TransportOptions): void {
+  if (ttlSecurity !== undefined) {
+    setOption(fd, familyOptions[family].hops, fullHops);
+    setOption(fd, familyOptions[family].minHops, minHops(ttlSecurity));
+  }
+  setOption(fd, options.userTimeout, userTimeoutSeconds * 1000);
+}
+
+/** The fewest hops left in a packet of a peer that is at most so many hops away. */
+export function minHops(ttlSecurity: number): number {
+  return fullHops + 1 - ttlSecurity;
+}
+
+/**
+ * Gives a connection that the peer opened the options that dialled ones have; signatures and the class come from the
+ * listening socket.
+ * @throws KernelError
+ */
+export function protectAccepted(socket: Socket, family: Family, transport: TransportOptions): void {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } | null };
+  if (handle?.fd === undefined || handle.fd < 0) throw new KernelError('accepted socket', 'EBADF');
+  protect(handle.fd, family, transport);
+}
+
+/** fe80::/10. */
+export function isLinkLocal(address: Ip): boolean {
+  return /^fe[89ab]/.test(address);
+}
+
+function hostOf(endpoint: Endpoint): string {
+  const zoned = endpoint.interface !== undefined && isLinkLocal(endpoint.address);
+  return zoned ? `${endpoint.address}%${endpoint.interface}` : endpoint.address;
+}
+
+export interface Remote {
+  readonly address: Ip;
+  /** Device name, of a link-local address. */
+  readonly zone?: string;
+}
+
+/** The other end; undefined once the socket is gone. */
+export function remoteOf(socket: Socket): Remote | undefined {
+  const [text, zone] = socket.remoteAddress?.replace(/^::ffff:/, '').split('%') ?? [];
+  if (text === undefined) return undefined;
+  return { address: parseIp(text), ...(zone ? { zone } : {}) };
 }

@@ -7,6 +7,7 @@ export const errorCodes = {
   fsm: 5,
   cease: 6,
   refresh: 7,
+  sendHold: 8,
 } as const;
 
 export type ErrorCodeName = keyof typeof errorCodes;
@@ -40,6 +41,7 @@ export const subcodes = {
     resources: 8,
   },
   refresh: { badLength: 1 },
+  sendHold: {},
 } as const;
 
 /** What an error in a message leads to. RFC 7606 §2, strongest first. */

@@ -13,6 +13,7 @@ export interface Libc {
   close(fd: number): number;
   setns(fd: number, type: number): number;
   ioctl(fd: number, request: number, argument: null): number;
+  if_nametoindex(name: string): number;
 }
 
 let loaded: Libc | undefined;
@@ -34,6 +35,7 @@ function load(): Libc {
     close: process.func('int close(int fd)'),
     setns: process.func('int setns(int fd, int type)'),
     ioctl: process.func('int ioctl(int fd, unsigned long request, void *argument)'),
+    if_nametoindex: process.func('unsigned int if_nametoindex(const char *name)'),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { createRequire } from 'node:module';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -110,7 +111,9 @@ export class SpeakerProcess {
   }
 }
 
-/** Makes one file of a program beside this one. */
+const koffi = createRequire(import.meta.url).resolve('koffi');
+
+/** Makes one file of a program, and beside it the one of its BFD thread. */
 export function bundle(entry: string, outfile: string): void {
   buildSync({
     entryPoints: [new URL(entry, import.meta.url).pathname],
@@ -118,6 +121,9 @@ export function bundle(entry: string, outfile: string): void {
     bundle: true,
     platform: 'node',
     format: 'esm',
+    // A native module: loaded from where it is installed.
+    alias: { koffi },
+    external: [koffi],
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   });
 }
