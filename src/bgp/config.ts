@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { InputError } from '../base/errors.ts';
 import {
   type Cidr,
   cidrParts,
@@ -17,8 +18,9 @@ import {
 } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import type { Node } from '../model/kinds.ts';
+import { announcedWith } from './advertisements.ts';
 import type { FilterRule } from './filters.ts';
-import type { Objects, ParsedPeer } from './objects.ts';
+import { type Objects, type ParsedPeer, seconds } from './objects.ts';
 import type { NodeAddress, PeerConfig, SpeakerConfig } from './settings.ts';
 
 /** Seconds; Calico's, who leaves BIRD's hold time at 90 and lets peers keep routes for two minutes. */
@@ -51,6 +53,7 @@ export function compile(objects: Objects, nodename: string, routerId: string | u
   if (!own || addresses.length === 0) return undefined;
   const problems: Problem[] = [];
   const context: Context = { objects, own, addresses, asn: asnOf(own, objects), problems };
+  warnOfIgnored(context);
   const peers = new Map<Ip, PeerConfig>();
   // Explicit peers come first: they take the place of a mesh session with the same address.
   for (const peer of [...explicitPeers(context), ...meshPeers(context)]) {
@@ -63,6 +66,7 @@ export function compile(objects: Objects, nodename: string, routerId: string | u
     addresses,
     peers: [...peers.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     originations: originations(objects, nodename),
+    ...announcedWith(objects, problems),
   };
   return { config, problems };
 }
@@ -109,8 +113,13 @@ function* meshPeers(context: Context): Generator<PeerConfig> {
   const { objects, own } = context;
   const enabled = objects.configuration?.spec.nodeToNodeMeshEnabled ?? true;
   if (!enabled || isReflector(own)) return;
+  const time = objects.configuration?.spec.nodeMeshMaxRestartTime;
+  const restartSeconds = attempt(context, 'BGPConfiguration(default)', () =>
+    seconds(time, 'BGPConfiguration(default).spec.nodeMeshMaxRestartTime'),
+  );
   for (const node of objects.nodes.values()) {
-    if (node.metadata.name !== own.metadata.name && !isReflector(node)) yield* nodePeers(context, node, 'mesh');
+    if (node.metadata.name === own.metadata.name || isReflector(node)) continue;
+    yield* nodePeers(context, node, 'mesh', restartSeconds === undefined ? {} : { restartSeconds });
   }
 }
 
@@ -166,8 +175,9 @@ function* explicitPeers(context: Context): Generator<PeerConfig> {
     for (const node of objects.nodes.values()) {
       if (node.metadata.name === own.metadata.name) continue;
       const forward = mine && selector.matches(node.metadata.labels ?? {});
-      const reverse = isTarget && selects(peer, node);
-      if (forward || reverse) yield* nodePeers(context, node, peer.name, optionsOf(context, peer));
+      const reverse = peer.reverse && isTarget && selects(peer, node);
+      if (forward || reverse)
+        yield* nodePeers(context, node, peer.name, nodeOptionsOf(context, peer, forward, reverse));
     }
   }
 }
@@ -200,16 +210,27 @@ function* routerPeer(
     port,
     asn,
     families: [family],
-    localAddress,
+    ...(peer.bound ? { localAddress } : {}),
     initiative: 'dial',
     ...optionsOf(context, peer),
   };
+}
+
+/** A local AS number is of the side that the object selects; the other side sees it as its peer's. */
+function nodeOptionsOf(context: Context, peer: ParsedPeer, forward: boolean, reverse: boolean): Partial<PeerConfig> {
+  const { localAsn, ...options } = optionsOf(context, peer);
+  if (localAsn === undefined) return options;
+  return { ...options, ...(forward ? { localAsn } : {}), ...(reverse ? { asn: localAsn } : {}) };
 }
 
 function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
   const { keepaliveSeconds, restartSeconds, acceptDefault } = peer;
   return {
     acceptDefault,
+    nextHopMode: peer.nextHopMode,
+    ...(peer.localAsn === undefined ? {} : { localAsn: peer.localAsn }),
+    ...(peer.allowedLocalAs === undefined ? {} : { allowedLocalAs: peer.allowedLocalAs }),
+    ...(peer.removePrivateAs ? { removePrivateAs: true } : {}),
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     ...rulesOf(context, peer),
@@ -235,6 +256,32 @@ function rulesOf({ objects, problems }: Context, { name, filters }: ParsedPeer):
       for (const family of families) rules[way][family].push(...(found ? found[way][family] : [nothing]));
   }
   return { importRules: rules.import, exportRules: rules.export };
+}
+
+/** Fields of BGPConfiguration whose effect somebody may count on, and that are not followed. */
+const ignored: Readonly<Record<string, string>> = {
+  ignoredInterfaces: 'the speaker takes no routes from interfaces, so none can be left out',
+  localWorkloadPeeringIPV4: 'peering with pods of the node is not offered',
+  localWorkloadPeeringIPV6: 'peering with pods of the node is not offered',
+};
+
+function warnOfIgnored({ objects, problems }: Context): void {
+  for (const [field, detail] of Object.entries(ignored)) {
+    const value = objects.configuration?.spec[field];
+    if (value === undefined || value === null || value === '' || (Array.isArray(value) && value.length === 0)) continue;
+    problems.push({ object: `BGPConfiguration(default).spec.${field}`, detail: `has no effect: ${detail}` });
+  }
+}
+
+/** A value out of an object's text; one that is not understood is a problem, and absent. */
+function attempt<T>({ problems }: Context, object: string, read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    problems.push({ object, detail: thrown.message });
+    return undefined;
+  }
 }
 
 /** This node's blocks, and single addresses that it uses out of others' blocks, inside pools that are exported. */

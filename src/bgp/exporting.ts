@@ -2,7 +2,7 @@ import { type Cidr, contains, type Family, type Ip } from '../model/address.ts';
 import { defaultLocalPref } from './decision.ts';
 import { type Filter, type Operation, operated } from './filters.ts';
 import type { Candidate } from './rib.ts';
-import { prepend } from './wire/aspath.ts';
+import { prepend, withoutPrivate } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
 
 /**
@@ -14,6 +14,7 @@ export type NextHopMode = 'auto' | 'self' | 'keep';
 /** Everything that the form of an advertisement depends on: peers that agree in it form one update group. */
 export interface ExportContext {
   readonly family: Family;
+  /** Own AS number towards the peers. */
   readonly asn: number;
   readonly external: boolean;
   readonly fourOctetAs: boolean;
@@ -22,6 +23,8 @@ export interface ExportContext {
   readonly nextHopMode: NextHopMode;
   /** A subnet with both this node and the receiving peer in it. */
   readonly sharedSubnet?: Cidr;
+  /** Private AS numbers are left out towards another AS. */
+  readonly removePrivateAs?: boolean;
   /** Of the peers' BGPFilters; asked for each prefix by the update group. */
   readonly filter?: Filter;
 }
@@ -50,7 +53,7 @@ export function exported(
   const nextHop = nextHopFor(received, context);
   const attributes = operated(received.attributes, operations);
   const candidate = { ...received, attributes };
-  return context.external ? toExternal(candidate, nextHop, context.asn) : toInternal(attributes, nextHop);
+  return context.external ? toExternal(candidate, nextHop, context) : toInternal(attributes, nextHop);
 }
 
 function toInternal(attributes: Attributes, nextHop: Ip): Attributes {
@@ -58,10 +61,11 @@ function toInternal(attributes: Attributes, nextHop: Ip): Attributes {
 }
 
 /** LOCAL_PREF and reflection stay in the AS; MED is not passed from one neighbour AS to the next. RFC 4271 §5.1.4, 5.1.5. */
-function toExternal({ source, attributes }: Candidate, nextHop: Ip, asn: number): Attributes {
+function toExternal({ source, attributes }: Candidate, nextHop: Ip, context: ExportContext): Attributes {
   const { localPref: _, originatorId: _originator, clusterList: _clusters, med, ...rest } = attributes;
   const ownMed = source.kind === 'local' && med !== undefined ? { med } : {};
-  return { ...rest, ...ownMed, nextHop, asPath: prepend(attributes.asPath, asn) };
+  const path = context.removePrivateAs ? withoutPrivate(attributes.asPath) : attributes.asPath;
+  return { ...rest, ...ownMed, nextHop, asPath: prepend(path, context.asn) };
 }
 
 function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, sharedSubnet }: ExportContext): Ip {
@@ -73,6 +77,7 @@ function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, shar
 
 /** Equal texts: equal contexts. */
 export function contextKey(context: ExportContext): string {
-  const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', filter } = context;
-  return [family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet, filter?.key ?? ''].join(' ');
+  const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', removePrivateAs, filter } = context;
+  const form = [family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet, removePrivateAs === true];
+  return [...form, filter?.key ?? ''].join(' ');
 }

@@ -1,5 +1,5 @@
 import { type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
-import { neighbourAs, pathContains } from './wire/aspath.ts';
+import { neighbourAs, occurrences } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
 import { octetsFor } from './wire/nlri.ts';
 
@@ -18,7 +18,10 @@ export type Rejection =
   | 'filter';
 
 export interface ImportContext {
-  readonly asn: number;
+  /** Own AS numbers: of the speaker and, where it differs, of the session. */
+  readonly asns: readonly number[];
+  /** How often they may stand in a path together. */
+  readonly allowedLocalAs: number;
   readonly identifier: Ip;
   readonly clusterId: Ip;
   readonly peerAsn: number;
@@ -31,7 +34,7 @@ export interface ImportContext {
 /** Judges what all prefixes of an UPDATE share. RFC 4271 §9.1.2, §6.3 (first AS, next hop), RFC 4456 §8. */
 export function rejectAttributes(attributes: Attributes, context: ImportContext): Rejection | undefined {
   const { asPath, nextHop, originatorId, clusterList } = attributes;
-  if (pathContains(asPath, context.asn)) return 'asLoop';
+  if (occurrences(asPath, context.asns) > context.allowedLocalAs) return 'asLoop';
   if (context.external && neighbourAs(asPath) !== context.peerAsn) return 'firstAs';
   if (originatorId === context.identifier) return 'ownOriginatorId';
   if (clusterList?.includes(context.clusterId)) return 'ownClusterId';

@@ -6,6 +6,7 @@ import { type Ip, parseIp } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import type { BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
+import type { NextHopMode } from './exporting.ts';
 import { type ParsedFilter, parseFilter } from './filter-resource.ts';
 
 /** The datastore objects that a node's BGP configuration is made of. */
@@ -23,6 +24,13 @@ export interface ParsedPeer {
   readonly keepaliveSeconds?: number;
   readonly restartSeconds?: number;
   readonly acceptDefault: boolean;
+  readonly localAsn?: number;
+  readonly allowedLocalAs?: number;
+  readonly nextHopMode: NextHopMode;
+  /** Bind to the node's own address. */
+  readonly bound: boolean;
+  readonly reverse: boolean;
+  readonly removePrivateAs: boolean;
   /** Names of BGPFilters, in order. */
   readonly filters: readonly string[];
 }
@@ -146,11 +154,29 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     acceptDefault: metadata.annotations?.[acceptDefaultAnnotation] === 'true',
+    ...(spec.localASNumber === undefined ? {} : { localAsn: spec.localASNumber }),
+    ...(spec.numAllowedLocalASNumbers === undefined ? {} : { allowedLocalAs: spec.numAllowedLocalASNumbers }),
+    nextHopMode: nextHopModeOf(peer, where),
+    bound: spec.sourceAddress === 'UseNodeIP',
+    reverse: spec.reversePeering === 'Auto',
+    removePrivateAs: spec.removePrivateAS,
     filters: spec.filters,
   };
 }
 
+function nextHopModeOf({ spec }: BgpPeer, where: string): NextHopMode {
+  const { nextHopMode, keepOriginalNextHop = false } = spec;
+  if (nextHopMode && keepOriginalNextHop)
+    throw new InputError(`${where}.keepOriginalNextHop`, true, 'absent beside nextHopMode');
+  if (keepOriginalNextHop) return 'keep';
+  return nextHopMode === 'Self' ? 'self' : nextHopMode === 'Keep' ? 'keep' : 'auto';
+}
+
 function targetOf({ spec }: BgpPeer, where: string): ParsedPeer['target'] {
+  if (spec['localWorkloadSelector']) {
+    const expected = 'none: peering with pods of the node is not offered';
+    throw new InputError(`${where}.localWorkloadSelector`, spec['localWorkloadSelector'], expected);
+  }
   if (spec.peerSelector) {
     if (spec.peerIP) throw new InputError(`${where}.peerSelector`, spec.peerSelector, 'none beside peerIP');
     return { to: 'nodes', selector: parseSelector(spec.peerSelector, `${where}.peerSelector`) };

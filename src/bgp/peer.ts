@@ -214,7 +214,7 @@ export class Peer {
   #sessionConfig(): SessionConfig {
     const { config, context } = this;
     return {
-      asn: context.asn,
+      asn: config.localAsn ?? context.asn,
       identifier: context.identifier,
       peerAsn: config.asn,
       families: config.families,
@@ -250,7 +250,7 @@ export class Peer {
       const contender: Contender = { initiator: older.initiator, state };
       const parties = {
         identifier: this.context.identifier,
-        asn: this.context.asn,
+        asn: this.config.localAsn ?? this.context.asn,
         peerIdentifier: negotiated.identifier,
         peerAsn: negotiated.peerAsn,
       };

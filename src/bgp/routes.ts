@@ -41,7 +41,7 @@ export class Routes {
     private config: PeerConfig,
     private readonly context: SpeakerContext,
   ) {
-    const kind = config.asn === context.asn ? 'ibgp' : 'ebgp';
+    const kind = config.asn === (config.localAsn ?? context.asn) ? 'ibgp' : 'ebgp';
     this.#source = { name: config.name, kind, address: config.address, identifier: parseIp('0.0.0.0') };
     this.#in = new Map(
       config.families.map((family) => [family, new AdjRibIn(this.#source, context.tables[family].rib)]),
@@ -227,8 +227,9 @@ export class Routes {
   #importContext({ external, peerAsn }: Negotiated): ImportContext {
     const { asn, identifier, addresses } = this.context;
     const ownAddresses = new Set(addresses.map(({ address }) => address));
-    const { acceptDefault } = this.config;
-    return { asn, identifier, clusterId: identifier, peerAsn, external, ownAddresses, acceptDefault };
+    const { acceptDefault, localAsn, allowedLocalAs = 0 } = this.config;
+    const asns = localAsn === undefined ? [asn] : [asn, localAsn];
+    return { asns, allowedLocalAs, identifier, clusterId: identifier, peerAsn, external, ownAddresses, acceptDefault };
   }
 
   #exportContext(family: Family, { external, fourOctetAs }: Negotiated): ExportContext {
@@ -236,16 +237,17 @@ export class Routes {
     const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
     if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
     const shared: Cidr | undefined = contains(own.subnet, this.config.address) ? own.subnet : undefined;
-    const { nextHopMode, exportRules } = this.config;
+    const { nextHopMode, exportRules, localAsn, removePrivateAs } = this.config;
     const filter = exportRules && compileFilter(exportRules[family], external);
     return {
       family,
-      asn,
+      asn: localAsn ?? asn,
       external,
       fourOctetAs,
       self: own.address,
       nextHopMode,
       ...(shared ? { sharedSubnet: shared } : {}),
+      ...(removePrivateAs ? { removePrivateAs } : {}),
       ...(filter ? { filter } : {}),
     };
   }
@@ -282,6 +284,6 @@ function importFilters({ importRules }: PeerConfig, { families, external }: Nego
 }
 
 /** What decides which of the peer's routes are kept, and how. */
-function importKey({ importRules, acceptDefault }: PeerConfig): string {
-  return JSON.stringify([importRules, acceptDefault]);
+function importKey({ importRules, acceptDefault, allowedLocalAs }: PeerConfig): string {
+  return JSON.stringify([importRules, acceptDefault, allowedLocalAs]);
 }

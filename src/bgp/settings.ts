@@ -1,7 +1,7 @@
 import type { Secret } from '../base/secret.ts';
 import type { Cidr, Family, Ip } from '../model/address.ts';
 import type { NextHopMode } from './exporting.ts';
-import type { RulesOf } from './filters.ts';
+import type { Community, RulesOf } from './filters.ts';
 import type { SessionConfig } from './negotiate.ts';
 
 /** One session to keep up. */
@@ -29,6 +29,12 @@ export interface PeerConfig {
   readonly restartSeconds: number;
   readonly acceptDefault: boolean;
   readonly nextHopMode: NextHopMode;
+  /** AS number of this side towards the peer, in place of the speaker's own. */
+  readonly localAsn?: number;
+  /** How often an own AS number may stand in a path from the peer; absent: never. */
+  readonly allowedLocalAs?: number;
+  /** Private AS numbers are left out of what a peer in another AS is told. RFC 6996. */
+  readonly removePrivateAs?: boolean;
   /** What BGPFilters decide of the peer's routes, before and after the tables; absent: nothing. */
   readonly importRules?: RulesOf;
   readonly exportRules?: RulesOf;
@@ -67,4 +73,6 @@ export interface SpeakerConfig {
   readonly ranges?: readonly RangeConfig[];
   /** Prefixes that this node announces as its own. */
   readonly originations: readonly Cidr[];
+  /** Communities that originations inside a prefix carry; all prefixes that match count. */
+  readonly advertisements?: readonly { readonly cidr: Cidr; readonly communities: readonly Community[] }[];
 }

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { KernelError } from '../kernel/types.ts';
 import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
+import { ownAttributes } from './advertisements.ts';
 import type { SpeakerContext } from './context.ts';
 import { Convergence } from './convergence.ts';
 import { DynamicPeers } from './dynamic.ts';
@@ -210,7 +211,6 @@ export class Speaker {
   }
 
   #originate(before: readonly Cidr[], after: readonly Cidr[]): void {
-    const attributes = this.#interner.intern({ origin: 'igp', asPath: [] });
     const wanted = new Set(after);
     for (const prefix of before) {
       if (wanted.has(prefix)) continue;
@@ -220,6 +220,7 @@ export class Speaker {
     }
     for (const prefix of wanted) {
       const family = familyOf(prefix);
+      const attributes = this.#interner.intern(ownAttributes(prefix, this.#config.advertisements));
       this.#originated[family].announce(this.tables[family].rib.prefixes.internCidr(prefix), attributes);
     }
   }
@@ -268,6 +269,8 @@ function sessionKey(config: PeerConfig): string {
     exportRules: _exports,
     acceptDefault: _default,
     nextHopMode: _mode,
+    allowedLocalAs: _allowed,
+    removePrivateAs: _private,
     ...session
   } = config;
   return JSON.stringify(session);

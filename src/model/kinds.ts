@@ -87,12 +87,25 @@ export const workloadEndpointSpec = z.looseObject({
     .optional(),
 });
 
+/** `65000:100` (RFC 1997) or `65000:1:2` (RFC 8092). */
+export function isCommunity(text: string): boolean {
+  const parts = text.split(':').map(Number);
+  const most = parts.length === 2 ? 0xffff : 0xffffffff;
+  return /^\d+:\d+(:\d+)?$/.test(text) && parts.every((part) => part <= most);
+}
+
+const community = z.string().refine(isCommunity, 'expected a community: 65000:100, or 65000:1:2 for a large one');
+
 export const bgpConfigurationSpec = z.looseObject({
   logSeverityScreen: z.string().default('Info'),
   nodeToNodeMeshEnabled: z.boolean().default(true),
   asNumber: asNumber.default(64512),
   listenPort: z.number().int().min(1).max(65535).default(179),
   nodeMeshMaxRestartTime: z.string().optional(),
+  /** Names for community values, which `prefixAdvertisements` may use. */
+  communities: z.array(z.looseObject({ name: z.string().min(1), value: community })).default([]),
+  /** Communities that routes inside a prefix are told with. */
+  prefixAdvertisements: z.array(z.looseObject({ cidr, communities: z.array(z.string()) })).default([]),
 });
 
 export const bgpPeerSpec = z.looseObject({
@@ -106,20 +119,18 @@ export const bgpPeerSpec = z.looseObject({
   filters: z.array(z.string()).default([]),
   keepaliveTime: z.string().optional(),
   maxRestartTime: z.string().optional(),
+  /** Stands in for the node's AS number towards this peer. */
+  localASNumber: asNumber.optional(),
+  numAllowedLocalASNumbers: z.number().int().min(0).max(255).optional(),
+  nextHopMode: z.enum(['Auto', 'Self', 'Keep']).optional(),
+  /** The older form of nextHopMode Keep. */
+  keepOriginalNextHop: z.boolean().optional(),
+  sourceAddress: z.enum(['UseNodeIP', 'None']).default('UseNodeIP'),
+  /** Auto: the nodes that `peerSelector` picks peer back without an object of their own. */
+  reversePeering: z.enum(['Auto', 'Manual']).default('Auto'),
+  /** Ours: private AS numbers (RFC 6996) are left out of paths told to this peer in another AS. */
+  removePrivateAS: z.boolean().default(false),
 });
-
-/** `65000:100` (RFC 1997) or `65000:1:2` (RFC 8092). */
-const community = z
-  .string()
-  .refine(
-    (text) => /^\d+:\d+(:\d+)?$/.test(text) && communityParts(text),
-    'expected a community: 65000:100, or 65000:1:2 for a large one',
-  );
-
-function communityParts(text: string): boolean {
-  const parts = text.split(':').map(Number);
-  return parts.every((part) => part <= (parts.length === 2 ? 0xffff : 0xffffffff));
-}
 
 const priority = z.number().int().min(1).max(2147483646);
 

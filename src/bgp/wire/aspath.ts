@@ -58,8 +58,24 @@ export function neighbourAs(path: AsPath): number | undefined {
   return first?.type === 'sequence' ? first.asns[0] : undefined;
 }
 
-export function pathContains(path: AsPath, asn: number): boolean {
-  return path.some((segment) => segment.asns.includes(asn));
+/** How often any of the numbers stands in the path. */
+export function occurrences(path: AsPath, wanted: readonly number[]): number {
+  let count = 0;
+  for (const { asns } of path) for (const asn of asns) if (wanted.includes(asn)) count++;
+  return count;
+}
+
+/** Reserved for private use. RFC 6996 §5. */
+export function isPrivateAs(asn: number): boolean {
+  return (asn >= 64512 && asn <= 65534) || (asn >= 4200000000 && asn <= 4294967294);
+}
+
+/** The path without private AS numbers; segments left empty go. */
+export function withoutPrivate(path: AsPath): AsPath {
+  if (!path.some(({ asns }) => asns.some(isPrivateAs))) return path;
+  return path
+    .map(({ type, asns }) => ({ type, asns: asns.filter((asn) => !isPrivateAs(asn)) }))
+    .filter(({ asns }) => asns.length > 0);
 }
 
 export function isConfederation(segment: Segment): boolean {

@@ -97,3 +97,33 @@ test('filters take effect on FRR and are changed without a flap', async () => {
   await speaker.learnt('192.0.2.0/24');
   expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
 });
+
+test('a local AS towards BIRD, and a path with our own AS where that is allowed', async () => {
+  const bird = new Bird(link);
+  const exporting = 'bgp_path.prepend(64512);';
+  await bird.start({ asn: 65010, peerAsn: 65099, routes: theirs, exporting });
+  speaker.start(configOf(64512, [peerOf(4, 65010, { localAsn: 65099 })], ours));
+  expect(await bird.learnt('10.65.1.0/26')).toContain('BGP.as_path: 65099\n');
+  await until(async () => (await speaker.peers())[0]?.rejected['asLoop'] === 2, { within: 20_000, what: 'the loop' });
+
+  speaker.apply(configOf(64512, [peerOf(4, 65010, { localAsn: 65099, allowedLocalAs: 1 })], ours));
+  expect((await speaker.learnt('192.0.2.0/24')).paths).toMatchObject([{ asPath: '65010 64512', source: 'ebgp' }]);
+  expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
+});
+
+test('communities of advertised prefixes reach FRR, and follow a change', async () => {
+  const frr = new Frr(link);
+  await frr.start(65010, 64512, theirs);
+  const config = configOf(64512, [peerOf(4, 65010)], ours);
+  const communities = [65000 * 0x10000 + 7, [65000, 1, 2]] as const;
+  speaker.start({ ...config, advertisements: [{ cidr: parseCidr('10.65.1.0/24'), communities }] });
+  const told = JSON.stringify(await frr.learnt('10.65.1.0/26'));
+  expect(told).toContain('65000:7');
+  expect(told).toContain('65000:1:2');
+  expect(JSON.stringify(await frr.learnt('10.65.9.9/32'))).not.toContain('65000:7');
+  speaker.apply(config);
+  await until(async () => !JSON.stringify(await frr.route('10.65.1.0/26')).includes('65000:7'), {
+    within: 20_000,
+    what: 'the route without communities',
+  });
+});

@@ -11,6 +11,8 @@ export interface BirdOptions {
   readonly routes: readonly string[];
   /** Lines for the BGP protocol, such as `passive on;`. */
   readonly protocol?: string;
+  /** Statements for a route on its way out, such as `bgp_path.prepend(64512);`. */
+  readonly exporting?: string;
 }
 
 /** BIRD 2 in the host `them`, with one session per family: `us4` and `us6`. */
@@ -71,7 +73,7 @@ export class Bird {
   }
 }
 
-function configuration({ asn, peerAsn, routes, protocol = '' }: BirdOptions): string {
+function configuration({ asn, peerAsn, routes, protocol = '', exporting = '' }: BirdOptions): string {
   const statics = (six: boolean) =>
     routes
       .filter((route) => route.includes(':') === six)
@@ -86,7 +88,7 @@ protocol bgp ${name} {
   connect delay time 1;
   error wait time 1, 2;
   ${protocol}
-  ${family} { import all; export where source = RTS_STATIC; next hop self; };
+  ${family} { import all; export filter { if source != RTS_STATIC then reject; ${exporting} accept; }; next hop self; };
 }`;
   return `router id ${addresses.them.four};
 graceful restart wait 30;

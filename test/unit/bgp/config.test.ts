@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
+import { ownAttributes } from '../../../src/bgp/advertisements.ts';
 import { compile, originations } from '../../../src/bgp/config.ts';
 import { acceptDefaultAnnotation, ObjectStore, parseEndpoint, seconds } from '../../../src/bgp/objects.ts';
 import type { Event } from '../../../src/datastore/store.ts';
@@ -187,6 +188,44 @@ describe('BGPPeer', () => {
     expect(peers).toMatchObject([{ port: 1179, keepaliveSeconds: 5, restartSeconds: 150, acceptDefault: true }]);
   });
 
+  test('sets what concerns AS numbers, next hop and source address', () => {
+    const spec = {
+      ...tor,
+      localASNumber: '65099',
+      numAllowedLocalASNumbers: 2,
+      nextHopMode: 'Keep',
+      removePrivateAS: true,
+    };
+    const { peers } = compiled(storeOf(a, set('BGPPeer', 'tor', { ...spec, sourceAddress: 'None' }))).config;
+    expect(peers).toMatchObject([{ localAsn: 65099, allowedLocalAs: 2, nextHopMode: 'keep', removePrivateAs: true }]);
+    expect(peers[0]).not.toHaveProperty('localAddress');
+    const plain = compiled(storeOf(a, set('BGPPeer', 'tor', tor))).config.peers[0];
+    expect(plain).toMatchObject({ nextHopMode: 'auto', localAddress: '10.0.0.9' });
+    for (const key of ['localAsn', 'allowedLocalAs', 'removePrivateAs']) expect(plain).not.toHaveProperty(key);
+  });
+
+  test.each([
+    [{ keepOriginalNextHop: true }, 'keep'],
+    [{ keepOriginalNextHop: false, nextHopMode: 'Self' }, 'self'],
+    [{ nextHopMode: 'Auto' }, 'auto'],
+  ])('next hop of %j is %s', (spec, mode) => {
+    const { peers } = compiled(storeOf(a, set('BGPPeer', 'tor', { ...tor, ...spec }))).config;
+    expect(peers[0]?.nextHopMode).toBe(mode);
+  });
+
+  test('between nodes: the local AS is of the side that the object selects, and reverse peering can be left out', () => {
+    const off = set('BGPConfiguration', 'default', { nodeToNodeMeshEnabled: false });
+    const spec = { node: 'a', peerSelector: 'has(edge)', localASNumber: 65099 };
+    const edge = node('e', '10.0.0.3/24', undefined, {}, { edge: 'yes' });
+    const of = (who: string, extra: object = {}) =>
+      compiled(storeOf(off, a, edge, set('BGPPeer', 'p', { ...spec, ...extra })), who).config.peers;
+    expect(of('a')).toMatchObject([{ asn: 64512, localAsn: 65099 }]);
+    expect(of('e')).toMatchObject([{ asn: 65099 }]);
+    expect(of('e')[0]).not.toHaveProperty('localAsn');
+    expect(of('e', { reversePeering: 'Manual' })).toEqual([]);
+    expect(of('a', { reversePeering: 'Manual' })).toHaveLength(1);
+  });
+
   test('by peerSelector connects both ends out of the one object', () => {
     const off = set('BGPConfiguration', 'default', { nodeToNodeMeshEnabled: false });
     const reflector = node('r', '10.0.0.3/24', undefined, {}, { reflector: 'yes' });
@@ -228,9 +267,50 @@ describe('BGPPeer', () => {
     { peerIP: '10.0.0.1', asNumber: 1, maxRestartTime: 'soon' },
     { peerIP: '10.0.0.1', asNumber: 1, node: 'a', nodeSelector: 'all()' },
     { peerIP: '10.0.0.1', asNumber: 1, peerSelector: 'all()' },
+    { peerIP: '10.0.0.1', asNumber: 1, keepOriginalNextHop: true, nextHopMode: 'Self' },
+    { asNumber: 1, localWorkloadSelector: 'all()' },
   ])('that cannot be understood (%j) leaves its last good version', (bad) => {
     const objects = storeOf(a, set('BGPPeer', 'tor', tor), set('BGPPeer', 'tor', bad));
     expect(compiled(objects).config.peers).toMatchObject([{ name: 'tor', address: '10.0.0.1', port: 179 }]);
+  });
+});
+
+describe('BGPConfiguration', () => {
+  test('nodeMeshMaxRestartTime is of mesh sessions; one that is no duration is named', () => {
+    const of = (nodeMeshMaxRestartTime: string) =>
+      compiled(storeOf(a, c, set('BGPConfiguration', 'default', { nodeMeshMaxRestartTime })));
+    expect(of('300s').config.peers).toMatchObject([{ restartSeconds: 300 }]);
+    expect(of('soon').config.peers).toMatchObject([{ restartSeconds: 120 }]);
+    expect(of('soon').problems).toMatchObject([{ detail: expect.stringContaining('nodeMeshMaxRestartTime: "soon"') }]);
+  });
+
+  test('communities of prefixAdvertisements go to originations inside their prefix', () => {
+    const spec = {
+      communities: [{ name: 'pods', value: '65000:1' }],
+      prefixAdvertisements: [
+        { cidr: '10.65.0.0/16', communities: ['pods', '65000:1:2', 'unknown'] },
+        { cidr: '10.65.1.0/24', communities: ['65000:2', '65000:1'] },
+      ],
+    };
+    const { config, problems } = compiled(storeOf(a, set('BGPConfiguration', 'default', spec)));
+    expect(problems).toMatchObject([{ detail: 'unknown is neither a community nor the name of one' }]);
+    const communities = (prefix: string) => ownAttributes(parseCidr(prefix), config.advertisements);
+    expect(communities('10.65.1.0/26')).toEqual({
+      origin: 'igp',
+      asPath: [],
+      communities: [65000 * 65536 + 1, 65000 * 65536 + 2],
+      largeCommunities: [[65000, 1, 2]],
+    });
+    expect(communities('10.66.0.0/26')).toEqual({ origin: 'igp', asPath: [] });
+  });
+
+  test('fields without effect are named', () => {
+    const spec = { ignoredInterfaces: ['eth9'], localWorkloadPeeringIPV4: '', localWorkloadPeeringIPV6: 'fd00::1' };
+    const { problems } = compiled(storeOf(a, set('BGPConfiguration', 'default', spec)));
+    expect(problems.map(({ object }) => object)).toEqual([
+      'BGPConfiguration(default).spec.ignoredInterfaces',
+      'BGPConfiguration(default).spec.localWorkloadPeeringIPV6',
+    ]);
   });
 });
 

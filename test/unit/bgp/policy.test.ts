@@ -1,15 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { loser, prevailing } from '../../../src/bgp/collision.ts';
 import { type ExportContext, exported, noAdvertise, noExport, noExportSubconfed } from '../../../src/bgp/exporting.ts';
+import type { Operation } from '../../../src/bgp/filters.ts';
 import { type ImportContext, rejectAttributes, rejectPrefix } from '../../../src/bgp/importing.ts';
 import type { Candidate, Source } from '../../../src/bgp/rib.ts';
+import { withoutPrivate } from '../../../src/bgp/wire/aspath.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
 import { blockOf } from '../../../src/bgp/wire/nlri.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 
 const self = parseIp('10.0.0.1');
 const context: ImportContext = {
-  asn: 64512,
+  asns: [64512],
+  allowedLocalAs: 0,
   identifier: self,
   clusterId: parseIp('1.1.1.1'),
   peerAsn: 65001,
@@ -23,10 +26,17 @@ const attributes: Attributes = {
   nextHop: parseIp('10.0.0.2'),
 };
 
+function path(...asns: number[]): Attributes['asPath'] {
+  return [{ type: 'sequence', asns }];
+}
+
 describe('import', () => {
   test.each([
     ['a good route', {}, {}, undefined],
     ['our own AS in the path', { asPath: [{ type: 'sequence', asns: [65001, 64512] }] }, {}, 'asLoop'],
+    ['our own AS as often as allowed', { asPath: path(65001, 64512, 64512) }, { allowedLocalAs: 2 }, undefined],
+    ['our own AS once too often', { asPath: path(65001, 64512, 64512) }, { allowedLocalAs: 1 }, 'asLoop'],
+    ['the AS of the session in the path', { asPath: path(65001, 65099) }, { asns: [64512, 65099] }, 'asLoop'],
     ['another first AS', { asPath: [{ type: 'sequence', asns: [7, 65001] }] }, {}, 'firstAs'],
     ['an empty path from outside', { asPath: [] }, {}, 'firstAs'],
     ['an empty path from within', { asPath: [] }, { external: false }, undefined],
@@ -100,6 +110,29 @@ describe('export', () => {
       ...attributes,
       asPath: [{ type: 'sequence', asns: [64512, 65001, 7] }],
     });
+  });
+
+  test('private AS numbers are left out where that is wanted', () => {
+    const asPath = [...path(64999, 7, 4200000000), { type: 'set' as const, asns: [65534] }, ...path(65535)];
+    const told = exported(from('ebgp', { asPath }), { ...external, removePrivateAs: true })?.asPath;
+    expect(told).toEqual([...path(64512, 7), ...path(65535)]);
+    expect(exported(from('ebgp', { asPath }), { ...internal, removePrivateAs: true })?.asPath).toEqual(asPath);
+    expect(withoutPrivate(path(7, 64511))).toEqual(path(7, 64511));
+  });
+
+  test('what the filter changes comes before the own AS; a community that it adds holds nothing back', () => {
+    const operations: Operation[] = [
+      { do: 'prepend', asns: [7, 7] },
+      { do: 'addCommunity', community: noExport },
+      { do: 'setPriority', priority: 512 },
+    ];
+    const route = from('ebgp');
+    expect(exported(route, external, operations)).toEqual({
+      ...attributes,
+      asPath: path(64512, 7, 7, 65001, 7),
+      communities: [noExport],
+    });
+    expect(exported(route, internal, operations)?.localPref).toBe(2147483647 - 512);
   });
 
   test('within the AS: only what is not from within it', () => {

@@ -1,0 +1,31 @@
+import { type Cidr, contains, parseCidr } from '../model/address.ts';
+import { isCommunity } from '../model/kinds.ts';
+import type { Problem } from './config.ts';
+import { parseCommunity } from './filter-resource.ts';
+import { withCommunity } from './filters.ts';
+import type { Objects } from './objects.ts';
+import type { SpeakerConfig } from './settings.ts';
+import type { Attributes } from './wire/attributes.ts';
+
+/** `prefixAdvertisements` with the names of communities resolved; one that cannot be is left out and named. */
+export function announcedWith({ configuration }: Objects, problems: Problem[]): Pick<SpeakerConfig, 'advertisements'> {
+  const { communities = [], prefixAdvertisements = [] } = configuration?.spec ?? {};
+  const values = new Map(communities.map(({ name, value }) => [name, value]));
+  const advertisements = prefixAdvertisements.map(({ cidr, communities: names }) => ({
+    cidr: parseCidr(cidr),
+    communities: names.flatMap((name) => {
+      const text = values.get(name) ?? name;
+      if (isCommunity(text)) return [parseCommunity(text)];
+      const detail = `${name} is neither a community nor the name of one`;
+      problems.push({ object: `BGPConfiguration(default).spec.prefixAdvertisements(${cidr})`, detail });
+      return [];
+    }),
+  }));
+  return advertisements.length > 0 ? { advertisements } : {};
+}
+
+/** Of a prefix that this node announces as its own: communities of every range that it is in. */
+export function ownAttributes(prefix: Cidr, advertisements: SpeakerConfig['advertisements'] = []): Attributes {
+  const communities = advertisements.flatMap((range) => (contains(range.cidr, prefix) ? range.communities : []));
+  return communities.reduce<Attributes>(withCommunity, { origin: 'igp', asPath: [] });
+}
