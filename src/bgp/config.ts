@@ -231,6 +231,7 @@ function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
     ...(peer.localAsn === undefined ? {} : { localAsn: peer.localAsn }),
     ...(peer.allowedLocalAs === undefined ? {} : { allowedLocalAs: peer.allowedLocalAs }),
     ...(peer.removePrivateAs ? { removePrivateAs: true } : {}),
+    ...(peer.maxPrefixes ? { maxPrefixes: peer.maxPrefixes } : {}),
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     ...rulesOf(context, peer),

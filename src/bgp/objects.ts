@@ -8,6 +8,7 @@ import type { BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node } from '../mode
 import { parseSelector, type Selector } from '../model/selector.ts';
 import type { NextHopMode } from './exporting.ts';
 import { type ParsedFilter, parseFilter } from './filter-resource.ts';
+import type { PrefixLimit } from './prefix-limit.ts';
 
 /** The datastore objects that a node's BGP configuration is made of. */
 export const watched: readonly Type[] = ['BGPConfiguration', 'BGPFilter', 'BGPPeer', 'Node', 'IPPool', 'Block'];
@@ -31,6 +32,7 @@ export interface ParsedPeer {
   readonly bound: boolean;
   readonly reverse: boolean;
   readonly removePrivateAs: boolean;
+  readonly maxPrefixes?: PrefixLimit;
   /** Names of BGPFilters, in order. */
   readonly filters: readonly string[];
 }
@@ -160,7 +162,19 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     bound: spec.sourceAddress === 'UseNodeIP',
     reverse: spec.reversePeering === 'Auto',
     removePrivateAs: spec.removePrivateAS,
+    ...(spec.maxPrefixes ? { maxPrefixes: prefixLimitOf(spec.maxPrefixes, `${where}.maxPrefixes`) } : {}),
     filters: spec.filters,
+  };
+}
+
+function prefixLimitOf(spec: NonNullable<BgpPeer['spec']['maxPrefixes']>, where: string): PrefixLimit {
+  const { limit, warnPercent, warnOnly } = spec;
+  const restartSeconds = seconds(spec.restartTime, `${where}.restartTime`);
+  return {
+    limit,
+    warnPercent,
+    ...(warnOnly ? { warnOnly } : {}),
+    ...(restartSeconds === undefined ? {} : { restartSeconds }),
   };
 }
 

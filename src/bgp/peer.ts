@@ -8,8 +8,9 @@ import type { Negotiated, SessionConfig } from './negotiate.ts';
 import { Routes } from './routes.ts';
 import type { PeerConfig } from './settings.ts';
 import { dial, transportOf } from './transport.ts';
-import type { subcodes } from './wire/errors.ts';
+import { errorCodes, subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
+import type { Notification } from './wire/notification.ts';
 
 /** Seconds of the first and the longest pause after errors, and after lost or refused connections. */
 const errorPause = { first: 1, most: 30 } as const;
@@ -133,9 +134,17 @@ export class Peer {
 
   /** Follows a change that concerns routes, not the session: the peer is asked for its routes again where needed. */
   adopt(config: PeerConfig): void {
+    const freed = JSON.stringify(config.maxPrefixes) !== JSON.stringify(this.settings.maxPrefixes);
     this.settings = config;
+    if (freed && !this.#session) this.#comeBack();
     const session = this.#session;
     const families = this.#routes.adopt(config, session?.negotiated);
+    for (const family of session?.negotiated.families ?? []) {
+      const error = this.#routes.overLimit(family);
+      if (!error) continue;
+      session?.connection.event({ on: 'wireError', error });
+      return;
+    }
     if (!session || families.length === 0) return;
     const { connection, negotiated } = session;
     if (negotiated.routeRefresh) {
@@ -300,7 +309,24 @@ export class Peer {
       this.#routes.down(negotiated, ending.by === 'tcp' && !this.#stopped);
     }
     if (this.#stopped || this.#session) return;
-    if (connection !== this.#dialer && this.#dialer.state === 'Idle') this.#resume(ending);
+    if (ending.by === 'us' && ending.notification && isPrefixLimit(ending.notification)) this.#standBack();
+    else if (connection !== this.#dialer && this.#dialer.state === 'Idle') this.#resume(ending);
+  }
+
+  /** The peer told too much: it is left alone for the configured time, or until an operator resets it. */
+  #standBack(): void {
+    const { restartSeconds } = this.config.maxPrefixes ?? {};
+    this.#dialer.event({ on: 'stop' });
+    this.#refuseUntil = Number.POSITIVE_INFINITY;
+    if (restartSeconds === undefined) return;
+    this.#refuseUntil = this.context.clock.monotonic() + restartSeconds * 1000;
+    this.#dialer.startAfter(restartSeconds);
+  }
+
+  /** With another limit there is no reason to stand back any longer. */
+  #comeBack(): void {
+    this.#refuseUntil = 0;
+    if (!this.#stopped && this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
   }
 
   /** The dialler rested while another connection lived. */
@@ -323,4 +349,8 @@ export class Peer {
     this.#loggedReason = ending.reason;
     log[level]({ peer: this.name, by: ending.by, reason: ending.reason, established }, 'BGP connection ended');
   }
+}
+
+function isPrefixLimit({ code, subcode }: Notification): boolean {
+  return code === errorCodes.cease && subcode === subcodes.cease.maxPrefixes;
 }

@@ -6,10 +6,12 @@ import { compileFilter, type Filter, operated, type Verdict } from './filters.ts
 import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { FamilyCounts } from './peer.ts';
+import { limitExceeded, limitState } from './prefix-limit.ts';
 import { AdjRibIn, type Source } from './rib.ts';
 import type { PeerConfig } from './settings.ts';
 import { Timers } from './timers.ts';
 import type { Attributes } from './wire/attributes.ts';
+import type { WireError } from './wire/errors.ts';
 import { eachPrefix, type PrefixBlock } from './wire/nlri.ts';
 import type { Update } from './wire/update.ts';
 
@@ -36,6 +38,8 @@ export class Routes {
   #import: ImportContext | undefined;
   #filters: ReadonlyMap<Family, Filter> = new Map();
   #logged = new Set<string>();
+  /** Families near their limit, of which the log has told in this session. */
+  #warned = new Set<Family>();
 
   constructor(
     private config: PeerConfig,
@@ -55,6 +59,7 @@ export class Routes {
     this.#source.identifier = negotiated.identifier;
     this.#import = this.#importContext(negotiated);
     this.#filters = importFilters(this.config, negotiated);
+    this.#warned.clear();
     this.#timers.disarm('restart');
     for (const [family, adj] of this.#in) this.#reconsiderStale(family, adj, negotiated);
     if (this.#stale() > 0) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
@@ -115,13 +120,33 @@ export class Routes {
     }
   }
 
+  /** What ends the session when more is kept of a family than may be; a warning is logged on the way there. */
+  overLimit(family: Family): WireError | undefined {
+    const { name, maxPrefixes } = this.config;
+    const count = this.#in.get(family)?.count ?? 0;
+    const state = maxPrefixes ? limitState(count, maxPrefixes) : 'within';
+    if (!maxPrefixes || state === 'within') {
+      this.#warned.delete(family);
+      return undefined;
+    }
+    if (!this.#warned.has(family))
+      this.context.log.warn({ peer: name, family, count, limit: maxPrefixes.limit }, 'peer nears its prefix limit');
+    this.#warned.add(family);
+    return state === 'exceeded' && !maxPrefixes.warnOnly ? limitExceeded(family, count, maxPrefixes) : undefined;
+  }
+
+  /** @throws WireError that ends the session: the peer tells more than it may */
   update(update: Update): void {
     for (const { field, remedy, message } of update.faults) {
       this.#count(this.#faults, `${field} ${remedy}`);
       this.#logOnce(`${field} ${remedy}`, { field, remedy, detail: message }, 'malformed attribute in UPDATE');
     }
     for (const block of update.withdrawn) this.#withdraw(block);
-    for (const { block, attributes } of update.announced) this.#announce(block, attributes);
+    for (const { block, attributes } of update.announced) {
+      this.#announce(block, attributes);
+      const excess = this.overLimit(block.family);
+      if (excess) throw excess;
+    }
     if (update.endOfRib !== undefined) this.#endOfRib(update.endOfRib);
   }
 

@@ -3,6 +3,7 @@ import type { Cidr, Family, Ip } from '../model/address.ts';
 import type { NextHopMode } from './exporting.ts';
 import type { Community, RulesOf } from './filters.ts';
 import type { SessionConfig } from './negotiate.ts';
+import type { PrefixLimit } from './prefix-limit.ts';
 
 /** One session to keep up. */
 export interface PeerConfig {
@@ -35,6 +36,8 @@ export interface PeerConfig {
   readonly allowedLocalAs?: number;
   /** Private AS numbers are left out of what a peer in another AS is told. RFC 6996. */
   readonly removePrivateAs?: boolean;
+  /** Of each family; absent: as many as there is memory for. */
+  readonly maxPrefixes?: PrefixLimit;
   /** What BGPFilters decide of the peer's routes, before and after the tables; absent: nothing. */
   readonly importRules?: RulesOf;
   readonly exportRules?: RulesOf;

@@ -271,6 +271,7 @@ function sessionKey(config: PeerConfig): string {
     nextHopMode: _mode,
     allowedLocalAs: _allowed,
     removePrivateAs: _private,
+    maxPrefixes: _limit,
     ...session
   } = config;
   return JSON.stringify(session);

@@ -128,6 +128,17 @@ export const bgpPeerSpec = z.looseObject({
   sourceAddress: z.enum(['UseNodeIP', 'None']).default('UseNodeIP'),
   /** Auto: the nodes that `peerSelector` picks peer back without an object of their own. */
   reversePeering: z.enum(['Auto', 'Manual']).default('Auto'),
+  /** Ours: accepted prefixes of a family at a time; beyond them the session ends with cease 6/1 (RFC 4486). */
+  maxPrefixes: z
+    .looseObject({
+      limit: z.number().int().min(1).max(0xffffffff),
+      warnPercent: z.number().min(1).max(100).default(75),
+      /** Warn, but keep the session. */
+      warnOnly: z.boolean().optional(),
+      /** A duration after which the session is tried again; absent: not before an operator resets the peer. */
+      restartTime: z.string().optional(),
+    })
+    .optional(),
   /** Ours: private AS numbers (RFC 6996) are left out of paths told to this peer in another AS. */
   removePrivateAS: z.boolean().default(false),
 });

@@ -127,3 +127,39 @@ test('communities of advertised prefixes reach FRR, and follow a change', async 
     what: 'the route without communities',
   });
 });
+
+test('more prefixes than allowed end the session with 6/1, which BIRD sees; it comes back when there are fewer', async () => {
+  const bird = new Bird(link);
+  await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs });
+  const maxPrefixes = { limit: 1, warnPercent: 75, restartSeconds: 1 };
+  speaker.start(configOf(64512, [peerOf(4, 65010, { maxPrefixes })], ours));
+  await until(async () => /Maximum number of prefixes reached/.test(await bird.ask('show protocols all us4')), {
+    within: 30_000,
+    what: 'our reason in BIRD',
+  });
+  const lastError = { by: 'us', reason: 'maxPrefixes: 2 IPv4 prefixes, the limit is 1' };
+  expect((await speaker.peers())[0]).toMatchObject({ lastError });
+  await bird.reconfigure({ asn: 65010, peerAsn: 64512, routes: theirs.slice(1) });
+  await speaker.established();
+  await speaker.learnt('198.51.100.0/24');
+
+  speaker.apply(configOf(64512, [peerOf(4, 65010, { maxPrefixes: { ...maxPrefixes, warnOnly: true } })], ours));
+  await bird.reconfigure({ asn: 65010, peerAsn: 64512, routes: theirs });
+  await speaker.learnt('192.0.2.0/24');
+  expect(speaker.output).toContain('peer nears its prefix limit');
+  speaker.apply(configOf(64512, [peerOf(4, 65010, { maxPrefixes: { limit: 1, warnPercent: 75 } })], ours));
+  await speaker.forgotten('192.0.2.0/24');
+});
+
+test('the prefix limit against FRR: the peer is left alone until it is configured anew', async () => {
+  const frr = new Frr(link);
+  await frr.start(65010, 64512, theirs);
+  speaker.start(configOf(64512, [peerOf(4, 65010, { maxPrefixes: { limit: 1, warnPercent: 100 } })], ours));
+  await until(async () => (await frr.show('show bgp neighbors')).includes('Cease/Maximum Number of Prefixes Reached'), {
+    within: 30_000,
+    what: 'our reason in FRR',
+  });
+  expect((await speaker.peers())[0]).toMatchObject({ state: 'Idle' });
+  speaker.apply(configOf(64512, [peerOf(4, 65010, { maxPrefixes: { limit: 2, warnPercent: 100 } })], ours));
+  await speaker.learnt('192.0.2.0/24');
+});

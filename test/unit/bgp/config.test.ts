@@ -204,6 +204,18 @@ describe('BGPPeer', () => {
     for (const key of ['localAsn', 'allowedLocalAs', 'removePrivateAs']) expect(plain).not.toHaveProperty(key);
   });
 
+  test('sets a limit of prefixes', () => {
+    const maxPrefixes = (spec: object) =>
+      compiled(storeOf(a, set('BGPPeer', 'tor', { ...tor, maxPrefixes: spec }))).config.peers[0]?.maxPrefixes;
+    expect(maxPrefixes({ limit: 10 })).toEqual({ limit: 10, warnPercent: 75 });
+    expect(maxPrefixes({ limit: 10, warnOnly: true, restartTime: '1m' })).toEqual({
+      limit: 10,
+      warnPercent: 75,
+      warnOnly: true,
+      restartSeconds: 60,
+    });
+  });
+
   test.each([
     [{ keepOriginalNextHop: true }, 'keep'],
     [{ keepOriginalNextHop: false, nextHopMode: 'Self' }, 'self'],
