@@ -1,5 +1,6 @@
 import type { RouteStatus as BgpRoute, PathStatus } from '../bgp/control.ts';
 import type { PeerStatus } from '../bgp/peer.ts';
+import type { ConfigLine } from '../felix/configuration.ts';
 import type { FelixStatus } from '../felix/status.ts';
 import type { NextHop } from '../kernel/types.ts';
 import { type Agent, ask } from './control.ts';
@@ -75,6 +76,19 @@ export async function showRoutes(runDir: string, format: Format): Promise<void> 
       route.programmed ? 'programmed' : (route.problem ?? 'waiting'),
     ]);
     return formatTable({ columns: ['destination', 'next hop', 'source', 'state'], rows }, 'no routes');
+  });
+}
+
+/** Every setting of this node's felix with its value and where it comes from. */
+export async function showConfig(runDir: string, format: Format): Promise<void> {
+  const lines = (await ask(runDir, 'felix', '/v1/config')) as readonly ConfigLine[];
+  print(format, lines, () => {
+    const rows = lines.map(({ name, value, origin, afterRestart }) => [
+      name,
+      `${value}${afterRestart === undefined ? '' : ` (${afterRestart} after a restart)`}`,
+      origin,
+    ]);
+    return formatTable({ columns: ['setting', 'value', 'origin'], rows }, 'no settings');
   });
 }
 

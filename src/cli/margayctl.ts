@@ -10,7 +10,7 @@ import { applyOne, type Deps, deleteOne, readInput } from './apply.ts';
 import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
-import { showBgpPeers, showBgpRoutes, showRoutes, showStatus } from './local.ts';
+import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from './local.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
 import { aliases, listResources, tableOf, views } from './resources.ts';
@@ -51,6 +51,12 @@ function command(): Command {
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")
     .option('-o, --output <format>', 'json or yaml instead of a page')
     .action((options: { output?: string }) => showStatus(runDir(process.env), parseFormat(options.output)));
+  const config = program.command('config').description("settings of this node's agents");
+  config
+    .command('explain')
+    .description('every setting of felix, its value and where it comes from')
+    .option('-o, --output <format>', 'json or yaml instead of a table')
+    .action((options: { output?: string }) => showConfig(runDir(process.env), parseFormat(options.output)));
   return program;
 }
 

@@ -77,6 +77,14 @@ export class Dataplane {
     for (const tables of this.#tables.values()) tables.invalidate();
   }
 
+  /** The next pass reads rules and IP sets again and looks after sysctls. */
+  recheck(): void {
+    this.invalidateSets();
+    this.invalidateTables();
+    this.#endpoints.recheck();
+    this.#hostSettled = false;
+  }
+
   /** @returns whether a pass is due: something of ours changed, or what failed may succeed now */
   onKernelEvent(event: Exclude<KernelEvent, { what: 'overrun' }>): boolean {
     if (event.what === 'route') return this.routes.onRoute(event.route, event.gone);
@@ -174,7 +182,7 @@ export class Dataplane {
     return [setFailure, ...restored.map(({ failure }) => failure)].filter((failure) => failure !== undefined);
   }
 
-  /** Forwarding, without which no route of ours has an effect. Once for each life of the process. */
+  /** Forwarding, without which no route of ours has an effect. At the start and with every check. */
   #hostSysctls(): Failure | undefined {
     if (this.#hostSettled) return undefined;
     try {

@@ -1,8 +1,9 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { durationSeconds, type FelixField } from '../model/felix-configuration.ts';
 import { nearest } from './nearest.ts';
 
-/** What felix honours of Calico's FELIX_* environment, with Calico's names and defaults. */
+/** What felix honours of Calico's settings, with Calico's names and defaults. */
 export interface FelixConfig {
   /** Prefix of the host side devices of pods. */
   readonly interfacePrefix: string;
@@ -14,6 +15,8 @@ export interface FelixConfig {
   readonly routeRefreshSeconds: number;
   readonly ipsetsRefreshSeconds: number;
   readonly iptablesRefreshSeconds: number;
+  /** Seconds between two looks for what others changed in rules, IP sets and sysctls; 0 never. */
+  readonly checkSeconds: number;
   /** Seconds that BGP routes outlive a broken route feed. */
   readonly staleRouteSeconds: number;
   readonly healthEnabled: boolean;
@@ -22,74 +25,125 @@ export interface FelixConfig {
   readonly metricsEnabled: boolean;
   readonly metricsHost: string;
   readonly metricsPort: number;
+  readonly logLevel: string;
+  /** `auto`: when a pool wants it. */
+  readonly vxlanEnabled: boolean | 'auto';
+  /** Octets; 0: the uplink's less the overhead. */
+  readonly vxlanMtu: number;
+  readonly vxlanMtuV6: number;
+  readonly vxlanPort: number;
+  readonly vxlanVni: number;
 }
 
 type Parse<V> = (text: string, name: string) => V;
 
-/** Setting, its environment name without `FELIX_`, how it is read, and its value when absent. */
-const settings: { readonly [K in keyof FelixConfig]: readonly [string, Parse<FelixConfig[K]>, FelixConfig[K]] } = {
-  interfacePrefix: ['INTERFACEPREFIX', devicePrefix, 'cali'],
-  ipv6Support: ['IPV6SUPPORT', boolean, true],
-  iptablesBackend: ['IPTABLESBACKEND', choice({ auto: 'auto', legacy: 'legacy', nft: 'nft' }), 'auto'],
-  endpointToHost: ['DEFAULTENDPOINTTOHOSTACTION', choice({ drop: 'DROP', return: 'RETURN', accept: 'ACCEPT' }), 'DROP'],
-  routeRefreshSeconds: ['ROUTEREFRESHINTERVAL', seconds, 90],
-  ipsetsRefreshSeconds: ['IPSETSREFRESHINTERVAL', seconds, 90],
-  iptablesRefreshSeconds: ['IPTABLESREFRESHINTERVAL', seconds, 180],
-  staleRouteSeconds: ['STALEROUTEINTERVAL', seconds, 120],
-  healthEnabled: ['HEALTHENABLED', boolean, false],
-  healthHost: ['HEALTHHOST', host, 'localhost'],
-  healthPort: ['HEALTHPORT', port, 9099],
-  metricsEnabled: ['PROMETHEUSMETRICSENABLED', boolean, false],
-  metricsHost: ['PROMETHEUSMETRICSHOST', host, 'localhost'],
-  metricsPort: ['PROMETHEUSMETRICSPORT', port, 9091],
-};
-
-/** Read by the entry point, which makes the log. */
-const elsewhere = ['LOGSEVERITYSCREEN'];
-
-/**
- * Reads FELIX_* (any letter case, as Calico does). A variable that felix does not know is named in a warning, with the
- * nearest name it knows.
- * @throws InputError naming the variable and its value
- */
-export function readFelixConfig(environment: Readonly<Record<string, string | undefined>>, log: Log): FelixConfig {
-  const given = felixVariables(environment);
-  const known = [...elsewhere, ...Object.values(settings).map(([name]) => name)];
-  for (const [name, { variable }] of given) {
-    if (known.includes(name)) continue;
-    const near = nearest(name, known);
-    log.warn({ variable, ...(near && { didYouMean: `FELIX_${near}` }) }, 'unknown setting has no effect');
-  }
-  const read = <K extends keyof FelixConfig>(key: K): FelixConfig[K] => {
-    const [name, parse, absent] = settings[key];
-    const found = given.get(name);
-    return found === undefined || found.value.trim() === '' ? absent : parse(found.value.trim(), found.variable);
-  };
-  return {
-    interfacePrefix: read('interfacePrefix'),
-    ipv6Support: read('ipv6Support'),
-    iptablesBackend: read('iptablesBackend'),
-    endpointToHost: read('endpointToHost'),
-    routeRefreshSeconds: read('routeRefreshSeconds'),
-    ipsetsRefreshSeconds: read('ipsetsRefreshSeconds'),
-    iptablesRefreshSeconds: read('iptablesRefreshSeconds'),
-    staleRouteSeconds: read('staleRouteSeconds'),
-    healthEnabled: read('healthEnabled'),
-    healthHost: read('healthHost'),
-    healthPort: read('healthPort'),
-    metricsEnabled: read('metricsEnabled'),
-    metricsHost: read('metricsHost'),
-    metricsPort: read('metricsPort'),
-  };
+interface Setting<V> {
+  /** In FelixConfiguration; upper case and after `FELIX_` it is the environment's. */
+  readonly field: FelixField;
+  /** Other names in the environment. */
+  readonly also?: readonly string[];
+  readonly parse: Parse<V>;
+  readonly absent: V;
+  /** Takes effect at the next start only. */
+  readonly fixed?: boolean;
 }
 
-function felixVariables(environment: Readonly<Record<string, string | undefined>>) {
-  const found = new Map<string, { variable: string; value: string }>();
+const actions = choice({ drop: 'DROP', return: 'RETURN', accept: 'ACCEPT' });
+const check = 'iptablesPostWriteCheckInterval';
+
+export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[K]> } = {
+  interfacePrefix: { field: 'interfacePrefix', parse: devicePrefix, absent: 'cali', fixed: true },
+  ipv6Support: { field: 'ipv6Support', parse: boolean, absent: true, fixed: true },
+  iptablesBackend: {
+    field: 'iptablesBackend',
+    parse: choice({ auto: 'auto', legacy: 'legacy', nft: 'nft' }),
+    absent: 'auto',
+    fixed: true,
+  },
+  endpointToHost: { field: 'defaultEndpointToHostAction', parse: actions, absent: 'DROP' },
+  routeRefreshSeconds: { field: 'routeRefreshInterval', parse: seconds, absent: 90 },
+  ipsetsRefreshSeconds: { field: 'ipsetsRefreshInterval', parse: seconds, absent: 90 },
+  iptablesRefreshSeconds: { field: 'iptablesRefreshInterval', parse: seconds, absent: 180 },
+  checkSeconds: { field: check, also: ['IPTABLESPOSTWRITECHECKINTERVALSECS'], parse: seconds, absent: 5 },
+  staleRouteSeconds: { field: 'staleRouteInterval', parse: seconds, absent: 120 },
+  healthEnabled: { field: 'healthEnabled', parse: boolean, absent: false },
+  healthHost: { field: 'healthHost', parse: host, absent: 'localhost' },
+  healthPort: { field: 'healthPort', parse: port, absent: 9099 },
+  metricsEnabled: { field: 'prometheusMetricsEnabled', parse: boolean, absent: false },
+  metricsHost: { field: 'prometheusMetricsHost', parse: host, absent: 'localhost' },
+  metricsPort: { field: 'prometheusMetricsPort', parse: port, absent: 9091 },
+  logLevel: { field: 'logSeverityScreen', parse: level, absent: 'info' },
+  vxlanEnabled: { field: 'vxlanEnabled', parse: boolean, absent: 'auto' },
+  vxlanMtu: { field: 'vxlanMTU', parse: mtu, absent: 0 },
+  vxlanMtuV6: { field: 'vxlanMTUV6', parse: mtu, absent: 0 },
+  vxlanPort: { field: 'vxlanPort', parse: port, absent: 4789 },
+  vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
+};
+
+export const settingNames = Object.keys(settings) as (keyof FelixConfig)[];
+
+/** A value as text, and where it stands, for messages and explanations. */
+export interface Given {
+  readonly text: string;
+  readonly origin: string;
+  /** Named in an InputError. */
+  readonly name: string;
+}
+
+/** Values by field name in upper case. */
+export type GivenBySetting = ReadonlyMap<string, Given>;
+
+/** One setting of the configuration in force. */
+export type Explained = {
+  readonly [K in keyof FelixConfig]: { readonly value: FelixConfig[K]; readonly origin: string };
+};
+
+/**
+ * The first of the sources that has a setting decides it; without any, the built-in value.
+ * @throws InputError naming where the value stands
+ */
+export function explainConfig(sources: readonly GivenBySetting[]): Explained {
+  const read = <K extends keyof FelixConfig>(key: K) => {
+    const { field, parse, absent } = settings[key];
+    const upper = field.toUpperCase();
+    const given = sources.find((source) => source.has(upper))?.get(upper);
+    return given
+      ? { value: parse(given.text, given.name), origin: given.origin }
+      : { value: absent, origin: 'built-in default' };
+  };
+  return Object.fromEntries(settingNames.map((key) => [key, read(key)])) as Explained;
+}
+
+export function configOf(explained: Explained): FelixConfig {
+  return Object.fromEntries(settingNames.map((key) => [key, explained[key].value])) as unknown as FelixConfig;
+}
+
+/**
+ * The FELIX_* of an environment (any letter case, as Calico does); an empty value is none. A variable that felix does
+ * not know is named in a warning, with the nearest name it knows.
+ */
+export function readEnvironment(environment: Readonly<Record<string, string | undefined>>, log: Log): GivenBySetting {
+  const names = new Map<string, string>();
+  for (const { field, also = [] } of Object.values(settings))
+    for (const name of [field.toUpperCase(), ...also]) names.set(name, field.toUpperCase());
+  const found = new Map<string, Given>();
   for (const [variable, value] of Object.entries(environment)) {
     const upper = variable.toUpperCase();
-    if (value !== undefined && upper.startsWith('FELIX_')) found.set(upper.slice(6), { variable, value });
+    if (value === undefined || !upper.startsWith('FELIX_')) continue;
+    const name = upper.slice(6);
+    const key = names.get(name);
+    if (key === undefined) {
+      const near = nearest(name, [...names.keys()]);
+      log.warn({ variable, ...(near && { didYouMean: `FELIX_${near}` }) }, 'unknown setting has no effect');
+    } else if (value.trim() !== '')
+      found.set(key, { text: value.trim(), origin: `environment variable ${variable}`, name: variable });
   }
   return found;
+}
+
+/** The configuration of the environment alone. @throws InputError naming the variable and its value */
+export function readFelixConfig(environment: Readonly<Record<string, string | undefined>>, log: Log): FelixConfig {
+  return configOf(explainConfig([readEnvironment(environment, log)]));
 }
 
 function boolean(text: string, name: string): boolean {
@@ -100,21 +154,42 @@ function boolean(text: string, name: string): boolean {
 }
 
 function seconds(text: string, name: string): number {
-  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  const value = durationSeconds(text);
   // Timers of the runtime hold at most 2^31-1 milliseconds.
   if (!(value <= 2_000_000)) throw new InputError(name, text, 'seconds from 0 (never) to 2000000');
   return value;
 }
 
 function port(text: string, name: string): number {
+  return whole(text, name, 1, 65535, 'a port from 1 to 65535');
+}
+
+function mtu(text: string, name: string): number {
+  return whole(text, name, 0, 65535, 'a number from 0 (automatic) to 65535');
+}
+
+/** VXLAN network identifier, 24 bits. RFC 7348 §5. */
+function vni(text: string, name: string): number {
+  return whole(text, name, 1, 2 ** 24 - 1, 'a number from 1 to 16777215');
+}
+
+function whole(text: string, name: string, least: number, most: number, expected: string): number {
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= 1 && value <= 65535)) throw new InputError(name, text, 'a port from 1 to 65535');
+  if (!(value >= least && value <= most)) throw new InputError(name, text, expected);
   return value;
 }
 
 function host(text: string, name: string): string {
   if (!/^[A-Za-z0-9.:_-]{1,253}$/.test(text)) throw new InputError(name, text, 'a host name or an IP address');
   return text;
+}
+
+/** Calico's names, in pino's words. */
+function level(text: string, name: string): string {
+  const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+  const value = text.toLowerCase().replace('warning', 'warn').replace('none', 'silent');
+  if (!levels.includes(value)) throw new InputError(name, text, `one of ${levels.join(', ')}`);
+  return value;
 }
 
 /** A pod's device has eleven hexadecimal digits after the prefix, and a device name fifteen characters. */

@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts';
 import type { FelixStatus } from './status.ts';
 
 /**
- * Serves `GET /v1/status`, `/v1/endpoints` and `/v1/routes` as JSON on `felix.sock`, for this node's root only. The
+ * Serves `GET /v1/status`, `/v1/endpoints`, `/v1/routes` and `more` as JSON on `felix.sock`, for this node's root only. The
  * socket is also what keeps a second felix off the node.
  * @throws EnvironmentError when a live process serves the socket, or the folder cannot be used
  */
@@ -14,6 +14,7 @@ export async function serveControl(
   runDir: string,
   status: () => FelixStatus,
   log: Log,
+  more: Readonly<Record<string, () => unknown>> = {},
 ): Promise<{ close(): Promise<void> }> {
   const path = `${runDir}/felix.sock`;
   try {
@@ -28,7 +29,7 @@ export async function serveControl(
     );
   }
   rmSync(path, { force: true });
-  const server = createServer((request, response) => answer(request, response, status));
+  const server = createServer((request, response) => answer(request, response, status, more));
   server.requestTimeout = 5_000;
   server.maxConnections = 64;
   await listen(server, path);
@@ -37,11 +38,17 @@ export async function serveControl(
   return { close: () => closed(server) };
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, status: () => FelixStatus): void {
+function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: () => FelixStatus,
+  more: Readonly<Record<string, () => unknown>>,
+): void {
   const views: Readonly<Record<string, () => unknown>> = {
     '/v1/status': status,
     '/v1/endpoints': () => status().endpoints,
     '/v1/routes': () => status().routes,
+    ...more,
   };
   const path = new URL(request.url ?? '/', 'http://felix').pathname;
   const view = Object.hasOwn(views, path) ? views[path] : undefined;

@@ -1,5 +1,5 @@
 import { Backoff } from '../base/backoff.ts';
-import { type Clock, pause } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
@@ -12,11 +12,13 @@ import type { FeedMessage } from '../model/feed.ts';
 import { Dataplane } from './apply.ts';
 import { Graph, type PolicySource, watchedTypes } from './calc/graph.ts';
 import type { FelixConfig } from './config.ts';
+import type { ConfigLine, Configuration } from './configuration.ts';
 import { serveControl } from './control.ts';
 import { followFeed } from './feed.ts';
 import type { WriteSysctl } from './managers/endpoints.ts';
 import { type DeleteFlows, FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
+import { type Round, Rounds } from './rounds.ts';
 import { StaleTimer } from './stale.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
 import { countsOf, describe, satisfies } from './view.ts';
@@ -34,7 +36,9 @@ export interface FelixDependencies {
   readonly nodename: string;
   /** Holds `felix.sock` and `routes.sock`. */
   readonly runDir: string;
+  /** At the start; `configuration` changes it while felix runs. */
   readonly config: FelixConfig;
+  readonly configuration?: Configuration;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -62,6 +66,11 @@ export class Felix {
   #mustRead = true;
   #lastApply: LastApply | undefined;
   #busySince: number | undefined;
+  #config: FelixConfig;
+  readonly #rounds: Rounds;
+  /** A pass is due that reads what others may have changed, and what the last one took, in milliseconds. */
+  readonly #check = { due: false, cost: 0 };
+  readonly #configListeners: ((config: FelixConfig) => void)[] = [];
   readonly #passListeners: ((pass: LastApply) => void)[] = [];
 
   constructor(private readonly deps: FelixDependencies) {
@@ -72,7 +81,9 @@ export class Felix {
       ...(deps.iptables[6] ? [[6, deps.iptables[6]] as [Family, Iptables]] : []),
     ];
     const iptables = new Map(drivers);
+    this.#config = config;
     this.#changed = new Trigger(clock);
+    this.#rounds = new Rounds(clock, () => this.#roundsOf(this.#config));
     this.#ledger = new FailureLedger(() => clock.wall(), log);
     this.#graph = new Graph({ node: nodename, families: [...iptables.keys()], interfacePrefix, policy });
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
@@ -89,7 +100,7 @@ export class Felix {
     const { store, netlink, clock, log, runDir } = this.deps;
     const stop = new AbortController();
     const all = AbortSignal.any([signal, stop.signal]);
-    const control = await serveControl(runDir, () => this.status(), log);
+    const control = await serveControl(runDir, () => this.status(), log, { '/v1/config': () => this.configLines() });
     try {
       await netlink.monitor((event) => this.#onKernelEvent(event), all).ready;
       this.#stale.start();
@@ -97,7 +108,7 @@ export class Felix {
         sync({ store, types: watchedTypes, consumer: (update) => this.#onUpdate(update), log, clock, signal: all }),
         followFeed({ path: `${runDir}/routes.sock`, listener: this.#feedListener(), clock, log, signal: all }),
         this.#flows.run(all),
-        this.#refresh(all),
+        this.#rounds.run(all),
         this.#loop(all),
       ]);
     } finally {
@@ -166,6 +177,16 @@ export class Felix {
     return countsOf(this.#graph, this.deps.policy.activePolicies(), this.#inSync);
   }
 
+  /** Every setting with its value and origin. */
+  configLines(): ConfigLine[] {
+    return this.deps.configuration?.lines() ?? [];
+  }
+
+  /** Tells of every change of settings. */
+  onConfig(listener: (config: FelixConfig) => void): void {
+    this.#configListeners.push(listener);
+  }
+
   /** Tells of every pass. */
   onPass(listener: (pass: LastApply) => void): void {
     this.#passListeners.push(listener);
@@ -200,6 +221,8 @@ export class Felix {
     const { clock, log } = this.deps;
     const began = clock.monotonic();
     this.#busySince = began;
+    const checked = this.#check.due;
+    this.#check.due = false;
     if (this.#mustRead) this.#read();
     const report = await this.#dataplane.pass(retry);
     this.#busySince = undefined;
@@ -212,6 +235,7 @@ export class Felix {
       failures: report.failures.length,
     };
     log[first ? 'info' : 'debug'](this.#lastApply, first ? 'first pass done: the kernel is as wanted' : 'pass done');
+    if (checked) this.#check.cost = this.#lastApply.milliseconds;
     this.#waiters.settle();
     for (const listener of this.#passListeners) listener(this.#lastApply);
     return report.failures.length > 0;
@@ -241,10 +265,15 @@ export class Felix {
     for (const consumer of this.#consumers) consumer(update);
     switch (update.op) {
       case 'events':
-        for (const event of update.events) this.#graph.apply(event);
+        for (const event of update.events) {
+          this.deps.configuration?.apply(event);
+          this.#graph.apply(event);
+        }
+        if (this.#inSync) this.#reconfigure();
         break;
       case 'inSync':
         this.#inSync = true;
+        this.#reconfigure();
         this.#datastore = { connected: true };
         this.deps.log.info({ endpoints: this.#graph.endpoints.size }, 'datastore in sync');
         break;
@@ -288,28 +317,41 @@ export class Felix {
     this.#changed.fire();
   }
 
-  /** Reads everything again from time to time, for what no event tells. */
-  async #refresh(signal: AbortSignal): Promise<void> {
-    const { config } = this.deps;
-    const rounds = [
-      {
-        seconds: config.routeRefreshSeconds,
-        action: () => {
-          this.#mustRead = true;
-        },
-      },
-      { seconds: config.ipsetsRefreshSeconds, action: () => this.#dataplane.invalidateSets() },
-      { seconds: config.iptablesRefreshSeconds, action: () => this.#dataplane.invalidateTables() },
-    ];
-    await Promise.all(rounds.map((round) => this.#every(round.seconds, round.action, signal)));
+  /** Puts changed settings into force. */
+  #reconfigure(): void {
+    const { configuration, policy, log } = this.deps;
+    const changed = configuration?.refresh() ?? [];
+    if (!configuration || changed.length === 0) return;
+    const config = configuration.current;
+    this.#config = config;
+    if (changed.includes('logLevel')) log.level = config.logLevel;
+    policy.configure(config);
+    this.#stale.limit = config.staleRouteSeconds * 1000;
+    this.#rounds.restart();
+    for (const listener of this.#configListeners) listener(config);
   }
 
-  async #every(seconds: number, action: () => void, signal: AbortSignal): Promise<void> {
-    while (seconds > 0 && !signal.aborted) {
-      await pause(this.deps.clock, seconds * 1000, signal);
-      if (signal.aborted) return;
+  /**
+   * Reading again from time to time, for what no event tells. The check is what mends rules, IP sets and sysctls that
+   * others broke; it may take a twentieth of the time at most.
+   */
+  #roundsOf(config: FelixConfig): Round[] {
+    const then = (action: () => void) => () => {
       action();
       this.#changed.fire();
-    }
+    };
+    const readAll = () => {
+      this.#mustRead = true;
+    };
+    const check = () => {
+      this.#check.due = true;
+      this.#dataplane.recheck();
+    };
+    return [
+      { seconds: config.routeRefreshSeconds, action: then(readAll) },
+      { seconds: config.ipsetsRefreshSeconds, action: then(() => this.#dataplane.invalidateSets()) },
+      { seconds: config.iptablesRefreshSeconds, action: then(() => this.#dataplane.invalidateTables()) },
+      { seconds: config.checkSeconds, atLeastSeconds: () => this.#check.cost / 50, action: then(check) },
+    ];
   }
 }

@@ -8,25 +8,34 @@ import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/ren
 import type { PolicySource } from './calc/graph.ts';
 import type { FelixConfig } from './config.ts';
 
+type RenderConfig = Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost' | 'vxlanPort'>;
+
+function rendererOf({ interfacePrefix, endpointToHost, vxlanPort }: RenderConfig): FilterRenderer {
+  return new FilterRenderer({ ...defaultRenderOptions, interfacePrefix, endpointToHost, vxlanPort });
+}
+
 /**
  * The policy compiler and its renderer as one source of the calculation. A family's table holds only the endpoints that
  * have an address of it: nothing passes an unknown device, and a pod without IPv6 then costs no IPv6 restore.
  */
 export class RenderedPolicy implements PolicySource {
   readonly #index: PolicyIndex;
-  readonly #renderer: FilterRenderer;
+  #renderer: FilterRenderer;
   /** Local endpoints' families by key. */
   readonly #families = new Map<string, ReadonlySet<Family>>();
   readonly #parts = new Map<Family, NodePolicy>();
 
   constructor(
     private readonly node: string,
-    config: Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost'>,
+    config: RenderConfig,
     log: Log,
   ) {
-    const { interfacePrefix, endpointToHost } = config;
     this.#index = new PolicyIndex(node, log);
-    this.#renderer = new FilterRenderer({ ...defaultRenderOptions, interfacePrefix, endpointToHost });
+    this.#renderer = rendererOf(config);
+  }
+
+  configure(config: RenderConfig): void {
+    this.#renderer = rendererOf(config);
   }
 
   apply(event: Event): void {

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
+import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Store } from '../datastore/store.ts';
+import { type Store, StoreUnavailableError } from '../datastore/store.ts';
 import { deleteFlows } from '../kernel/conntrack.ts';
 import { createIpsets } from '../kernel/ipset.ts';
 import { detectBackend } from '../kernel/iptables/backend.ts';
@@ -9,11 +10,11 @@ import { createIptables } from '../kernel/iptables/driver.ts';
 import { openNetlink } from '../kernel/rtnetlink/driver.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import type { Netlink } from '../kernel/types.ts';
-import { type FelixConfig, readFelixConfig } from './config.ts';
-import { type Listening, serveHealth } from './health.ts';
+import { type FelixConfig, readEnvironment } from './config.ts';
+import { Configuration } from './configuration.ts';
 import { Felix } from './main.ts';
-import { Metrics, serveMetrics } from './metrics.ts';
 import { RenderedPolicy } from './policy.ts';
+import { Servers } from './servers.ts';
 
 export interface FelixOptions {
   readonly store: Store;
@@ -40,8 +41,10 @@ export interface AssembledFelix {
  * @throws InputError for a bad setting, EnvironmentError when the host lacks something
  */
 export async function assembleFelix(options: FelixOptions): Promise<AssembledFelix> {
-  const { store, nodename, runDir, env, log, clock } = options;
-  const config = readFelixConfig(env, log);
+  const { store, nodename, runDir, log, clock } = options;
+  const configuration = await configurationOf(options);
+  const config = configuration.current;
+  log.level = config.logLevel;
   const backend = config.iptablesBackend === 'auto' ? await detectBackend() : config.iptablesBackend;
   const six = config.ipv6Support && existsSync('/proc/sys/net/ipv6');
   if (config.ipv6Support && !six) log.warn('the kernel has no IPv6; only IPv4 is handled');
@@ -61,10 +64,11 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     nodename,
     runDir,
     config,
+    configuration,
     clock,
     log,
   });
-  return { felix, config, netlink, run: (signal) => runWithServers(felix, config, netlink, signal) };
+  return { felix, config, netlink, run: (signal) => runWithServers(felix, config, netlink, log, signal) };
 }
 
 /** `assembleFelix`, run at once. */
@@ -73,18 +77,35 @@ export async function runFelix(options: FelixOptions & { readonly signal: AbortS
   await run(options.signal);
 }
 
-async function runWithServers(felix: Felix, config: FelixConfig, netlink: Netlink, signal: AbortSignal): Promise<void> {
-  const servers: Listening[] = [];
+/** Environment and datastore; the latter's part waits for a datastore that does not answer now. @throws InputError */
+async function configurationOf({ nodename, env, log, store }: FelixOptions): Promise<Configuration> {
+  const configuration = new Configuration(nodename, readEnvironment(env, log), log);
   try {
-    if (config.healthEnabled) servers.push(await serveHealth(felix, config.healthHost, config.healthPort));
-    if (config.metricsEnabled) {
-      const metrics = new Metrics(() => felix.counts());
-      felix.onPass(({ milliseconds, failures }) => metrics.applied(milliseconds, failures > 0));
-      servers.push(await serveMetrics(metrics, config.metricsHost, config.metricsPort));
-    }
+    await configuration.load(store);
+  } catch (thrown) {
+    if (!(thrown instanceof StoreUnavailableError)) throw thrown;
+    log.warn(
+      { error: explain(thrown) },
+      'starting with the settings of the environment: the datastore does not answer',
+    );
+  }
+  return configuration;
+}
+
+async function runWithServers(
+  felix: Felix,
+  config: FelixConfig,
+  netlink: Netlink,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const servers = new Servers(felix, log);
+  try {
+    await servers.apply(config);
+    felix.onConfig((changed) => void servers.follow(changed));
     await felix.run(signal);
   } finally {
-    await Promise.all(servers.map((server) => server.close()));
+    await servers.close();
     netlink.close();
   }
 }

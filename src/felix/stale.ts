@@ -11,10 +11,16 @@ export class StaleTimer {
 
   constructor(
     private readonly clock: Clock,
-    private readonly milliseconds: number,
+    private milliseconds: number,
     private readonly expired: () => void,
   ) {
     this.#left = milliseconds;
+  }
+
+  /** Another limit; a time that runs already ends with the one before. */
+  set limit(milliseconds: number) {
+    this.milliseconds = milliseconds;
+    if (!this.#cancel) this.#left = milliseconds;
   }
 
   start(): void {

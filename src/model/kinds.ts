@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { parseCidr, parseIp } from './address.ts';
+import { felixConfigurationSpec } from './felix-configuration.ts';
 import { networkPolicySpec, profileSpec } from './policy.ts';
 import { apiVersion, type Resource } from './resource.ts';
 
@@ -11,6 +12,7 @@ import { apiVersion, type Resource } from './resource.ts';
 
 const cidr = z.string().refine(accepts(parseCidr), 'expected a prefix such as 10.0.0.0/8 or fd00::/64');
 const ip = z.string().refine(accepts(parseIp), 'expected an IP address');
+const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i, 'expected a MAC such as 66:0a:0b:0c:0d:0e');
 
 /** AS number: a number, its decimal text, or asdot (`1.10`). RFC 5396. */
 export const asNumber = z.union([z.number(), z.string()]).transform((value, context): number => {
@@ -56,6 +58,11 @@ export const nodeSpec = z.looseObject({
       routeReflectorClusterID: ip.optional(),
     })
     .optional(),
+  /** Of the node's VXLAN devices: their addresses, and MACs where these are not derived from the node's name. */
+  ipv4VXLANTunnelAddr: ip.optional(),
+  ipv6VXLANTunnelAddr: ip.optional(),
+  vxlanTunnelMACAddr: mac.optional(),
+  vxlanTunnelMACAddrV6: mac.optional(),
   orchRefs: z.array(z.looseObject({ nodeName: z.string().optional(), orchestrator: z.string() })).optional(),
   addresses: z.array(z.looseObject({ address: z.string(), type: z.string().optional() })).optional(),
 });
@@ -108,6 +115,17 @@ export const bgpConfigurationSpec = z.looseObject({
   prefixAdvertisements: z.array(z.looseObject({ cidr, communities: z.array(z.string()) })).default([]),
 });
 
+/**
+ * BFD of a BGPPeer. Ours: Calico has no such field, and its objects keep it. Milliseconds as in RFC 5880 §6.8.1, with
+ * defaults that detect a failure within 900 ms; 50 ms is the shortest interval that a busy node still keeps.
+ */
+const bfdSpec = z.looseObject({
+  minTxMs: z.number().int().min(50).max(60_000).default(300),
+  minRxMs: z.number().int().min(50).max(60_000).default(300),
+  multiplier: z.number().int().min(1).max(255).default(3),
+  multihop: z.boolean().default(false),
+});
+
 export const bgpPeerSpec = z.looseObject({
   node: z.string().optional(),
   nodeSelector: z.string().optional(),
@@ -117,6 +135,7 @@ export const bgpPeerSpec = z.looseObject({
   asNumber: asNumber.optional(),
   /** Names of BGPFilter objects, asked in this order. */
   filters: z.array(z.string()).default([]),
+  bfd: bfdSpec.optional(),
   keepaliveTime: z.string().optional(),
   maxRestartTime: z.string().optional(),
   /** Stands in for the node's AS number towards this peer. */
@@ -199,8 +218,6 @@ export const ipamConfigurationSpec = z.looseObject({
   maxBlocksPerHost: z.number().int().min(0).default(0),
 });
 
-export const felixConfigurationSpec = z.looseObject({});
-
 /** Kind → schema of its spec, plural in keys and URLs, and whether it lives in a namespace. */
 export const kinds = {
   BGPConfiguration: { plural: 'bgpconfigurations', namespaced: false, spec: bgpConfigurationSpec },
@@ -223,6 +240,7 @@ export type ResourceOf<K extends Kind> = Resource<K, Spec<K>>;
 export type IpPool = ResourceOf<'IPPool'>;
 export type Node = ResourceOf<'Node'>;
 export type WorkloadEndpoint = ResourceOf<'WorkloadEndpoint'>;
+export type FelixConfiguration = ResourceOf<'FelixConfiguration'>;
 export type BgpConfiguration = ResourceOf<'BGPConfiguration'>;
 export type BgpFilter = ResourceOf<'BGPFilter'>;
 export type BgpPeer = ResourceOf<'BGPPeer'>;

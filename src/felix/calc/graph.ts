@@ -16,11 +16,17 @@ export interface PolicySource {
   /** The same objects again as long as nothing changed. */
   filter(family: Family): { readonly table: DesiredTable; readonly sets: ReadonlyMap<string, DesiredSet> };
   problems(): readonly { readonly key: string; readonly error: Error }[];
+  /** Takes over changed settings; `filter` gives new objects then. */
+  configure(config: {
+    readonly interfacePrefix: string;
+    readonly endpointToHost: 'DROP' | 'RETURN' | 'ACCEPT';
+    readonly vxlanPort: number;
+  }): void;
   /** Policies that local endpoints refer to. */
   activePolicies(): number;
 }
 
-/** What felix watches; the last two for those whom it passes updates on to. */
+/** What felix watches; the last two for those whom it passes updates on to, FelixConfiguration for its settings. */
 export const watchedTypes = [
   'WorkloadEndpoint',
   'Profile',
@@ -28,6 +34,7 @@ export const watchedTypes = [
   'IPPool',
   'Block',
   'Node',
+  'FelixConfiguration',
   'IpamConfig',
   'ClusterInformation',
 ] as const satisfies readonly Type[];

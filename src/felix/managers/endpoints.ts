@@ -6,6 +6,9 @@ import type { LocalEndpoint } from '../calc/endpoints.ts';
 /** Writes a sysctl (`net/ipv4/conf/eth0/forwarding`) when it differs. */
 export type WriteSysctl = (path: string, value: string) => void;
 
+/** Devices whose sysctls one pass looks at: a tenth of a millisecond each. */
+const checkSlice = 100;
+
 /** Settings of a pod's device on the host, in the order in which they are written. */
 function sysctlsOf(device: string, families: readonly Family[]): readonly (readonly [string, string])[] {
   const four = [
@@ -31,6 +34,8 @@ export class EndpointManager {
   #links = new Map<string, Link>();
   /** Device → index of the link that was set up. */
   readonly #settled = new Map<string, number>();
+  /** Devices whose sysctls are looked at again. */
+  #suspect: string[] = [];
 
   constructor(
     private readonly netlink: Netlink,
@@ -42,6 +47,11 @@ export class EndpointManager {
   read(): void {
     this.#links = new Map(this.netlink.links().map((link) => [link.name, link]));
     this.#settled.clear();
+  }
+
+  /** The next `apply` calls look at the sysctls of every device again, a slice each. */
+  recheck(): void {
+    if (this.#suspect.length === 0) this.#suspect = [...this.#settled.keys()];
   }
 
   /** Takes over what the kernel reports. @returns whether the device had been up and no longer is */
@@ -74,7 +84,7 @@ export class EndpointManager {
   }
 
   apply(endpoints: Iterable<LocalEndpoint>): Failure[] {
-    const failures: Failure[] = [];
+    const failures = this.#mendSysctls();
     for (const endpoint of endpoints) {
       const { interfaceName } = endpoint;
       // A device that was made just now need not wait for its event to come through.
@@ -89,6 +99,20 @@ export class EndpointManager {
         // A device that went away meanwhile is no failure: its event is on the way.
         if (this.netlink.link(interfaceName)) failures.push({ kind: 'endpoint', item: endpoint.name, cause });
         else this.#forget(interfaceName);
+      }
+    }
+    return failures;
+  }
+
+  #mendSysctls(): Failure[] {
+    const failures: Failure[] = [];
+    for (const device of this.#suspect.splice(0, checkSlice)) {
+      if (!this.#settled.has(device)) continue;
+      try {
+        for (const [path, value] of sysctlsOf(device, this.families)) this.writeSysctl(path, value);
+      } catch (cause) {
+        if (this.netlink.link(device)) failures.push({ kind: 'sysctl', item: device, cause });
+        else this.#forget(device);
       }
     }
     return failures;

@@ -15,6 +15,7 @@ test("without settings Calico's defaults hold", () => {
     routeRefreshSeconds: 90,
     ipsetsRefreshSeconds: 90,
     iptablesRefreshSeconds: 180,
+    checkSeconds: 5,
     staleRouteSeconds: 120,
     healthEnabled: false,
     healthHost: 'localhost',
@@ -22,6 +23,12 @@ test("without settings Calico's defaults hold", () => {
     metricsEnabled: false,
     metricsHost: 'localhost',
     metricsPort: 9091,
+    logLevel: 'info',
+    vxlanEnabled: 'auto',
+    vxlanMtu: 0,
+    vxlanMtuV6: 0,
+    vxlanPort: 4789,
+    vxlanVni: 4096,
   });
 });
 
@@ -77,6 +84,6 @@ test('an unknown setting is named with the nearest known one', () => {
 });
 
 test('nothing is near what is far', () => {
-  expect(nearest('VXLANMTU', ['HEALTHPORT', 'IPV6SUPPORT'])).toBeUndefined();
+  expect(nearest('RTTMEASURE', ['HEALTHPORT', 'IPV6SUPPORT'])).toBeUndefined();
   expect(nearest('HEALTHPROT', ['HEALTHPORT', 'IPV6SUPPORT'])).toBe('HEALTHPORT');
 });

@@ -1,0 +1,64 @@
+import { z } from 'zod';
+
+/*
+ * FelixConfiguration (`projectcalico.org/v3`): what one node (`node.<name>`), the nodes that `nodeSelector` picks, or all
+ * (`default`) have as agent settings. Only what this agent honours is typed; other fields are kept as they are.
+ */
+
+/** A duration as Go writes it: `90s`, `1m30s`, `500ms`, `0`. */
+const goDuration = /^(?:0|(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+)$/;
+const duration = z.string().regex(goDuration, 'expected a duration such as 90s or 1m30s');
+const port = z.number().int().min(1).max(65535);
+const mtu = z.number().int().min(0).max(65535);
+const host = z.string().regex(/^[A-Za-z0-9.:_-]{1,253}$/, 'expected a host name or an IP address');
+
+/** A word in any letter case, as Calico takes it. */
+function word(...words: readonly string[]) {
+  const known = new Set(words.map((one) => one.toLowerCase()));
+  return z.string().refine((text) => known.has(text.toLowerCase()), `expected one of ${words.join(', ')}`);
+}
+
+/** The fields that the agent honours, by Calico's names. */
+export const felixFields = {
+  interfacePrefix: z.string().regex(/^[a-zA-Z][a-zA-Z0-9_-]{0,3}$/, 'expected one to four letters or digits'),
+  ipv6Support: z.boolean(),
+  iptablesBackend: word('Auto', 'Legacy', 'NFT'),
+  defaultEndpointToHostAction: word('Drop', 'Return', 'Accept'),
+  routeRefreshInterval: duration,
+  ipsetsRefreshInterval: duration,
+  iptablesRefreshInterval: duration,
+  iptablesPostWriteCheckInterval: duration,
+  /** Ours: how long BGP's routes outlive a speaker that went away. */
+  staleRouteInterval: duration,
+  healthEnabled: z.boolean(),
+  healthHost: host,
+  healthPort: port,
+  prometheusMetricsEnabled: z.boolean(),
+  prometheusMetricsHost: host,
+  prometheusMetricsPort: port,
+  logSeverityScreen: word('Trace', 'Debug', 'Info', 'Warn', 'Warning', 'Error', 'Fatal', 'None'),
+  vxlanEnabled: z.boolean(),
+  vxlanMTU: mtu,
+  vxlanMTUV6: mtu,
+  vxlanPort: port,
+  vxlanVNI: z
+    .number()
+    .int()
+    .min(1)
+    .max(2 ** 24 - 1),
+} as const;
+
+export type FelixField = keyof typeof felixFields;
+
+export const felixConfigurationSpec = z.looseObject({ ...felixFields, nodeSelector: z.string() }).partial();
+
+/** Seconds of a Go duration, or of a bare number as the environment has it; NaN when it is neither. */
+export function durationSeconds(text: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  if (!goDuration.test(text)) return Number.NaN;
+  const units: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1, ms: 1e-3, us: 1e-6, µs: 1e-6, ns: 1e-9 };
+  let total = 0;
+  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)/g))
+    total += Number(amount) * (units[unit ?? ''] ?? 0);
+  return total;
+}
