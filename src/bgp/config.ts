@@ -224,7 +224,7 @@ function nodeOptionsOf(context: Context, peer: ParsedPeer, forward: boolean, rev
 }
 
 function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
-  const { keepaliveSeconds, restartSeconds, acceptDefault } = peer;
+  const { keepaliveSeconds, restartSeconds, acceptDefault, bfd } = peer;
   return {
     acceptDefault,
     nextHopMode: peer.nextHopMode,
@@ -234,6 +234,7 @@ function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
     ...(peer.maxPrefixes ? { maxPrefixes: peer.maxPrefixes } : {}),
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
+    ...(bfd ? { bfd } : {}),
     ...rulesOf(context, peer),
   };
 }

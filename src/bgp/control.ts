@@ -93,6 +93,7 @@ export function statusOf(speaker: Speaker): object {
     originations,
     converged: speaker.converged,
     awaited: speaker.awaited,
+    bfd: speaker.bfdCounts(),
     peers: { configured: peers.length, established: peers.filter(({ state }) => state === 'Established').length },
   };
 }

@@ -32,6 +32,8 @@ export type Event =
   | { readonly on: 'notification'; readonly notification: Notification }
   /** What arrived breaks the protocol. */
   | { readonly on: 'wireError'; readonly error: WireError }
+  /** The path to the peer is gone, as BFD found out. RFC 5882 §3.2. */
+  | { readonly on: 'bfdDown'; readonly reason: string }
   /** The other connection with this peer is kept. RFC 4271 §6.8. */
   | { readonly on: 'collisionLost' };
 
@@ -93,6 +95,7 @@ const idle: Row = {
   refresh: stay,
   notification: stay,
   wireError: stay,
+  bfdDown: stay,
   collisionLost: stay,
 };
 
@@ -110,6 +113,8 @@ const beforeOpen: Omit<Row, 'start' | 'connectRetryExpired' | 'tcpUp' | 'tcpFail
   refresh: silent('ROUTE-REFRESH before the connection'),
   notification: silent('NOTIFICATION before the connection'),
   wireError: silent('message before the connection'),
+  // The attempt goes on: whether the path is back is what it finds out.
+  bfdDown: stay,
   collisionLost: () => stopped(undefined, false),
 };
 
@@ -133,6 +138,7 @@ const afterOpen = (subcode: number): Omit<Row, 'open' | 'keepalive' | 'update' |
     return drop(config, { by: 'peer', reason: describeNotification(notification), notification });
   },
   wireError: (event, config) => refuse(config, notificationOf(event.error), event.error.message),
+  bfdDown: (event, config) => refuse(config, cease('bfdDown'), event.reason),
   collisionLost: () => stopped('collision', true),
 });
 

@@ -6,6 +6,7 @@ import { type Ip, parseIp } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import type { BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
+import type { BfdSettings } from './bfd/settings.ts';
 import type { NextHopMode } from './exporting.ts';
 import { type ParsedFilter, parseFilter } from './filter-resource.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
@@ -24,6 +25,7 @@ export interface ParsedPeer {
     | { readonly to: 'nodes'; readonly selector: Selector };
   readonly keepaliveSeconds?: number;
   readonly restartSeconds?: number;
+  readonly bfd?: BfdSettings;
   readonly acceptDefault: boolean;
   readonly localAsn?: number;
   readonly allowedLocalAs?: number;
@@ -155,6 +157,7 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     target: targetOf(peer, where),
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
+    ...(spec.bfd ? { bfd: bfdOf(spec.bfd) } : {}),
     acceptDefault: metadata.annotations?.[acceptDefaultAnnotation] === 'true',
     ...(spec.localASNumber === undefined ? {} : { localAsn: spec.localASNumber }),
     ...(spec.numAllowedLocalASNumbers === undefined ? {} : { allowedLocalAs: spec.numAllowedLocalASNumbers }),
@@ -184,6 +187,10 @@ function nextHopModeOf({ spec }: BgpPeer, where: string): NextHopMode {
     throw new InputError(`${where}.keepOriginalNextHop`, true, 'absent beside nextHopMode');
   if (keepOriginalNextHop) return 'keep';
   return nextHopMode === 'Self' ? 'self' : nextHopMode === 'Keep' ? 'keep' : 'auto';
+}
+
+function bfdOf({ minTxMs, minRxMs, multiplier, multihop }: NonNullable<BgpPeer['spec']['bfd']>): BfdSettings {
+  return { minTxMs, minRxMs, multiplier, multihop };
 }
 
 function targetOf({ spec }: BgpPeer, where: string): ParsedPeer['target'] {

@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
+import type { BfdWatch } from './bfd/agent.ts';
+import type { BfdStatus } from './bfd/settings.ts';
 import { type Contender, loser } from './collision.ts';
 import { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
@@ -48,6 +50,7 @@ export interface PeerStatus {
   readonly faults: Readonly<Record<string, number>>;
   readonly rejected: Readonly<Record<string, number>>;
   readonly lastError?: LastError;
+  readonly bfd?: BfdStatus;
 }
 
 export interface FamilyCounts {
@@ -85,6 +88,7 @@ export class Peer {
   #since: Date;
   #lastError: LastError | undefined;
   #loggedReason = '';
+  #bfd: BfdWatch | undefined;
   readonly #routes: Routes;
 
   constructor(
@@ -119,12 +123,14 @@ export class Peer {
 
   start(): void {
     this.#stopped = false;
+    this.#watchPath();
     this.#dialer.event({ on: 'start' });
   }
 
   /** Ends every connection. With a reason the peer is told and its routes go; without, graceful restart applies there. */
   async stop(reason?: keyof typeof subcodes.cease): Promise<void> {
     this.#stopped = true;
+    this.#bfd?.close();
     const connections = [this.#dialer, ...this.#incoming.keys()];
     for (const connection of connections) connection.event({ on: 'stop', ...(reason ? { reason } : {}) });
     this.#dialer.dispose();
@@ -135,7 +141,9 @@ export class Peer {
   /** Follows a change that concerns routes, not the session: the peer is asked for its routes again where needed. */
   adopt(config: PeerConfig): void {
     const freed = JSON.stringify(config.maxPrefixes) !== JSON.stringify(this.settings.maxPrefixes);
+    const samePath = JSON.stringify(config.bfd) === JSON.stringify(this.settings.bfd);
     this.settings = config;
+    if (!samePath) this.#watchPath();
     if (freed && !this.#session) this.#comeBack();
     const session = this.#session;
     const families = this.#routes.adopt(config, session?.negotiated);
@@ -192,7 +200,24 @@ export class Peer {
       families: this.#routes.counts(),
       ...this.#routes.tallies(),
       ...(this.#lastError ? { lastError: this.#lastError } : {}),
+      ...(this.#bfd ? { bfd: this.#bfd.status() } : {}),
     };
+  }
+
+  #watchPath(): void {
+    const { name, address, localAddress, bfd } = this.config;
+    this.#bfd?.close();
+    this.#bfd = undefined;
+    if (!bfd) return;
+    const target = { name, address, ...(localAddress ? { localAddress } : {}), ...bfd };
+    this.#bfd = this.context.bfd.watch(target, (reason) => this.#pathFailed(reason));
+  }
+
+  /** The session ends, and no graceful restart keeps the routes of a neighbour that cannot be reached. */
+  #pathFailed(reason: string): void {
+    if (this.#stopped) return;
+    for (const connection of [this.#dialer, ...this.#incoming.keys()]) connection.event({ on: 'bfdDown', reason });
+    this.#routes.flush();
   }
 
   #connection(initiator: 'us' | 'peer'): Connection {

@@ -1,5 +1,6 @@
 import type { Secret } from '../base/secret.ts';
 import type { Cidr, Family, Ip } from '../model/address.ts';
+import type { BfdSettings } from './bfd/settings.ts';
 import type { NextHopMode } from './exporting.ts';
 import type { Community, RulesOf } from './filters.ts';
 import type { SessionConfig } from './negotiate.ts';
@@ -41,6 +42,8 @@ export interface PeerConfig {
   /** What BGPFilters decide of the peer's routes, before and after the tables; absent: nothing. */
   readonly importRules?: RulesOf;
   readonly exportRules?: RulesOf;
+  /** A BFD session guards the path; when it goes down, so does the BGP session, and its routes go. */
+  readonly bfd?: BfdSettings;
   /** Routes are reflected to and from this peer, where it is an internal one. RFC 4456. */
   readonly routeReflectorClient?: boolean;
   /** The listen range that the peer came out of. */

@@ -4,6 +4,8 @@ import type { Log } from '../base/log.ts';
 import { KernelError } from '../kernel/types.ts';
 import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
 import { ownAttributes } from './advertisements.ts';
+import { BfdAgent } from './bfd/agent.ts';
+import type { Counter } from './bfd/settings.ts';
 import type { SpeakerContext } from './context.ts';
 import { Convergence } from './convergence.ts';
 import { DynamicPeers } from './dynamic.ts';
@@ -56,6 +58,7 @@ export class Speaker {
   #config: SpeakerConfig;
   #converged = false;
   #running = false;
+  readonly #bfd: BfdAgent;
   #cancelDeferral: (() => void) | undefined;
 
   constructor(
@@ -68,6 +71,7 @@ export class Speaker {
       4: new AdjRibIn(this.#local, this.tables[4].rib),
       6: new AdjRibIn(this.#local, this.tables[6].rib),
     };
+    this.#bfd = new BfdAgent(deps);
     this.#strangers = new Strangers(deps.clock, deps.log);
     this.#dynamic = new DynamicPeers({
       clock: deps.clock,
@@ -145,6 +149,8 @@ export class Speaker {
     this.#listening.close();
     this.#dynamic.stop();
     const peers = [...this.#peers.values()];
+    // First, so that no neighbour takes our going for a broken path.
+    await this.#bfd.close();
     await Promise.all(peers.map((peer) => (how === 'shutdown' ? peer.stop('shutdown') : peer.stop())));
   }
 
@@ -156,6 +162,11 @@ export class Speaker {
 
   peers(): PeerStatus[] {
     return [...this.#peers.values()].map((peer) => peer.status());
+  }
+
+  /** BFD packets by what became of them. */
+  bfdCounts(): Readonly<Record<Counter, number>> {
+    return this.#bfd.counts();
   }
 
   #table(family: Family): RouteTable {
@@ -197,6 +208,7 @@ export class Speaker {
       clock,
       log,
       random,
+      bfd: this.#bfd,
       restarted,
       restarting: () => restarted && !this.#converged,
       settled: (name, family) => {
@@ -269,6 +281,7 @@ function sessionKey(config: PeerConfig): string {
     exportRules: _exports,
     acceptDefault: _default,
     nextHopMode: _mode,
+    bfd: _bfd,
     allowedLocalAs: _allowed,
     removePrivateAs: _private,
     maxPrefixes: _limit,

@@ -27,6 +27,7 @@ const pure = [
   /^policy\//,
   /^bgp\/wire\//,
   /^bgp\/(fsm|collision|rib|decision|filters|groups|config)\.ts$/,
+  /^bgp\/bfd\/(packet|fsm|timing|session|engine)\.ts$/,
   /^felix\/calc\//,
   /^ipam\/block\.ts$/,
 ];

@@ -12,7 +12,7 @@ export const errorCodes = {
 
 export type ErrorCodeName = keyof typeof errorCodes;
 
-/** Subcodes by error code. RFC 4271 §4.5, RFC 6608 (fsm), RFC 4486 (cease), RFC 5492 (open 7). */
+/** Subcodes by error code. RFC 4271 §4.5, RFC 6608 (fsm), RFC 4486 and 9384 (cease), RFC 5492 (open 7). */
 export const subcodes = {
   header: { notSynchronized: 1, badLength: 2, badType: 3 },
   open: { badVersion: 1, badPeerAs: 2, badIdentifier: 3, unsupportedParameter: 4, badHoldTime: 6, badCapability: 7 },
@@ -39,6 +39,7 @@ export const subcodes = {
     configChange: 6,
     collision: 7,
     resources: 8,
+    bfdDown: 10,
   },
   refresh: { badLength: 1 },
   sendHold: {},

@@ -11,6 +11,8 @@ export interface BirdOptions {
   readonly routes: readonly string[];
   /** Lines for the BGP protocol, such as `passive on;`. */
   readonly protocol?: string;
+  /** Whole protocols beside it. */
+  readonly extra?: string;
   /** Statements for a route on its way out, such as `bgp_path.prepend(64512);`. */
   readonly exporting?: string;
 }
@@ -73,7 +75,7 @@ export class Bird {
   }
 }
 
-function configuration({ asn, peerAsn, routes, protocol = '', exporting = '' }: BirdOptions): string {
+function configuration({ asn, peerAsn, routes, protocol = '', extra = '', exporting = '' }: BirdOptions): string {
   const statics = (six: boolean) =>
     routes
       .filter((route) => route.includes(':') === six)
@@ -97,5 +99,6 @@ protocol static s4 { ipv4; ${statics(false)} }
 protocol static s6 { ipv6; ${statics(true)} }
 ${session('us4', addresses.them.four, addresses.us.four, 'ipv4')}
 ${session('us6', addresses.them.six, addresses.us.six, 'ipv6')}
+${extra}
 `;
 }

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { createRequire } from 'node:module';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { buildSync } from 'esbuild';
 import type { RouteStatus } from '../../../src/bgp/control.ts';
@@ -115,6 +115,11 @@ const koffi = createRequire(import.meta.url).resolve('koffi');
 
 /** Makes one file of a program, and beside it the one of its BFD thread. */
 export function bundle(entry: string, outfile: string): void {
+  bundleOne(entry, outfile);
+  bundleOne('../../../src/bgp/bfd/worker.ts', join(dirname(outfile), 'bfd-worker.js'));
+}
+
+function bundleOne(entry: string, outfile: string): void {
   buildSync({
     entryPoints: [new URL(entry, import.meta.url).pathname],
     outfile,

@@ -34,6 +34,7 @@ const events: { readonly [K in Event['on']]: Extract<Event, { on: K }> } = {
   refresh: { on: 'refresh' },
   notification: { on: 'notification', notification: { code: 6, subcode: 2, data: new Uint8Array(0) } },
   wireError: { on: 'wireError', error: new WireError('update', 1, 'reset', 'update', 'broken') },
+  bfdDown: { on: 'bfdDown', reason: 'no packet' },
   collisionLost: { on: 'collisionLost' },
 };
 
@@ -85,6 +86,7 @@ const expected: Record<State, Record<Event['on'], readonly [State, string[]]>> =
     refresh: stays('Idle'),
     notification: stays('Idle'),
     wireError: stays('Idle'),
+    bfdDown: stays('Idle'),
     collisionLost: stays('Idle'),
   },
   Connect: {
@@ -103,6 +105,7 @@ const expected: Record<State, Record<Event['on'], readonly [State, string[]]>> =
     refresh: silent,
     notification: silent,
     wireError: silent,
+    bfdDown: stays('Connect'),
     collisionLost: ['Idle', ['close', 'ended by us']],
   },
   Active: {
@@ -121,6 +124,7 @@ const expected: Record<State, Record<Event['on'], readonly [State, string[]]>> =
     refresh: silent,
     notification: silent,
     wireError: silent,
+    bfdDown: stays('Active'),
     collisionLost: ['Idle', ['close', 'ended by us']],
   },
   OpenSent: {
@@ -139,6 +143,7 @@ const expected: Record<State, Record<Event['on'], readonly [State, string[]]>> =
     refresh: ['Idle', refuse('5/1')],
     notification: byPeer,
     wireError: ['Idle', refuse('3/1')],
+    bfdDown: ['Idle', refuse('6/10')],
     collisionLost: ['Idle', goodbye('6/7')],
   },
   OpenConfirm: {
@@ -157,6 +162,7 @@ const expected: Record<State, Record<Event['on'], readonly [State, string[]]>> =
     refresh: ['Idle', refuse('5/2')],
     notification: byPeer,
     wireError: ['Idle', refuse('3/1')],
+    bfdDown: ['Idle', refuse('6/10')],
     collisionLost: ['Idle', goodbye('6/7')],
   },
   Established: {
@@ -175,6 +181,7 @@ const expected: Record<State, Record<Event['on'], readonly [State, string[]]>> =
     refresh: ['Established', ['hold=90']],
     notification: byPeer,
     wireError: ['Idle', refuse('3/1')],
+    bfdDown: ['Idle', refuse('6/10')],
     collisionLost: ['Idle', goodbye('6/7')],
   },
 };

@@ -1,0 +1,53 @@
+import { createSocket, type Socket } from 'node:dgram';
+import { KernelError } from '../../kernel/types.ts';
+import { openUdp } from '../../kernel/udp.ts';
+import type { Family, Ip } from '../../model/address.ts';
+
+/** RFC 5881 §4, RFC 5883 §5. */
+export const singleHopPort = 3784;
+export const multihopPort = 4784;
+const firstSourcePort = 49152;
+const lastSourcePort = 65535;
+/** DSCP CS6, network control. */
+const trafficClass = 0xc0;
+const ttl = 255;
+/** Source ports tried before the host counts as out of them. */
+const portAttempts = 64;
+
+/** The socket that hears packets of one family and kind. Single-hop packets with another TTL than 255 are not heard. */
+export function openReceiver(
+  family: Family,
+  multihop: boolean,
+  heard: (payload: Uint8Array, from: string) => void,
+  failed: (error: Error) => void,
+): Socket {
+  const port = multihop ? multihopPort : singleHopPort;
+  const fd = openUdp({ family, port, ...(multihop ? {} : { onlyTtl: ttl }) });
+  const socket = adopt(family, fd, failed);
+  socket.on('message', (payload, { address }) => heard(payload, address.replace(/%.*$/, '')));
+  return socket;
+}
+
+/** A session's own socket to send from, with a source port of its own. RFC 5881 §4. */
+export function openSender(
+  family: Family,
+  address: Ip | undefined,
+  random: () => number,
+  failed: (error: Error) => void,
+): Socket {
+  for (let attempt = 1; ; attempt++) {
+    const port = firstSourcePort + Math.floor(random() * (lastSourcePort - firstSourcePort + 1));
+    try {
+      return adopt(family, openUdp({ family, port, ttl, trafficClass, ...(address ? { address } : {}) }), failed);
+    } catch (thrown) {
+      if (!(thrown instanceof KernelError) || thrown.code !== 'EADDRINUSE' || attempt === portAttempts) throw thrown;
+    }
+  }
+}
+
+function adopt(family: Family, fd: number, failed: (error: Error) => void): Socket {
+  const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
+  socket.on('error', failed);
+  socket.bind({ fd });
+  return socket;
+}
