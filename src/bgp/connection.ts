@@ -2,7 +2,9 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Family } from '../model/address.ts';
 import { type Action, type Ending, type Event, type Machine, type State, step, type TimerName } from './fsm.ts';
+import { defaultLimits } from './limits.ts';
 import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiate.ts';
+import { MessageTally } from './tally.ts';
 import { Timers } from './timers.ts';
 import { WireError } from './wire/errors.ts';
 import { type Frame, readFrame } from './wire/framing.ts';
@@ -13,7 +15,7 @@ import { readUpdate, type Update } from './wire/update.ts';
 
 /** What a connection tells the peer that owns it. */
 export interface ConnectionEvents {
-  moved(connection: Connection, from: State, to: State): void;
+  moved(connection: Connection, from: State, to: State, why: Event): void;
   opened(connection: Connection, negotiated: Negotiated): void;
   up(connection: Connection, negotiated: Negotiated): void;
   ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void;
@@ -29,10 +31,12 @@ export interface ConnectionDeps {
   readonly config: () => SessionConfig;
   readonly dial: () => Socket;
   readonly events: ConnectionEvents;
+  /** Counts the messages, over all connections of a peer. */
+  readonly tally?: MessageTally;
+  /** Octets queued above which no more UPDATEs are handed over. Default: `defaultLimits`. */
+  readonly queuedOctets?: number;
 }
 
-/** Queued octets above which no more UPDATEs are handed over. */
-const highWater = 1 << 20;
 /** How long a half-closed connection may go on sending before it is cut. */
 const drainMilliseconds = 2000;
 
@@ -44,12 +48,14 @@ export class Connection {
   #rest: Uint8Array = new Uint8Array(0);
   #corked = false;
   readonly #timers: Timers<TimerName>;
+  readonly #tally: MessageTally;
 
   constructor(
     readonly initiator: 'us' | 'peer',
     private readonly deps: ConnectionDeps,
   ) {
     this.#machine = { state: initiator === 'us' ? 'Idle' : 'Active' };
+    this.#tally = deps.tally ?? new MessageTally();
     this.#timers = new Timers(deps.clock, (name) => this.#expired(name));
   }
 
@@ -80,7 +86,7 @@ export class Connection {
     const before = this.#machine;
     const { machine, actions } = step(before, event, this.deps.config());
     this.#machine = machine;
-    if (machine.state !== before.state) this.deps.events.moved(this, before.state, machine.state);
+    if (machine.state !== before.state) this.deps.events.moved(this, before.state, machine.state, event);
     for (const action of actions) this.#run(action, before);
   }
 
@@ -98,6 +104,7 @@ export class Connection {
     }
     const last = messages.length - 1;
     for (const [i, message] of messages.entries()) {
+      this.#tally.sent(message);
       if (i < last) socket.write(message);
       else socket.write(message, () => this.#progressed(socket));
     }
@@ -121,7 +128,7 @@ export class Connection {
   }
 
   writable(): boolean {
-    return (this.#socket?.writableLength ?? 0) < highWater;
+    return (this.#socket?.writableLength ?? 0) < (this.deps.queuedOctets ?? defaultLimits.queuedOctets);
   }
 
   /** No timer of an ended connection fires any more. */
@@ -274,6 +281,7 @@ export class Connection {
 
   /** @throws WireError */
   #take(frame: Frame): void {
+    this.#tally.received(frame.type);
     switch (frame.type) {
       case 'open':
         this.event({ on: 'open', open: readOpen(frame.body) });

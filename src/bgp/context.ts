@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { Family, Ip } from '../model/address.ts';
 import type { Bfd } from './bfd/agent.ts';
 import type { AttributeInterner } from './intern.ts';
+import type { Limits } from './limits.ts';
 import type { NodeAddress } from './settings.ts';
 import type { RouteTable } from './table.ts';
 
@@ -16,6 +17,7 @@ export interface SpeakerContext {
   readonly clock: Clock;
   readonly log: Log;
   readonly random: () => number;
+  readonly limits: Limits;
   readonly bfd: Bfd;
   /** This process took over from an earlier one, and the kernel kept the routes. */
   readonly restarted: boolean;

@@ -1,36 +1,42 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Cidr } from '../model/address.ts';
-import type { Decision, Reason } from './decision.ts';
-import type { Candidate } from './rib.ts';
+import { type Cidr, parseCidr, parseIp } from '../model/address.ts';
+import type { Peer, Reset } from './peer.ts';
 import { listenUnix } from './socket.ts';
 import type { Speaker } from './speaker.ts';
-import { formatAsPath } from './wire/aspath.ts';
+import { type ListFormat, sendList } from './streaming.ts';
+import { advertisedOf, covering, explanationOf, receivedOf, routeOf, routesOf, statusOf } from './views.ts';
 
-/** One path of a prefix, and what became of it. */
-export interface PathStatus {
-  readonly peer: string;
-  readonly source: 'local' | 'ebgp' | 'ibgp';
-  readonly nextHop?: string;
-  readonly asPath: string;
-  readonly origin: string;
-  readonly localPref?: number;
-  readonly med?: number;
-  readonly communities?: readonly string[];
-  readonly largeCommunities?: readonly string[];
-  readonly extendedCommunities?: readonly string[];
-  readonly stale: boolean;
-  /** `best`, `multipath`, `deferred` (no selection yet), or the step of the decision process at which it lost. */
-  readonly verdict: 'best' | 'multipath' | 'deferred' | Reason;
+export type { PathStatus, RouteStatus } from './views.ts';
+
+/** Octets of a request's body. */
+const maxBody = 4096;
+/** Octets that fit a shutdown communication. RFC 9003 §2. */
+const maxCommunication = 255;
+
+/** A request that is wrong in itself, with the status that says how. */
+class RequestError extends Error {
+  override readonly name = 'RequestError';
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
 }
 
-export interface RouteStatus {
-  readonly prefix: Cidr;
-  readonly originated: boolean;
-  readonly paths: readonly PathStatus[];
+interface Call {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly url: URL;
 }
 
-/** Read-only HTTP and JSON on a unix socket: `/v1/status`, `/v1/peers`, `/v1/routes[?prefix=…]`. */
+/**
+ * HTTP and JSON on a unix socket. `GET /v1/status`, `/v1/peers[/NAME[/received|/advertised]]`, `/v1/routes[?prefix=…]`,
+ * `/v1/why?prefix=…`; `POST /v1/peers/NAME/reset`. Lists take `?limit=` and, with `accept: application/x-ndjson`, come
+ * an item a line.
+ */
 export class Control {
   readonly #server: Server;
 
@@ -38,7 +44,10 @@ export class Control {
     private readonly speaker: Speaker,
     private readonly log: Log,
   ) {
-    this.#server = createServer({ requestTimeout: 10_000 }, (request, response) => this.#answer(request, response));
+    this.#server = createServer(
+      { requestTimeout: 10_000 },
+      (request, response) => void this.#answer(request, response),
+    );
   }
 
   /** @throws EnvironmentError when another process serves the socket */
@@ -51,92 +60,154 @@ export class Control {
     this.#server.closeAllConnections();
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on('error', (cause) => this.log.debug({ cause }, 'control client failed'));
-    const url = URL.canParse(request.url ?? '', 'http://localhost')
-      ? new URL(request.url ?? '', 'http://localhost')
-      : undefined;
-    if (request.method !== 'GET') {
-      reply(response, 405, { error: `${request.method}: only GET is served` });
-      return;
-    }
-    switch (url?.pathname) {
-      case '/v1/status':
-        reply(response, 200, statusOf(this.speaker));
-        break;
-      case '/v1/peers':
-        reply(response, 200, { peers: this.speaker.peers() });
-        break;
-      case '/v1/routes':
-        reply(response, 200, { routes: routesOf(this.speaker, url.searchParams.get('prefix')) });
-        break;
-      default:
-        reply(response, 404, { error: `${request.url}: expected /v1/status, /v1/peers or /v1/routes` });
-        break;
+    try {
+      const text = request.url ?? '';
+      if (!URL.canParse(text, 'http://localhost')) throw new RequestError(400, `${text}: no path`);
+      const call = { request, response, url: new URL(text, 'http://localhost') };
+      if (request.method === 'GET') await this.#get(call);
+      else if (request.method === 'POST') await this.#post(call);
+      else throw new RequestError(405, `${request.method}: only GET and POST are served`);
+    } catch (thrown) {
+      this.#fail(response, thrown);
     }
   }
+
+  #fail(response: ServerResponse, thrown: unknown): void {
+    const status = thrown instanceof RequestError ? thrown.status : thrown instanceof InputError ? 400 : 500;
+    if (status === 500) this.log.error({ err: thrown }, 'control request failed');
+    if (response.headersSent) response.destroy();
+    else reply(response, status, { error: thrown instanceof Error ? thrown.message : String(thrown) });
+  }
+
+  async #get(call: Call): Promise<void> {
+    const { response, url } = call;
+    const { speaker } = this;
+    const [version, view, name, list, ...rest] = url.pathname.slice(1).split('/');
+    if (version !== 'v1' || rest.length > 0) throw unknownPath(url);
+    if (view === 'peers' && name !== undefined) return this.#getPeer(call, this.#peer(name), list);
+    if (name !== undefined) throw unknownPath(url);
+    switch (view) {
+      case 'status':
+        return reply(response, 200, statusOf(speaker));
+      case 'peers':
+        return reply(response, 200, { peers: speaker.peers() });
+      case 'why':
+        return reply(response, 200, explanationOf(speaker, this.#prefix(url)));
+      case 'routes': {
+        const routes = url.searchParams.has('prefix')
+          ? routeOf(speaker, this.#prefix(url)).values()
+          : routesOf(speaker);
+        return sendList(response, { name: 'routes', format: formatOf(call), limit: limitOf(url) }, routes);
+      }
+      default:
+        throw unknownPath(url);
+    }
+  }
+
+  async #getPeer(call: Call, peer: Peer, list: string | undefined): Promise<void> {
+    const { response, url } = call;
+    const { speaker } = this;
+    const options = { name: 'routes', format: formatOf(call), limit: limitOf(url) };
+    switch (list) {
+      case undefined:
+        return reply(response, 200, peer.status());
+      case 'received':
+        return sendList(response, options, receivedOf(speaker, peer.received(), peer.rejections.values()));
+      case 'advertised':
+        return sendList(response, options, advertisedOf(Object.values(speaker.tables), peer.source));
+      default:
+        throw unknownPath(url);
+    }
+  }
+
+  async #post({ request, response, url }: Call): Promise<void> {
+    const [version, view, name = '', action, ...rest] = url.pathname.slice(1).split('/');
+    if (version !== 'v1' || view !== 'peers' || action !== 'reset' || rest.length > 0)
+      throw new RequestError(405, `POST ${url.pathname}: expected /v1/peers/NAME/reset`);
+    const peer = this.#peer(name);
+    const reset = parseReset(await bodyOf(request));
+    this.log.info({ peer: peer.name, ...reset }, 'reset asked for by an operator');
+    reply(response, 200, peer.reset(reset));
+  }
+
+  #peer(segment: string): Peer {
+    const name = decodeSegment(segment);
+    const peer = this.speaker.peer(name);
+    if (!peer) throw new RequestError(404, `no peer ${JSON.stringify(name)}; /v1/peers lists them`);
+    return peer;
+  }
+
+  /** `?prefix=`: a prefix as it is, or an address: the longest prefix that covers it. */
+  #prefix({ searchParams }: URL): Cidr {
+    const text = searchParams.get('prefix') ?? undefined;
+    if (text === undefined) throw new InputError('prefix', undefined, 'an address or a prefix');
+    if (text.includes('/')) return parseCidr(text, 'prefix');
+    const address = parseIp(text, 'prefix');
+    return covering(this.speaker, address) ?? parseCidr(text, 'prefix');
+  }
+}
+
+function unknownPath({ pathname }: URL): RequestError {
+  return new RequestError(
+    404,
+    `${pathname}: expected /v1/status, /v1/peers[/NAME[/received|/advertised]], /v1/routes or /v1/why`,
+  );
+}
+
+function formatOf({ request }: Call): ListFormat {
+  return request.headers.accept?.includes('application/x-ndjson') ? 'ndjson' : 'json';
+}
+
+/** `?limit=`: items of a list; 0 or absent: all. */
+function limitOf({ searchParams }: URL): number {
+  const text = searchParams.get('limit') ?? '0';
+  if (!/^\d{1,9}$/.test(text)) throw new InputError('limit', text, 'a number of items, 0 for all');
+  return Number(text) || Number.POSITIVE_INFINITY;
+}
+
+function decodeSegment(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch (cause) {
+    if (!(cause instanceof URIError)) throw cause;
+    throw new RequestError(400, `${segment}: not a percent-encoded name`);
+  }
+}
+
+/** The body of `reset`: `{"soft": boolean, "message": text}`, both optional. */
+function parseReset(text: string): Reset {
+  let body: unknown;
+  try {
+    body = text === '' ? {} : JSON.parse(text);
+  } catch (cause) {
+    throw new InputError('body', text, 'JSON', { cause });
+  }
+  if (typeof body !== 'object' || body === null) throw new InputError('body', body, 'an object');
+  const { soft = false, message, ...rest } = body as Readonly<Record<string, unknown>>;
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) throw new InputError(unknown, rest[unknown], 'only soft and message');
+  if (typeof soft !== 'boolean') throw new InputError('soft', soft, 'true or false');
+  if (message === undefined) return { soft };
+  if (typeof message !== 'string' || Buffer.byteLength(message) > maxCommunication)
+    throw new InputError('message', message, `text of at most ${maxCommunication} octets (RFC 9003)`);
+  if (soft) throw new InputError('message', message, 'none with a soft reset, which ends no session');
+  return { soft, message };
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > maxBody) throw new RequestError(413, `a body of more than ${maxBody} octets`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 function reply(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' });
   response.end(`${JSON.stringify(body)}\n`);
-}
-
-export function statusOf(speaker: Speaker): object {
-  const { asn, identifier, listenPort, addresses, originations } = speaker.config;
-  const peers = speaker.peers();
-  return {
-    asn,
-    identifier,
-    listenPort,
-    addresses: addresses.map(({ address }) => address),
-    originations,
-    converged: speaker.converged,
-    awaited: speaker.awaited,
-    bfd: speaker.bfdCounts(),
-    peers: { configured: peers.length, established: peers.filter(({ state }) => state === 'Established').length },
-  };
-}
-
-/** Every prefix with its paths, best first; with `prefix`, only that one. */
-export function routesOf(speaker: Speaker, prefix: string | null): RouteStatus[] {
-  const found: RouteStatus[] = [];
-  for (const table of [speaker.tables[4], speaker.tables[6]]) {
-    for (const route of table.routes()) {
-      if (prefix !== null && route.prefix !== prefix) continue;
-      found.push(routeStatus(route.prefix, route.candidates, route.decision));
-    }
-  }
-  return found;
-}
-
-function routeStatus(prefix: Cidr, candidates: readonly Candidate[], decision: Decision | undefined): RouteStatus {
-  const paths = candidates.map((candidate) => pathStatus(candidate, verdictOf(candidate, decision)));
-  paths.sort((a, b) => Number(b.verdict === 'best') - Number(a.verdict === 'best'));
-  return { prefix, originated: candidates.some(({ source }) => source.kind === 'local'), paths };
-}
-
-function verdictOf(candidate: Candidate, decision: Decision | undefined): PathStatus['verdict'] {
-  if (!decision) return 'deferred';
-  if (decision.best === candidate) return 'best';
-  if (decision.multipath.includes(candidate)) return 'multipath';
-  return decision.lost.find((lost) => lost.candidate === candidate)?.reason ?? 'deferred';
-}
-
-function pathStatus({ source, attributes, stale }: Candidate, verdict: PathStatus['verdict']): PathStatus {
-  const { nextHop, localPref, med, communities, largeCommunities, extendedCommunities } = attributes;
-  return {
-    peer: source.name,
-    source: source.kind,
-    ...(nextHop ? { nextHop } : {}),
-    asPath: formatAsPath(attributes.asPath),
-    origin: attributes.origin,
-    ...(localPref === undefined ? {} : { localPref }),
-    ...(med === undefined ? {} : { med }),
-    ...(communities ? { communities: communities.map((value) => `${value >>> 16}:${value & 0xffff}`) } : {}),
-    ...(largeCommunities ? { largeCommunities: largeCommunities.map((parts) => parts.join(':')) } : {}),
-    ...(extendedCommunities ? { extendedCommunities } : {}),
-    stale,
-    verdict,
-  };
 }

@@ -16,7 +16,7 @@ export type TimerName = 'connectRetry' | 'hold' | 'keepalive' | 'idleHold' | 'se
 export type Event =
   | { readonly on: 'start' }
   /** An administrator's stop. Without a reason the connection just goes, so that graceful restart applies. */
-  | { readonly on: 'stop'; readonly reason?: keyof typeof subcodes.cease }
+  | { readonly on: 'stop'; readonly reason?: keyof typeof subcodes.cease; readonly message?: string }
   | { readonly on: 'idleHoldExpired' }
   | { readonly on: 'connectRetryExpired' }
   | { readonly on: 'holdExpired' }
@@ -36,6 +36,22 @@ export type Event =
   | { readonly on: 'bfdDown'; readonly reason: string }
   /** The other connection with this peer is kept. RFC 4271 §6.8. */
   | { readonly on: 'collisionLost' };
+
+/** `tcpFailed (closed by the peer)`: an event in a log line. */
+export function describeEvent(event: Event): string {
+  switch (event.on) {
+    case 'tcpFailed':
+      return `tcpFailed (${event.reason})`;
+    case 'notification':
+      return `notification (${describeNotification(event.notification)})`;
+    case 'wireError':
+      return `wireError (${event.error.message})`;
+    case 'stop':
+      return event.reason ? `stop (${event.reason})` : 'stop';
+    default:
+      return event.on;
+  }
+}
 
 /** Why a connection ended. */
 export interface Ending {
@@ -123,7 +139,7 @@ const sendHoldOver: Notification = { code: errorCodes.sendHold, subcode: 0, data
 /** An OPEN has been sent: every error is told to the peer. */
 const afterOpen = (subcode: number): Omit<Row, 'open' | 'keepalive' | 'update' | 'refresh' | 'keepaliveExpired'> => ({
   start: stay,
-  stop: (event) => stopped(event.reason, true),
+  stop: (event) => stopped(event.reason, true, event.message),
   idleHoldExpired: unexpected('idle hold timer', subcode),
   connectRetryExpired: unexpected('connect retry timer', subcode),
   holdExpired: (_, config) =>
@@ -293,8 +309,8 @@ function drop(config: SessionConfig, ending: Ending): Step {
 }
 
 /** Down and staying down until `start`. */
-function stopped(reason: keyof typeof subcodes.cease | undefined, opened: boolean): Step {
-  const notification = opened && reason ? cease(reason) : undefined;
+function stopped(reason: keyof typeof subcodes.cease | undefined, opened: boolean, message?: string): Step {
+  const notification = opened && reason ? cease(reason, message) : undefined;
   const ending: Ending = {
     by: 'us',
     reason: notification ? describeNotification(notification) : 'closed without NOTIFICATION',

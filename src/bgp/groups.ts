@@ -80,6 +80,11 @@ export class UpdateGroup {
     return this.#out.size - own;
   }
 
+  /** The routes that a member is told. */
+  *told(source: Source): Generator<[PrefixId, Attributes]> {
+    for (const [id, route] of this.#out) if (route.source !== source) yield [id, route.attributes];
+  }
+
   /** The member gets everything, then the end-of-RIB mark. `pump` does the sending. */
   join(receiver: Receiver): void {
     this.#members.set(receiver.source, { receiver, pending: new Set(), owesEndOfRib: true });

@@ -1,5 +1,6 @@
 import { type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
-import { neighbourAs, occurrences } from './wire/aspath.ts';
+import type { Limits } from './limits.ts';
+import { neighbourAs, occurrences, pathLength } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
 import { octetsFor } from './wire/nlri.ts';
 
@@ -15,6 +16,8 @@ export type Rejection =
   | 'linkLocalPrefix'
   | 'multicastPrefix'
   | 'ownAddress'
+  | 'asPathTooLong'
+  | 'tooManyCommunities'
   | 'filter';
 
 export interface ImportContext {
@@ -29,17 +32,24 @@ export interface ImportContext {
   /** Addresses of this node: neither next hop nor prefix may be one of them. */
   readonly ownAddresses: ReadonlySet<Ip>;
   readonly acceptDefault: boolean;
+  readonly limits: Limits;
 }
 
 /** Judges what all prefixes of an UPDATE share. RFC 4271 §9.1.2, §6.3 (first AS, next hop), RFC 4456 §8. */
 export function rejectAttributes(attributes: Attributes, context: ImportContext): Rejection | undefined {
   const { asPath, nextHop, originatorId, clusterList } = attributes;
+  if (pathLength(asPath) > context.limits.asPathLength) return 'asPathTooLong';
+  if (communityCount(attributes) > context.limits.communities) return 'tooManyCommunities';
   if (occurrences(asPath, context.asns) > context.allowedLocalAs) return 'asLoop';
   if (context.external && neighbourAs(asPath) !== context.peerAsn) return 'firstAs';
   if (originatorId === context.identifier) return 'ownOriginatorId';
   if (clusterList?.includes(context.clusterId)) return 'ownClusterId';
   if (nextHop === undefined || context.ownAddresses.has(nextHop) || !usableNextHop(nextHop)) return 'nextHop';
   return undefined;
+}
+
+function communityCount({ communities, extendedCommunities, largeCommunities }: Attributes): number {
+  return (communities?.length ?? 0) + (extendedCommunities?.length ?? 0) + (largeCommunities?.length ?? 0);
 }
 
 /** A unicast address that a route can point to; link-local ones name no interface and so lead nowhere. */

@@ -1,14 +1,19 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
+import type { Family } from '../model/address.ts';
 import type { BfdWatch } from './bfd/agent.ts';
 import type { BfdStatus } from './bfd/settings.ts';
 import { type Contender, loser } from './collision.ts';
 import { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
-import type { Ending, State } from './fsm.ts';
+import { describeEvent, type Ending, type Event, type State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
+import type { PrefixId } from './prefixes.ts';
+import type { Rejections } from './rejections.ts';
+import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';
 import type { PeerConfig } from './settings.ts';
+import { type MessageCounts, MessageTally } from './tally.ts';
 import { dial, transportOf } from './transport.ts';
 import { errorCodes, subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
@@ -51,6 +56,24 @@ export interface PeerStatus {
   readonly rejected: Readonly<Record<string, number>>;
   readonly lastError?: LastError;
   readonly bfd?: BfdStatus;
+  /** By message type, over all sessions. */
+  readonly messages: MessageCounts;
+  /** Refused routes that `received` and `why` can show. */
+  readonly remembered: number;
+}
+
+/** What an operator may ask for. */
+export interface Reset {
+  readonly soft: boolean;
+  readonly message?: string;
+}
+
+export interface ResetOutcome {
+  readonly peer: string;
+  /** `restarted`: there was no session, the next attempt begins at once; `none`: no session to refresh. */
+  readonly reset: 'hard' | 'soft' | 'restarted' | 'none';
+  /** Families whose routes the peer was asked to tell again. */
+  readonly refreshAsked: readonly Family[];
 }
 
 export interface FamilyCounts {
@@ -90,6 +113,7 @@ export class Peer {
   #loggedReason = '';
   #bfd: BfdWatch | undefined;
   readonly #routes: Routes;
+  readonly #tally = new MessageTally();
 
   constructor(
     private settings: PeerConfig,
@@ -167,6 +191,43 @@ export class Peer {
     if (this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
   }
 
+  /**
+   * `soft`: both sides tell their routes again (RFC 2918), the session stays. Otherwise it ends with cease 6/4 and
+   * `message` (RFC 9003), and begins anew at once.
+   */
+  reset({ soft, message }: Reset): ResetOutcome {
+    const session = this.#session;
+    if (soft) return this.#resetSoftly(session);
+    for (const connection of [this.#dialer, ...this.#incoming.keys()])
+      connection.event({ on: 'stop', reason: 'reset', ...(message === undefined ? {} : { message }) });
+    this.#refuseUntil = 0;
+    if (!this.#stopped && this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
+    return { peer: this.name, reset: session ? 'hard' : 'restarted', refreshAsked: [] };
+  }
+
+  #resetSoftly(session: Session | undefined): ResetOutcome {
+    if (!session) return { peer: this.name, reset: 'none', refreshAsked: [] };
+    const { families, routeRefresh } = session.negotiated;
+    for (const family of families) this.#routes.refresh(family);
+    if (routeRefresh) session.connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
+    return { peer: this.name, reset: 'soft', refreshAsked: routeRefresh ? families : [] };
+  }
+
+  /** As the tables know the peer. */
+  get source(): Source {
+    return this.#routes.source;
+  }
+
+  /** Its routes that were accepted. */
+  received(): Generator<{ family: Family; id: PrefixId; candidate: Candidate }> {
+    return this.#routes.received();
+  }
+
+  /** Its routes that were not. */
+  get rejections(): Rejections {
+    return this.#routes.rejections;
+  }
+
   /** A connection from the peer's address. */
   accept(socket: Socket): void {
     const { clock, log } = this.context;
@@ -198,6 +259,8 @@ export class Peer {
       ...(session ? { uptimeSeconds: Math.floor((clock.monotonic() - session.since) / 1000) } : {}),
       ...(session ? { negotiated: session.negotiated } : {}),
       families: this.#routes.counts(),
+      messages: this.#tally.counts(),
+      remembered: this.#routes.rejections.size,
       ...this.#routes.tallies(),
       ...(this.#lastError ? { lastError: this.#lastError } : {}),
       ...(this.#bfd ? { bfd: this.#bfd.status() } : {}),
@@ -227,8 +290,10 @@ export class Peer {
       random,
       config: () => this.#sessionConfig(),
       dial: () => this.#dial(),
+      tally: this.#tally,
+      queuedOctets: this.context.limits.queuedOctets,
       events: {
-        moved: (connection, from, to) => this.#moved(connection, from, to),
+        moved: (connection, from, to, why) => this.#moved(connection, from, to, why),
         opened: (connection, negotiated) => this.#resolveCollision(connection, negotiated),
         up: (connection, negotiated) => this.#up(connection, negotiated),
         ended: (connection, ending, negotiated, established) =>
@@ -266,12 +331,12 @@ export class Peer {
     };
   }
 
-  #moved(connection: Connection, from: State, to: State): void {
+  #moved(connection: Connection, from: State, to: State, why: Event): void {
     if (connection === this.#dialer && from === 'Connect' && to === 'Active')
       this.#retrySeconds = this.#dials.next() / 1000;
     const { state } = this;
     if (state === this.#shown) return;
-    this.context.log.debug({ peer: this.name, from: this.#shown, to: state }, 'BGP state');
+    this.context.log.debug({ peer: this.name, from: this.#shown, to: state, why: describeEvent(why) }, 'BGP state');
     this.#shown = state;
     this.#since = this.context.clock.wall();
   }
@@ -362,7 +427,16 @@ export class Peer {
   #remember(ending: Ending, established: boolean): void {
     const { clock, log } = this.context;
     // Our own stop, or an attempt that another connection made superfluous, is no error.
-    if (ending.by === 'us' && (this.#stopped || ending.notification === undefined)) return;
+    if (ending.by === 'us' && (this.#stopped || ending.notification === undefined)) {
+      if (established) log.info({ peer: this.name, by: 'us', reason: ending.reason }, 'BGP session ended');
+      return;
+    }
+    if (ending.by === 'us' && ending.notification?.code === 6 && ending.notification.subcode === 4) {
+      // Our operator's wish, and no reason to wait before the next attempt.
+      this.#lastError = { by: 'us', reason: ending.reason, at: clock.wall().toISOString() };
+      log.info({ peer: this.name, by: 'us', reason: ending.reason }, 'BGP session reset');
+      return;
+    }
     this.#lastError = { by: ending.by, reason: ending.reason, at: clock.wall().toISOString() };
     if (ending.by === 'tcp') {
       if (!established) this.#retrySeconds = this.#dials.next() / 1000;

@@ -1,4 +1,4 @@
-import { type Cidr, contains, type Family, parseIp } from '../model/address.ts';
+import { type Cidr, cidrOf, contains, type Family, octets as octetsOf, parseIp } from '../model/address.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
 import type { ExportContext } from './exporting.ts';
@@ -7,12 +7,14 @@ import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.
 import type { Negotiated } from './negotiate.ts';
 import type { FamilyCounts } from './peer.ts';
 import { limitExceeded, limitState } from './prefix-limit.ts';
-import { AdjRibIn, type Source } from './rib.ts';
+import type { PrefixId } from './prefixes.ts';
+import { Rejections } from './rejections.ts';
+import { AdjRibIn, type Candidate, type Source } from './rib.ts';
 import type { PeerConfig } from './settings.ts';
 import { Timers } from './timers.ts';
 import type { Attributes } from './wire/attributes.ts';
 import type { WireError } from './wire/errors.ts';
-import { eachPrefix, type PrefixBlock } from './wire/nlri.ts';
+import { eachPrefix, octetsFor, type PrefixBlock } from './wire/nlri.ts';
 import type { Update } from './wire/update.ts';
 
 /** A restarted peer must have told its whole table by then; what is stale still goes. RFC 4724 §4.2 wants a bound. */
@@ -30,6 +32,7 @@ interface Counts {
  */
 export class Routes {
   readonly #source: Source;
+  readonly rejections = new Rejections();
   readonly #in: ReadonlyMap<Family, AdjRibIn>;
   readonly #counts = new Map<Family, Counts>();
   readonly #faults = new Map<string, number>();
@@ -96,6 +99,7 @@ export class Routes {
 
   /** @param graceful the connection was lost without a NOTIFICATION */
   down(negotiated: Negotiated | undefined, graceful: boolean): void {
+    this.rejections.clear();
     for (const family of this.#in.keys()) this.context.tables[family].leave(this.#source);
     const restart = graceful ? negotiated?.restart : undefined;
     const seconds = restart?.restartSeconds ?? 0;
@@ -112,6 +116,7 @@ export class Routes {
 
   /** Everything learnt goes, and nothing is told any longer. */
   flush(): void {
+    this.rejections.clear();
     this.#timers.disarmAll();
     for (const [family, adj] of this.#in) {
       this.context.tables[family].leave(this.#source);
@@ -154,6 +159,16 @@ export class Routes {
     if (this.#in.has(family)) this.context.tables[family].refresh(this.#source);
   }
 
+  /** As the tables know the peer. */
+  get source(): Source {
+    return this.#source;
+  }
+
+  /** What is kept of the peer's routes. */
+  *received(): Generator<{ family: Family; id: PrefixId; candidate: Candidate }> {
+    for (const [family, adj] of this.#in) for (const [id, candidate] of adj.entries()) yield { family, id, candidate };
+  }
+
   resume(): void {
     for (const family of this.#in.keys()) this.context.tables[family].resume();
   }
@@ -185,11 +200,14 @@ export class Routes {
       const reason = rejection ?? rejectPrefix(block.family, octets, at, length, context);
       const verdict = reason ? 'reject' : filter?.judge(octets, at, length, attributes, true);
       if (verdict !== 'reject') {
+        this.#unreject(block.family, octets, at, length);
         const kept = shared.get(verdict) ?? this.context.interner.intern(operated(attributes, verdict ?? []));
         shared.set(verdict, kept);
         return adj.announce(prefixes.intern(octets, at, length), kept);
       }
       this.#reject(reason ?? 'filter');
+      const prefix = prefixAt(block.family, octets, at, length);
+      this.rejections.add({ prefix, reason: reason ?? 'filter', attributes });
       const known = prefixes.find(octets, at, length);
       if (known !== undefined) adj.withdraw(known);
     });
@@ -200,6 +218,7 @@ export class Routes {
     const { prefixes } = this.context.tables[block.family].rib;
     eachPrefix(block, (octets, at, length) => {
       this.#tally(block.family, 'withdrawn');
+      this.#unreject(block.family, octets, at, length);
       const id = prefixes.find(octets, at, length);
       if (id !== undefined) adj?.withdraw(id);
     });
@@ -254,7 +273,17 @@ export class Routes {
     const ownAddresses = new Set(addresses.map(({ address }) => address));
     const { acceptDefault, localAsn, allowedLocalAs = 0 } = this.config;
     const asns = localAsn === undefined ? [asn] : [asn, localAsn];
-    return { asns, allowedLocalAs, identifier, clusterId: identifier, peerAsn, external, ownAddresses, acceptDefault };
+    return {
+      asns,
+      allowedLocalAs,
+      identifier,
+      clusterId: identifier,
+      peerAsn,
+      external,
+      ownAddresses,
+      acceptDefault,
+      limits: this.context.limits,
+    };
   }
 
   #exportContext(family: Family, { external, fourOctetAs }: Negotiated): ExportContext {
@@ -275,6 +304,10 @@ export class Routes {
       ...(removePrivateAs ? { removePrivateAs } : {}),
       ...(filter ? { filter } : {}),
     };
+  }
+
+  #unreject(family: Family, octets: Uint8Array, at: number, length: number): void {
+    if (this.rejections.size > 0) this.rejections.delete(prefixAt(family, octets, at, length));
   }
 
   #reject(reason: string): void {
@@ -311,4 +344,10 @@ function importFilters({ importRules }: PeerConfig, { families, external }: Nego
 /** What decides which of the peer's routes are kept, and how. */
 function importKey({ importRules, acceptDefault, allowedLocalAs }: PeerConfig): string {
   return JSON.stringify([importRules, acceptDefault, allowedLocalAs]);
+}
+
+function prefixAt(family: Family, octets: Uint8Array, at: number, length: number): Cidr {
+  const address = new Uint8Array(octetsOf(family));
+  address.set(octets.subarray(at, at + octetsFor(length)));
+  return cidrOf(address, length);
 }

@@ -10,8 +10,10 @@ import type { SpeakerContext } from './context.ts';
 import { Convergence } from './convergence.ts';
 import { DynamicPeers } from './dynamic.ts';
 import { AttributeInterner } from './intern.ts';
+import { defaultLimits, type Limits } from './limits.ts';
 import { Listening } from './listening.ts';
 import { Peer, type PeerStatus } from './peer.ts';
+import type { RejectedRoute } from './rejections.ts';
 import { AdjRibIn, type Source } from './rib.ts';
 import type { PeerConfig, SpeakerConfig } from './settings.ts';
 import { Strangers } from './strangers.ts';
@@ -25,6 +27,8 @@ export interface SpeakerDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly random?: () => number;
+  /** Default: `defaultLimits`. */
+  readonly limits?: Limits;
   /** An earlier process of this node ran since boot, and felix kept its routes in the kernel. */
   readonly restarted?: boolean;
   /** Default: `deferralSeconds`. */
@@ -160,6 +164,18 @@ export class Speaker {
     return () => this.#listeners.delete(listener);
   }
 
+  peer(name: string): Peer | undefined {
+    return this.#peers.get(name);
+  }
+
+  /** Who told the prefix and was refused. */
+  rejected(prefix: Cidr): { readonly peer: string; readonly route: RejectedRoute }[] {
+    return [...this.#peers.values()].flatMap((peer) => {
+      const route = peer.rejections.get(prefix);
+      return route ? [{ peer: peer.name, route }] : [];
+    });
+  }
+
   peers(): PeerStatus[] {
     return [...this.#peers.values()].map((peer) => peer.status());
   }
@@ -198,7 +214,7 @@ export class Speaker {
   }
 
   #addPeer(config: PeerConfig): Peer {
-    const { clock, log, random = Math.random, restarted = false } = this.deps;
+    const { clock, log, random = Math.random, restarted = false, limits = defaultLimits } = this.deps;
     const context: SpeakerContext = {
       asn: this.#config.asn,
       identifier: this.#config.identifier,
@@ -208,6 +224,7 @@ export class Speaker {
       clock,
       log,
       random,
+      limits,
       bfd: this.#bfd,
       restarted,
       restarting: () => restarted && !this.#converged,

@@ -71,6 +71,20 @@ export class RouteTable {
     }
   }
 
+  /** One prefix of `routes`. */
+  route(prefix: Cidr): { candidates: readonly Candidate[]; decision: Decision | undefined } | undefined {
+    const id = this.rib.prefixes.findCidr(prefix);
+    const candidates = id === undefined ? [] : this.rib.candidates(id);
+    return id === undefined || candidates.length === 0 ? undefined : { candidates, decision: this.#selected.get(id) };
+  }
+
+  /** What the receiver is told, in the form in which it is told. */
+  *advertisements(source: Source): Generator<{ prefix: Cidr; attributes: Attributes }> {
+    for (const [id, attributes] of this.#memberships.get(source)?.told(source) ?? []) {
+      yield { prefix: this.rib.prefixes.cidr(id), attributes };
+    }
+  }
+
   *selections(): Generator<Selected> {
     for (const [id, decision] of this.#selected) yield { prefix: this.rib.prefixes.cidr(id), decision };
   }

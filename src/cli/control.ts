@@ -1,49 +1,125 @@
-import { get } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { errorCode } from '../base/errors.ts';
 import { ExitError, exitCode } from './exit.ts';
 
 const deadlineMs = 5000;
-/** Most octets of an answer: a full table of 100,000 routes fits. */
+/** Most octets of an answer: a full table of 100,000 routes fits; longer lists are streamed. */
 const largestAnswer = 256 << 20;
 
 export type Agent = 'felix' | 'bgp';
+
+interface Call {
+  readonly runDir: string;
+  readonly agent: Agent;
+  readonly path: string;
+  readonly method?: 'POST';
+  readonly body?: string;
+  readonly accept?: string;
+}
 
 /**
  * Asks one of this node's agents over its control socket.
  * @throws ExitError (unreachable) that says where the socket was sought and what to do
  */
-export function ask(runDir: string, agent: Agent, path: string): Promise<unknown> {
+export async function ask(runDir: string, agent: Agent, path: string): Promise<unknown> {
+  return jsonOf({ runDir, agent, path });
+}
+
+/** Tells an agent to do something. @throws ExitError as `ask` does, or with what the agent found wrong */
+export async function tell(runDir: string, agent: Agent, path: string, body: object): Promise<unknown> {
+  return jsonOf({ runDir, agent, path, method: 'POST', body: JSON.stringify(body) });
+}
+
+/**
+ * Reads a list of any length, an item at a time.
+ * @returns whether the agent had more than the path's `limit`
+ * @throws ExitError as `ask` does, and when the list breaks off
+ */
+export async function list(
+  runDir: string,
+  agent: Agent,
+  path: string,
+  take: (item: unknown) => void,
+): Promise<{ readonly truncated: boolean }> {
+  const call = { runDir, agent, path, accept: 'application/x-ndjson' };
+  const response = await answerTo(call);
+  for await (const line of createInterface({ input: response })) {
+    const item: unknown = parse(line, call);
+    if (typeof item === 'object' && item !== null && 'end' in item) {
+      response.resume();
+      return { truncated: 'truncated' in item && item.truncated === true };
+    }
+    take(item);
+  }
+  throw unreachable(call, 'the list broke off');
+}
+
+async function jsonOf(call: Call): Promise<unknown> {
+  return parse(await textOf(await answerTo(call), call), call);
+}
+
+function parse(text: string, call: Call): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw unreachable(call, 'an answer that is not JSON', cause);
+  }
+}
+
+async function textOf(response: IncomingMessage, call: Call): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      chunks.push(chunk);
+      if (size > largestAnswer) throw new Error(`an answer of more than ${largestAnswer} octets`);
+    }
+  } catch (cause) {
+    throw unreachable(call, cause instanceof Error ? cause.message : String(cause), cause);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** The response when it is a good one; what the agent found wrong with the request is the error's text. */
+async function answerTo(call: Call): Promise<IncomingMessage> {
+  const response = await respond(call);
+  const { statusCode = 0 } = response;
+  if (statusCode === 200) return response;
+  const text = await textOf(response, call);
+  if (statusCode >= 400 && statusCode < 500) throw new ExitError(exitCode.failure, complaintIn(text) ?? text.trim());
+  throw unreachable(call, `HTTP ${statusCode}: ${text.trim()}`);
+}
+
+function complaintIn(text: string): string | undefined {
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body === 'object' && body !== null && 'error' in body) return String(body.error);
+    return undefined;
+  } catch (cause) {
+    if (cause instanceof SyntaxError) return undefined;
+    throw cause;
+  }
+}
+
+function respond(call: Call): Promise<IncomingMessage> {
+  const { runDir, agent, path, method = 'GET', body = '', accept = 'application/json' } = call;
   const socketPath = join(runDir, `${agent}.sock`);
   return new Promise((resolve, reject) => {
-    const refuse = (reason: string, cause?: unknown) =>
-      reject(
-        new ExitError(
-          exitCode.unreachable,
-          `margay ${agent} does not answer on ${socketPath} (${reason}); run this on a node, as root, with margay ${agent} running, or set MARGAY_RUN_DIR`,
-          { cause },
-        ),
-      );
-    const request = get({ socketPath, path, timeout: deadlineMs }, (response) => {
-      const chunks: Buffer[] = [];
-      let size = 0;
-      response.on('data', (chunk: Buffer) => {
-        size += chunk.length;
-        chunks.push(chunk);
-        if (size > largestAnswer) request.destroy(new Error(`an answer of more than ${largestAnswer} octets`));
-      });
-      response.once('error', (cause) => refuse(cause.message, cause));
-      response.once('end', () => {
-        const text = Buffer.concat(chunks).toString('utf8');
-        if (response.statusCode !== 200) return refuse(`HTTP ${response.statusCode}: ${text.trim()}`);
-        try {
-          resolve(JSON.parse(text));
-        } catch (cause) {
-          refuse('an answer that is not JSON', cause);
-        }
-      });
-    });
-    request.once('timeout', () => request.destroy(new Error(`no answer within ${deadlineMs / 1000} s`)));
-    request.once('error', (cause) => refuse(errorCode(cause) ?? cause.message, cause));
+    const sent = request({ socketPath, path, method, headers: { accept }, timeout: deadlineMs }, resolve);
+    sent.once('timeout', () => sent.destroy(new Error(`no answer within ${deadlineMs / 1000} s`)));
+    sent.on('error', (cause) => reject(unreachable(call, errorCode(cause) ?? cause.message, cause)));
+    sent.end(body);
   });
+}
+
+function unreachable({ runDir, agent }: Call, reason: string, cause?: unknown): ExitError {
+  const socketPath = join(runDir, `${agent}.sock`);
+  return new ExitError(
+    exitCode.unreachable,
+    `margay ${agent} does not answer on ${socketPath} (${reason}); run this on a node, as root, with margay ${agent} running, or set MARGAY_RUN_DIR`,
+    { cause },
+  );
 }

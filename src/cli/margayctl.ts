@@ -13,6 +13,7 @@ import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
 import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from './local.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
+import { bgpCommand } from './peering.ts';
 import { aliases, listResources, tableOf, views } from './resources.ts';
 
 interface Scoped {
@@ -46,6 +47,7 @@ function command(): Command {
     .option('-A, --all-namespaces', 'objects of every namespace')
     .option('-o, --output <format>', 'json or yaml instead of a table');
   get.action(show);
+  program.addCommand(bgpCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

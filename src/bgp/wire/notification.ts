@@ -24,8 +24,12 @@ export function notificationOf(error: WireError): Notification {
   return { code: errorCodes[error.code], subcode: error.subcode, data: error.data };
 }
 
-export function cease(reason: keyof typeof subcodes.cease): Notification {
-  return { code: errorCodes.cease, subcode: subcodes.cease[reason], data: new Uint8Array(0) };
+/** @param communication for the peer's operator, at most 255 octets of UTF-8. RFC 9003 §2 */
+export function cease(reason: keyof typeof subcodes.cease, communication = ''): Notification {
+  const text = new TextEncoder().encode(communication);
+  if (text.length > 255) throw new RangeError(`a communication of ${text.length} octets`);
+  const data = text.length === 0 ? text : Uint8Array.of(text.length, ...text);
+  return { code: errorCodes.cease, subcode: subcodes.cease[reason], data };
 }
 
 const codeNames: ReadonlyMap<number, ErrorCodeName> = new Map(

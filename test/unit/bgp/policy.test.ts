@@ -3,6 +3,7 @@ import { loser, prevailing } from '../../../src/bgp/collision.ts';
 import { type ExportContext, exported, noAdvertise, noExport, noExportSubconfed } from '../../../src/bgp/exporting.ts';
 import type { Operation } from '../../../src/bgp/filters.ts';
 import { type ImportContext, rejectAttributes, rejectPrefix } from '../../../src/bgp/importing.ts';
+import { defaultLimits } from '../../../src/bgp/limits.ts';
 import type { Candidate, Source } from '../../../src/bgp/rib.ts';
 import { withoutPrivate } from '../../../src/bgp/wire/aspath.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
@@ -19,6 +20,7 @@ const context: ImportContext = {
   external: true,
   ownAddresses: new Set([self, parseIp('fd99::1')]),
   acceptDefault: false,
+  limits: { ...defaultLimits, asPathLength: 4, communities: 3 },
 };
 const attributes: Attributes = {
   origin: 'igp',
@@ -34,6 +36,21 @@ describe('import', () => {
   test.each([
     ['a good route', {}, {}, undefined],
     ['our own AS in the path', { asPath: [{ type: 'sequence', asns: [65001, 64512] }] }, {}, 'asLoop'],
+    ['a path as long as it may be', { asPath: [{ type: 'sequence', asns: [65001, 2, 3, 4] }] }, {}, undefined],
+    ['a longer path', { asPath: [{ type: 'sequence', asns: [65001, 2, 3, 4, 5] }] }, {}, 'asPathTooLong'],
+    ['as many communities as may be', { communities: [1, 2], extendedCommunities: ['00'] }, {}, undefined],
+    [
+      'too many communities',
+      {
+        communities: [1, 2],
+        largeCommunities: [
+          [1, 2, 3],
+          [4, 5, 6],
+        ],
+      },
+      {},
+      'tooManyCommunities',
+    ],
     ['our own AS as often as allowed', { asPath: path(65001, 64512, 64512) }, { allowedLocalAs: 2 }, undefined],
     ['our own AS once too often', { asPath: path(65001, 64512, 64512) }, { allowedLocalAs: 1 }, 'asLoop'],
     ['the AS of the session in the path', { asPath: path(65001, 65099) }, { asns: [64512, 65099] }, 'asLoop'],

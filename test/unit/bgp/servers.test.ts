@@ -54,7 +54,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-function get(path: string, method = 'GET'): Promise<[number | undefined, unknown]> {
+function get(path: string, method = 'GET', body = ''): Promise<[number | undefined, unknown]> {
   return new Promise((resolve, reject) => {
     const call = request({ socketPath: join(directory, 'bgp.sock'), path, method }, async (response) => {
       let text = '';
@@ -62,7 +62,7 @@ function get(path: string, method = 'GET'): Promise<[number | undefined, unknown
       resolve([response.statusCode, JSON.parse(text)]);
     });
     call.on('error', reject);
-    call.end();
+    call.end(body);
   });
 }
 
@@ -76,9 +76,18 @@ test('status, peers and routes are told as JSON; anything else is refused in wor
   expect(await get('/v1/peers')).toEqual([200, { peers: [] }]);
   const [, body] = await get('/v1/routes?prefix=10.65.1.0/26');
   expect(body).toMatchObject({ routes: [{ prefix: '10.65.1.0/26', originated: true, paths: [{ verdict: 'best' }] }] });
-  expect(await get('/v1/routes?prefix=10.0.0.0/8')).toEqual([200, { routes: [] }]);
+  expect(await get('/v1/routes?prefix=10.0.0.0/8')).toEqual([200, { routes: [], truncated: false }]);
   expect(await get('/v1/nothing')).toMatchObject([404, { error: expect.stringContaining('/v1/nothing') }]);
-  expect(await get('/v1/peers', 'POST')).toMatchObject([405, { error: 'POST: only GET is served' }]);
+  expect(await get('/v1/peers', 'POST')).toMatchObject([
+    405,
+    { error: expect.stringContaining('/v1/peers/NAME/reset') },
+  ]);
+  expect(await get('/v1/peers', 'PUT')).toMatchObject([405, { error: 'PUT: only GET and POST are served' }]);
+  expect(await get('/v1/routes?limit=many')).toMatchObject([400, { error: expect.stringContaining('limit: "many"') }]);
+  expect(await get('/v1/why?prefix=10.0.0.0/99')).toMatchObject([400, { error: expect.stringContaining('prefix') }]);
+  expect(await get('/v1/why')).toMatchObject([400, { error: expect.stringContaining('prefix: missing') }]);
+  expect(await get('/v1/peers/nobody')).toMatchObject([404, { error: expect.stringContaining('"nobody"') }]);
+  expect(await get('/v1/peers/%zz')).toMatchObject([400, { error: expect.stringContaining('%zz') }]);
 });
 
 test('every reader of the feed gets hello and the end of the snapshot; what this node owns is not told', async () => {

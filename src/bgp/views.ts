@@ -1,0 +1,223 @@
+import { type Cidr, cidrOf, cidrParts, type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
+import type { Decision, Reason } from './decision.ts';
+import { explainLoss, explainWin } from './explain.ts';
+import type { RejectedRoute } from './rejections.ts';
+import type { Candidate } from './rib.ts';
+import type { Speaker } from './speaker.ts';
+import type { RouteTable } from './table.ts';
+import { formatAsPath } from './wire/aspath.ts';
+import type { Attributes } from './wire/attributes.ts';
+
+/* What the control socket shows. Fields are only ever added; docs/bgp.md lists them. */
+
+/** A path's attributes as people read them. */
+export interface AttributesView {
+  readonly nextHop?: string;
+  readonly asPath: string;
+  readonly origin: string;
+  readonly localPref?: number;
+  readonly med?: number;
+  readonly communities?: readonly string[];
+  readonly largeCommunities?: readonly string[];
+  /** Eight octets each, in hexadecimal. */
+  readonly extendedCommunities?: readonly string[];
+  readonly originatorId?: string;
+  readonly clusterList?: readonly string[];
+  /** Codes of attributes that are passed on unread. */
+  readonly unknown?: readonly number[];
+}
+
+/** One path of a prefix, and what became of it. */
+export interface PathStatus extends AttributesView {
+  readonly peer: string;
+  readonly source: 'local' | 'ebgp' | 'ibgp';
+  readonly stale: boolean;
+  /** `best`, `multipath`, `deferred` (no selection yet), or the step of the decision process at which it lost. */
+  readonly verdict: 'best' | 'multipath' | 'deferred' | Reason;
+}
+
+export interface RouteStatus {
+  readonly prefix: Cidr;
+  readonly originated: boolean;
+  readonly paths: readonly PathStatus[];
+}
+
+/** A path with the reason of its fate in words. */
+export interface ExplainedPath extends PathStatus {
+  readonly why: string;
+}
+
+export interface RejectedPath extends AttributesView {
+  readonly peer: string;
+  readonly reason: string;
+}
+
+/** Answer of `why PREFIX`. */
+export interface Explanation {
+  readonly prefix: Cidr;
+  readonly selected: boolean;
+  readonly summary: string;
+  /** Best first. */
+  readonly paths: readonly ExplainedPath[];
+  /** Told by peers and refused at import. */
+  readonly rejected: readonly RejectedPath[];
+}
+
+/** A route of `received PEER`: accepted, or refused with the reason. */
+export interface ReceivedRoute extends AttributesView {
+  readonly prefix: Cidr;
+  readonly accepted: boolean;
+  readonly stale: boolean;
+  readonly reason?: string;
+}
+
+/** A route of `advertised PEER`. */
+export interface AdvertisedRoute extends AttributesView {
+  readonly prefix: Cidr;
+}
+
+const families: readonly Family[] = [4, 6];
+
+export function statusOf(speaker: Speaker): object {
+  const { asn, identifier, listenPort, addresses, originations } = speaker.config;
+  const peers = speaker.peers();
+  return {
+    asn,
+    identifier,
+    listenPort,
+    addresses: addresses.map(({ address }) => address),
+    originations,
+    converged: speaker.converged,
+    awaited: speaker.awaited,
+    bfd: speaker.bfdCounts(),
+    peers: { configured: peers.length, established: peers.filter(({ state }) => state === 'Established').length },
+  };
+}
+
+/** Every prefix with its paths, best first. */
+export function* routesOf(speaker: Speaker): Generator<RouteStatus> {
+  for (const family of families) {
+    for (const { prefix, candidates, decision } of speaker.tables[family].routes()) {
+      yield routeStatus(prefix, candidates, decision);
+    }
+  }
+}
+
+/** The prefix's route as an array of at most one. */
+export function routeOf(speaker: Speaker, prefix: Cidr): RouteStatus[] {
+  const found = speaker.tables[familyOf(prefix)].route(prefix);
+  return found ? [routeStatus(prefix, found.candidates, found.decision)] : [];
+}
+
+/** The longest prefix in the table that covers the address. */
+export function covering(speaker: Speaker, address: Ip): Cidr | undefined {
+  const family = familyOf(address);
+  const octets = ipBytes(address);
+  for (let length = octets.length * 8; length >= 0; length--) {
+    const prefix = cidrOf(octets, length);
+    if (speaker.tables[family].route(prefix)) return prefix;
+  }
+  return undefined;
+}
+
+export function explanationOf(speaker: Speaker, prefix: Cidr): Explanation {
+  const found = speaker.tables[familyOf(prefix)].route(prefix);
+  const { candidates = [], decision } = found ?? {};
+  const paths = sorted(candidates, decision).map((candidate): ExplainedPath => {
+    const verdict = verdictOf(candidate, decision);
+    return { ...pathStatus(candidate, verdict), why: why(candidate, decision) };
+  });
+  const rejected: RejectedPath[] = speaker.rejected(prefix).map(({ peer, route }) => ({
+    peer,
+    reason: route.reason,
+    ...attributesView(route.attributes),
+  }));
+  return {
+    prefix,
+    selected: decision !== undefined,
+    summary: summary(prefix, decision, found !== undefined),
+    paths,
+    rejected,
+  };
+}
+
+/** Routes that the peer told, accepted ones first, both families. */
+export function* receivedOf(
+  speaker: Speaker,
+  received: Iterable<{ family: Family; id: number; candidate: Candidate }>,
+  rejected: Iterable<RejectedRoute>,
+): Generator<ReceivedRoute> {
+  for (const { family, id, candidate } of received) {
+    const prefix = speaker.tables[family].rib.prefixes.cidr(id);
+    yield { prefix, accepted: true, stale: candidate.stale, ...attributesView(candidate.attributes) };
+  }
+  for (const { prefix, reason, attributes } of rejected) {
+    yield { prefix, accepted: false, stale: false, reason, ...attributesView(attributes) };
+  }
+}
+
+/** Routes that the table's update group tells the peer. */
+export function* advertisedOf(tables: Iterable<RouteTable>, source: Candidate['source']): Generator<AdvertisedRoute> {
+  for (const table of tables) {
+    for (const { prefix, attributes } of table.advertisements(source)) yield { prefix, ...attributesView(attributes) };
+  }
+}
+
+function routeStatus(prefix: Cidr, candidates: readonly Candidate[], decision: Decision | undefined): RouteStatus {
+  const paths = sorted(candidates, decision).map((candidate) => pathStatus(candidate, verdictOf(candidate, decision)));
+  return { prefix, originated: candidates.some(({ source }) => source.kind === 'local'), paths };
+}
+
+function sorted(candidates: readonly Candidate[], decision: Decision | undefined): readonly Candidate[] {
+  const rank = (candidate: Candidate) =>
+    candidate === decision?.best ? 0 : decision?.multipath.includes(candidate) ? 1 : 2;
+  return candidates.toSorted((a, b) => rank(a) - rank(b));
+}
+
+function verdictOf(candidate: Candidate, decision: Decision | undefined): PathStatus['verdict'] {
+  if (!decision) return 'deferred';
+  if (decision.best === candidate) return 'best';
+  if (decision.multipath.includes(candidate)) return 'multipath';
+  return decision.lost.find((lost) => lost.candidate === candidate)?.reason ?? 'deferred';
+}
+
+function why(candidate: Candidate, decision: Decision | undefined): string {
+  if (!decision) return 'no path is selected yet: the start is not complete';
+  if (decision.best === candidate) return explainWin(decision);
+  const lost = decision.lost.find((one) => one.candidate === candidate);
+  const multipath = decision.multipath.includes(candidate);
+  if (multipath) return 'equal to the best path up to the tie-breaks, and used beside it';
+  return lost ? explainLoss(lost, decision.best) : 'changed since the last selection';
+}
+
+function summary(prefix: Cidr, decision: Decision | undefined, known: boolean): string {
+  const { length } = cidrParts(prefix);
+  if (!known) return `no path to this /${length} is in the table`;
+  if (!decision) return 'known, but no path is selected before the start is complete';
+  const { best, multipath, lost } = decision;
+  const beside = multipath.length > 1 ? ` and ${multipath.length - 1} equal` : '';
+  const others = lost.length === 0 ? 'no other was worse' : `${lost.length} lost`;
+  return `path from ${best.source.name}${beside} is used; ${others}`;
+}
+
+function pathStatus({ source, attributes, stale }: Candidate, verdict: PathStatus['verdict']): PathStatus {
+  return { peer: source.name, source: source.kind, ...attributesView(attributes), stale, verdict };
+}
+
+export function attributesView(attributes: Attributes): AttributesView {
+  const { nextHop, localPref, med, communities, largeCommunities, extendedCommunities } = attributes;
+  const { originatorId, clusterList, unknown } = attributes;
+  return {
+    ...(nextHop ? { nextHop } : {}),
+    asPath: formatAsPath(attributes.asPath),
+    origin: attributes.origin,
+    ...(localPref === undefined ? {} : { localPref }),
+    ...(med === undefined ? {} : { med }),
+    ...(communities ? { communities: communities.map((value) => `${value >>> 16}:${value & 0xffff}`) } : {}),
+    ...(largeCommunities ? { largeCommunities: largeCommunities.map((parts) => parts.join(':')) } : {}),
+    ...(extendedCommunities ? { extendedCommunities } : {}),
+    ...(originatorId ? { originatorId } : {}),
+    ...(clusterList ? { clusterList } : {}),
+    ...(unknown ? { unknown: unknown.map(({ code }) => code) } : {}),
+  };
+}
