@@ -7,9 +7,9 @@ import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiat
 import { MessageTally } from './tally.ts';
 import { Timers } from './timers.ts';
 import { WireError } from './wire/errors.ts';
-import { type Frame, readFrame } from './wire/framing.ts';
-import { type Message, readRefresh, writeMessage } from './wire/message.ts';
-import { readNotification } from './wire/notification.ts';
+import { type Frame, maxExtendedLength, maxMessageLength, readFrame } from './wire/framing.ts';
+import { type Message, type RefreshSubtype, readRefresh, writeMessage } from './wire/message.ts';
+import { hardened, readNotification } from './wire/notification.ts';
 import { readOpen } from './wire/open.ts';
 import { readUpdate, type Update } from './wire/update.ts';
 
@@ -20,7 +20,7 @@ export interface ConnectionEvents {
   up(connection: Connection, negotiated: Negotiated): void;
   ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void;
   update(connection: Connection, update: Update): void;
-  refresh(connection: Connection, family: Family): void;
+  refresh(connection: Connection, family: Family, subtype: RefreshSubtype): void;
   /** What was queued has gone out. */
   drained(connection: Connection): void;
 }
@@ -153,7 +153,7 @@ export class Connection {
         this.#close();
         break;
       case 'send':
-        this.#sendMessage(action.message);
+        this.#sendMessage(action.message, before);
         break;
       case 'arm':
         this.#timers.arm(action.timer, this.#jittered(action.timer, action.seconds) * 1000);
@@ -178,8 +178,9 @@ export class Connection {
     return timer === 'hold' ? seconds : seconds * (0.75 + 0.25 * this.deps.random());
   }
 
-  #sendMessage(message: Message): void {
-    this.send([writeMessage(message)]);
+  #sendMessage(message: Message, { negotiated }: Machine): void {
+    const final = message.type === 'notification' && negotiated?.restart?.notification === true;
+    this.send([writeMessage(final ? { ...message, notification: hardened(message.notification) } : message)]);
   }
 
   #expired(name: TimerName): void {
@@ -265,7 +266,7 @@ export class Connection {
     let at = 0;
     try {
       for (;;) {
-        const frame = readFrame(stream, at);
+        const frame = readFrame(stream, at, this.negotiated?.extendedMessages ? maxExtendedLength : maxMessageLength);
         if (!frame) break;
         at += frame.length;
         this.#take(frame);
@@ -317,8 +318,9 @@ export class Connection {
       this.event({ on: 'refresh' });
       return;
     }
-    const family = readRefresh(body);
+    const refresh = readRefresh(body);
     this.event({ on: 'refresh' });
-    if (family !== undefined) this.deps.events.refresh(this, family);
+    if (!refresh || (refresh.subtype !== 'request' && !this.negotiated?.enhancedRefresh)) return;
+    this.deps.events.refresh(this, refresh.family, refresh.subtype);
   }
 }

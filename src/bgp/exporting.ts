@@ -23,6 +23,8 @@ export interface ExportContext {
   readonly nextHopMode: NextHopMode;
   /** A subnet with both this node and the receiving peer in it. */
   readonly sharedSubnet?: Cidr;
+  /** The peers take messages of up to 65535 octets. RFC 8654. */
+  readonly extendedMessages?: boolean;
   /** Private AS numbers are left out towards another AS. */
   readonly removePrivateAs?: boolean;
   /** Of the peers' BGPFilters; asked for each prefix by the update group. */
@@ -78,6 +80,17 @@ function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, shar
 /** Equal texts: equal contexts. */
 export function contextKey(context: ExportContext): string {
   const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', removePrivateAs, filter } = context;
-  const form = [family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet, removePrivateAs === true];
+  const { extendedMessages = false } = context;
+  const form = [
+    family,
+    extendedMessages,
+    asn,
+    external,
+    fourOctetAs,
+    self,
+    nextHopMode,
+    sharedSubnet,
+    removePrivateAs === true,
+  ];
   return [...form, filter?.key ?? ''].join(' ');
 }

@@ -4,6 +4,8 @@ import type { AttributeInterner } from './intern.ts';
 import type { PrefixId, PrefixTable } from './prefixes.ts';
 import type { Candidate, Source } from './rib.ts';
 import type { Attributes } from './wire/attributes.ts';
+import { maxExtendedLength } from './wire/framing.ts';
+import { writeMessage } from './wire/message.ts';
 import { writeAnnouncements, writeEndOfRib, writeWithdrawals } from './wire/update.ts';
 
 /** An established session as an update group sees it. */
@@ -32,6 +34,8 @@ interface Member {
   /** Prefixes that the member must still be told of, each retained; undefined once it is up to date. */
   pending: Set<PrefixId> | undefined;
   owesEndOfRib: boolean;
+  /** Repeated routes have begun. RFC 7313. */
+  owesEndOfRefresh: boolean;
 }
 
 /** Prefixes that changed from one source's route to another's, encoded at most once each way. */
@@ -87,8 +91,8 @@ export class UpdateGroup {
 
   /** The member gets everything, then the end-of-RIB mark. `pump` does the sending. */
   join(receiver: Receiver): void {
-    this.#members.set(receiver.source, { receiver, pending: new Set(), owesEndOfRib: true });
-    this.refresh(receiver.source, true);
+    this.#members.set(receiver.source, { receiver, pending: new Set(), owesEndOfRib: true, owesEndOfRefresh: false });
+    this.refresh(receiver.source, false);
   }
 
   leave(source: Source): void {
@@ -101,8 +105,7 @@ export class UpdateGroup {
   move(source: Source, to: UpdateGroup): void {
     const member = this.#members.get(source);
     if (!member) return;
-    const { receiver, owesEndOfRib } = member;
-    const moved: Member = { receiver, pending: new Set(), owesEndOfRib };
+    const moved: Member = { ...member, pending: new Set() };
     to.#members.set(source, moved);
     for (const ids of [this.#out.keys(), member.pending ?? [], to.#out.keys()])
       for (const id of ids) to.#defer(moved, id);
@@ -115,13 +118,17 @@ export class UpdateGroup {
     this.#out.clear();
   }
 
-  /** Everything once more, as a ROUTE-REFRESH asks. RFC 2918 §4. */
-  refresh(source: Source, endOfRib: boolean): void {
+  /** Everything once more, as a ROUTE-REFRESH asks. RFC 2918 §4. @param enhanced between marks. RFC 7313 §4 */
+  refresh(source: Source, enhanced: boolean): void {
     const member = this.#members.get(source);
     if (!member) return;
+    // The first advertisement ends with its own mark, and marks do not nest.
+    if (enhanced && !member.owesEndOfRib && !member.owesEndOfRefresh) {
+      member.owesEndOfRefresh = true;
+      member.receiver.send([this.#refreshMark('begin')]);
+    }
     for (const id of this.#out.keys()) this.#defer(member, id);
     member.pending ??= new Set();
-    member.owesEndOfRib ||= endOfRib;
   }
 
   /** Fills the Adj-RIB-Out of a new group, before anybody joins, or follows changes and tells the members. */
@@ -160,9 +167,14 @@ export class UpdateGroup {
 
   #caughtUp(member: Member): void {
     member.pending = undefined;
-    if (!member.owesEndOfRib) return;
+    if (member.owesEndOfRib) member.receiver.send([writeEndOfRib(this.context.family)]);
+    if (member.owesEndOfRefresh) member.receiver.send([this.#refreshMark('end')]);
     member.owesEndOfRib = false;
-    member.receiver.send([writeEndOfRib(this.context.family)]);
+    member.owesEndOfRefresh = false;
+  }
+
+  #refreshMark(subtype: 'begin' | 'end'): Uint8Array {
+    return writeMessage({ type: 'refresh', family: this.context.family, subtype });
   }
 
   #catchUp({ receiver }: Member, pending: Set<PrefixId>): void {
@@ -237,9 +249,13 @@ export class UpdateGroup {
 
   #announcements(announce: ReadonlyMap<Attributes, readonly PrefixId[]>): Uint8Array[] {
     const messages: Uint8Array[] = [];
-    const { family, fourOctetAs, external } = this.context;
+    const { family, fourOctetAs, external, extendedMessages } = this.context;
+    const codec = { fourOctetAs, external };
     for (const [attributes, ids] of announce) {
-      const written = writeAnnouncements(family, attributes, { fourOctetAs, external }, ids, this.prefixes);
+      let written = writeAnnouncements(family, attributes, codec, ids, this.prefixes);
+      // Long messages are for what fits no short one: everybody on the way can read the others.
+      if (!written && extendedMessages)
+        written = writeAnnouncements(family, attributes, codec, ids, this.prefixes, maxExtendedLength);
       if (!written) this.report(attributes, ids.length);
       messages.push(...(written ?? this.#withdrawals(ids)));
     }

@@ -39,9 +39,15 @@ export interface Negotiated {
   readonly families: readonly Family[];
   readonly fourOctetAs: boolean;
   readonly routeRefresh: boolean;
+  /** Both sides mark where repeated routes begin and end. RFC 7313. */
+  readonly enhancedRefresh: boolean;
+  /** Messages may be longer than 4096 octets. RFC 8654. */
+  readonly extendedMessages: boolean;
   /** The peer's graceful restart capability, if it sent one. */
   readonly restart?: {
     readonly restarted: boolean;
+    /** A NOTIFICATION starts a graceful restart too, unless it is a hard reset. RFC 8538. */
+    readonly notification: boolean;
     readonly restartSeconds: number;
     readonly families: readonly RestartFamily[];
   };
@@ -61,9 +67,12 @@ export function openOf(config: SessionConfig): Open {
   const { restarted, restartSeconds, preserved } = config.restart;
   capabilities.push(
     { capability: 'routeRefresh' },
+    { capability: 'enhancedRefresh' },
+    { capability: 'extendedMessages' },
     {
       capability: 'gracefulRestart',
       restarted,
+      notification: true,
       restartSeconds: Math.min(restartSeconds, 0x0fff),
       families: config.families.map((family) => ({ family, preserved })),
     },
@@ -97,6 +106,7 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
     throw new WireError('open', subcodes.open.badHoldTime, 'reset', 'open.holdTime', `${open.holdSeconds}`);
   }
   const holdSeconds = Math.min(open.holdSeconds, config.holdSeconds);
+  const told = (name: Capability['capability']) => open.capabilities.some(({ capability }) => capability === name);
   const restart = open.capabilities.findLast((capability) => capability.capability === 'gracefulRestart');
   return {
     peerAsn,
@@ -105,8 +115,10 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
     holdSeconds,
     keepaliveSeconds: keepalive(holdSeconds, config.keepaliveSeconds),
     families: commonFamilies(open, config),
-    fourOctetAs: open.capabilities.some((capability) => capability.capability === 'fourOctetAs'),
-    routeRefresh: open.capabilities.some((capability) => capability.capability === 'routeRefresh'),
+    fourOctetAs: told('fourOctetAs'),
+    routeRefresh: told('routeRefresh'),
+    enhancedRefresh: told('enhancedRefresh'),
+    extendedMessages: told('extendedMessages'),
     ...(restart ? { restart } : {}),
   };
 }

@@ -17,7 +17,7 @@ import { type MessageCounts, MessageTally } from './tally.ts';
 import { dial, transportOf } from './transport.ts';
 import { errorCodes, subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
-import type { Notification } from './wire/notification.ts';
+import { isFinal, type Notification } from './wire/notification.ts';
 
 /** Seconds of the first and the longest pause after errors, and after lost or refused connections. */
 const errorPause = { first: 1, most: 30 } as const;
@@ -299,7 +299,7 @@ export class Peer {
         ended: (connection, ending, negotiated, established) =>
           this.#ended(connection, ending, negotiated, established),
         update: (_, update) => this.#routes.update(update),
-        refresh: (_, family) => this.#routes.refresh(family),
+        refresh: (_, family, subtype) => this.#routes.refresh(family, subtype),
         drained: () => this.#routes.resume(),
       },
     });
@@ -396,7 +396,7 @@ export class Peer {
       this.#session = undefined;
       this.#flaps++;
       if (lasted > errorPause.most * 2000) this.#errors.reset();
-      this.#routes.down(negotiated, ending.by === 'tcp' && !this.#stopped);
+      this.#routes.down(negotiated, !this.#stopped && isGraceful(ending, negotiated));
     }
     if (this.#stopped || this.#session) return;
     if (ending.by === 'us' && ending.notification && isPrefixLimit(ending.notification)) this.#standBack();
@@ -448,6 +448,12 @@ export class Peer {
     this.#loggedReason = ending.reason;
     log[level]({ peer: this.name, by: ending.by, reason: ending.reason, established }, 'BGP connection ended');
   }
+}
+
+/** The peer's routes outlive the session: TCP was lost, or both sides restart gracefully after errors too. RFC 8538 §4. */
+function isGraceful({ by, notification }: Ending, negotiated: Negotiated | undefined): boolean {
+  if (by === 'tcp') return true;
+  return negotiated?.restart?.notification === true && notification !== undefined && !isFinal(notification);
 }
 
 function isPrefixLimit({ code, subcode }: Notification): boolean {

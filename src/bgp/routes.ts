@@ -14,6 +14,7 @@ import type { PeerConfig } from './settings.ts';
 import { Timers } from './timers.ts';
 import type { Attributes } from './wire/attributes.ts';
 import type { WireError } from './wire/errors.ts';
+import type { RefreshSubtype } from './wire/message.ts';
 import { eachPrefix, octetsFor, type PrefixBlock } from './wire/nlri.ts';
 import type { Update } from './wire/update.ts';
 
@@ -39,6 +40,9 @@ export class Routes {
   readonly #rejected = new Map<string, number>();
   readonly #timers: Timers<'restart' | 'stalePaths'>;
   #import: ImportContext | undefined;
+  #enhanced = false;
+  /** Routes of before the session are stale until the end-of-RIB marks. */
+  #restartedPeer = false;
   #filters: ReadonlyMap<Family, Filter> = new Map();
   #logged = new Set<string>();
   /** Families near their limit, of which the log has told in this session. */
@@ -65,7 +69,9 @@ export class Routes {
     this.#warned.clear();
     this.#timers.disarm('restart');
     for (const [family, adj] of this.#in) this.#reconsiderStale(family, adj, negotiated);
-    if (this.#stale() > 0) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
+    this.#enhanced = negotiated.enhancedRefresh;
+    this.#restartedPeer = this.#stale() > 0;
+    if (this.#restartedPeer) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
     for (const family of negotiated.families) {
       this.#counts.set(family, { received: 0, withdrawn: 0, endOfRib: false });
       const receiver = {
@@ -155,8 +161,27 @@ export class Routes {
     if (update.endOfRib !== undefined) this.#endOfRib(update.endOfRib);
   }
 
-  refresh(family: Family): void {
-    if (this.#in.has(family)) this.context.tables[family].refresh(this.#source);
+  /** The peer wants our routes again, or says where the ones that it repeats begin and end. RFC 2918, 7313 §4. */
+  refresh(family: Family, subtype: RefreshSubtype = 'request'): void {
+    const adj = this.#in.get(family);
+    if (!adj) return;
+    if (subtype === 'request') this.context.tables[family].refresh(this.source, this.#enhanced);
+    else if (subtype === 'begin') this.#refreshBegins(adj);
+    else this.#refreshEnds(family, adj);
+  }
+
+  /** What is not repeated goes at the end; routes still stale from a restart wait for their own end first. */
+  #refreshBegins(adj: AdjRibIn): void {
+    if (adj.staleCount > 0) return;
+    adj.markStale();
+    if (adj.staleCount > 0) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
+  }
+
+  #refreshEnds(family: Family, adj: AdjRibIn): void {
+    if (this.#counts.get(family)?.endOfRib === false && this.#restartedPeer) return;
+    const swept = adj.sweep();
+    if (this.#stale() === 0) this.#timers.disarm('stalePaths');
+    this.context.log.info({ peer: this.config.name, family, routes: adj.count, swept }, 'end of the repeated routes');
   }
 
   /** As the tables know the peer. */
@@ -286,7 +311,7 @@ export class Routes {
     };
   }
 
-  #exportContext(family: Family, { external, fourOctetAs }: Negotiated): ExportContext {
+  #exportContext(family: Family, { external, fourOctetAs, extendedMessages }: Negotiated): ExportContext {
     const { asn, addresses } = this.context;
     const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
     if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
@@ -301,6 +326,7 @@ export class Routes {
       self: own.address,
       nextHopMode,
       ...(shared ? { sharedSubnet: shared } : {}),
+      ...(extendedMessages ? { extendedMessages } : {}),
       ...(removePrivateAs ? { removePrivateAs } : {}),
       ...(filter ? { filter } : {}),
     };

@@ -116,8 +116,9 @@ export class RouteTable {
     this.#dropEmpty(group);
   }
 
-  refresh(source: Source): void {
-    this.#memberships.get(source)?.refresh(source, false);
+  /** Everything once more. @param enhanced between marks, as RFC 7313 wants */
+  refresh(source: Source, enhanced = false): void {
+    this.#memberships.get(source)?.refresh(source, enhanced);
     this.#schedule();
   }
 

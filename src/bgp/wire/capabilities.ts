@@ -2,8 +2,15 @@ import { type Reader, Writer } from '../../base/bytes.ts';
 import type { Family } from '../../model/address.ts';
 import { subcodes, WireError } from './errors.ts';
 
-/** Capability codes. RFC 4760, 2918, 4724, 6793. */
-export const capabilityCodes = { multiprotocol: 1, routeRefresh: 2, gracefulRestart: 64, fourOctetAs: 65 } as const;
+/** Capability codes. RFC 4760, 2918, 8654, 4724, 6793, 7313. */
+export const capabilityCodes = {
+  multiprotocol: 1,
+  routeRefresh: 2,
+  extendedMessages: 6,
+  gracefulRestart: 64,
+  fourOctetAs: 65,
+  enhancedRefresh: 70,
+} as const;
 
 /** A family in a graceful restart capability, with its forwarding state bit. */
 export interface RestartFamily {
@@ -14,11 +21,13 @@ export interface RestartFamily {
 
 export type Capability =
   | { readonly capability: 'multiprotocol'; readonly family: Family }
-  | { readonly capability: 'routeRefresh' }
+  | { readonly capability: 'routeRefresh' | 'enhancedRefresh' | 'extendedMessages' }
   | {
       readonly capability: 'gracefulRestart';
       /** The R bit: the sender has restarted. */
       readonly restarted: boolean;
+      /** The N bit: a NOTIFICATION may be followed by a graceful restart too. RFC 8538 §2. */
+      readonly notification: boolean;
       readonly restartSeconds: number;
       readonly families: readonly RestartFamily[];
     }
@@ -65,6 +74,12 @@ export function readCapability(r: Reader): Capability {
     case capabilityCodes.routeRefresh:
       expectLength(code, length, length === 0);
       return { capability: 'routeRefresh' };
+    case capabilityCodes.extendedMessages:
+      expectLength(code, length, length === 0);
+      return { capability: 'extendedMessages' };
+    case capabilityCodes.enhancedRefresh:
+      expectLength(code, length, length === 0);
+      return { capability: 'enhancedRefresh' };
     case capabilityCodes.gracefulRestart:
       expectLength(code, length, length >= 2 && (length - 2) % 4 === 0);
       return readRestart(value);
@@ -86,7 +101,13 @@ function readRestart(r: Reader): Capability {
     const flags = r.u8('capability.flags');
     if (family !== undefined && safi === unicast) families.push({ family, preserved: (flags & 0x80) !== 0 });
   }
-  return { capability: 'gracefulRestart', restarted: (head & 0x8000) !== 0, restartSeconds: head & 0x0fff, families };
+  return {
+    capability: 'gracefulRestart',
+    restarted: (head & 0x8000) !== 0,
+    notification: (head & 0x4000) !== 0,
+    restartSeconds: head & 0x0fff,
+    families,
+  };
 }
 
 export function writeCapability(w: Writer, capability: Capability): void {
@@ -105,9 +126,15 @@ function writeValue(w: Writer, capability: Capability): number {
       w.u8(unicast);
       return capabilityCodes.multiprotocol;
     case 'routeRefresh':
-      return capabilityCodes.routeRefresh;
+    case 'enhancedRefresh':
+    case 'extendedMessages':
+      return capabilityCodes[capability.capability];
     case 'gracefulRestart':
-      w.u16((capability.restarted ? 0x8000 : 0) | (capability.restartSeconds & 0x0fff));
+      w.u16(
+        (capability.restarted ? 0x8000 : 0) |
+          (capability.notification ? 0x4000 : 0) |
+          (capability.restartSeconds & 0x0fff),
+      );
       for (const { family, preserved } of capability.families) {
         w.u16(afiOf(family));
         w.u8(unicast);

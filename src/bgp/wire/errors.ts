@@ -39,6 +39,7 @@ export const subcodes = {
     configChange: 6,
     collision: 7,
     resources: 8,
+    hardReset: 9,
     bfdDown: 10,
   },
   refresh: { badLength: 1 },

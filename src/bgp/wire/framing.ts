@@ -9,14 +9,19 @@ export type MessageType = keyof typeof messageTypes;
 export const headerLength = 19;
 /** Largest message without RFC 8654. */
 export const maxMessageLength = 4096;
+/** Largest message with RFC 8654; OPEN and KEEPALIVE stay as they are. */
+export const maxExtendedLength = 65535;
 
-/** Smallest and largest total length by type code. RFC 4271 §6.1; ROUTE-REFRESH may grow (ORF), so only its floor. */
-const bounds: ReadonlyMap<number, { name: MessageType; least: number; most: number }> = new Map([
+/** Smallest and largest total length by type code. RFC 4271 §6.1; absent: as large as the session allows. */
+const bounds: ReadonlyMap<number, { name: MessageType; least: number; most?: number }> = new Map<
+  number,
+  { name: MessageType; least: number; most?: number }
+>([
   [1, { name: 'open', least: 29, most: maxMessageLength }],
-  [2, { name: 'update', least: 23, most: maxMessageLength }],
-  [3, { name: 'notification', least: 21, most: maxMessageLength }],
+  [2, { name: 'update', least: 23 }],
+  [3, { name: 'notification', least: 21 }],
   [4, { name: 'keepalive', least: 19, most: 19 }],
-  [5, { name: 'refresh', least: 19, most: maxMessageLength }],
+  [5, { name: 'refresh', least: 19 }],
 ]);
 
 /** One message cut out of the stream: its type, its body, and the octets it took from the stream. */
@@ -30,9 +35,10 @@ export interface Frame {
 /**
  * The first message in `stream` from `at`, or undefined while it is incomplete. The header is judged as soon as its
  * 19 octets are there, before the body.
+ * @param most octets of a message: more once both sides allow extended messages
  * @throws WireError 1/1, 1/2 (data: the length field) or 1/3 (data: the type field)
  */
-export function readFrame(stream: Uint8Array, at = 0): Frame | undefined {
+export function readFrame(stream: Uint8Array, at = 0, most: number = maxMessageLength): Frame | undefined {
   const available = stream.length - at;
   for (let i = 0; i < Math.min(16, available); i++) {
     if (stream[at + i] !== 0xff) {
@@ -42,7 +48,7 @@ export function readFrame(stream: Uint8Array, at = 0): Frame | undefined {
   if (available < headerLength) return undefined;
   const length = ((stream[at + 16] ?? 0) << 8) | (stream[at + 17] ?? 0);
   const lengthField = stream.slice(at + 16, at + 18);
-  if (length < headerLength || length > maxMessageLength) {
+  if (length < headerLength || length > most) {
     throw new WireError('header', subcodes.header.badLength, 'reset', 'header.length', `${length}`, lengthField);
   }
   const code = stream[at + 18] ?? 0;
@@ -50,7 +56,7 @@ export function readFrame(stream: Uint8Array, at = 0): Frame | undefined {
   if (!kind) {
     throw new WireError('header', subcodes.header.badType, 'reset', 'header.type', `${code}`, Uint8Array.of(code));
   }
-  if (length < kind.least || length > kind.most) {
+  if (length < kind.least || length > (kind.most ?? most)) {
     const detail = `${length} for ${kind.name}`;
     throw new WireError('header', subcodes.header.badLength, 'reset', 'header.length', detail, lengthField);
   }

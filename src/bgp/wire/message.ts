@@ -11,7 +11,12 @@ export type Message =
   | { readonly type: 'open'; readonly open: Open }
   | { readonly type: 'keepalive' }
   | { readonly type: 'notification'; readonly notification: Notification }
-  | { readonly type: 'refresh'; readonly family: Family };
+  | { readonly type: 'refresh'; readonly family: Family; readonly subtype?: RefreshSubtype };
+
+/** What a ROUTE-REFRESH says: tell your routes; those I tell begin here; they end here. RFC 7313 §3.2. */
+export type RefreshSubtype = 'request' | 'begin' | 'end';
+
+const subtypes: readonly RefreshSubtype[] = ['request', 'begin', 'end'];
 
 export type { MessageType };
 
@@ -26,18 +31,18 @@ export function writeMessage(message: Message): Uint8Array {
     case 'refresh':
       return writeFrame('refresh', (w) => {
         w.u16(afiOf(message.family));
-        w.u8(0);
+        w.u8(subtypes.indexOf(message.subtype ?? 'request'));
         w.u8(unicast);
       });
   }
 }
 
 /**
- * Body of a ROUTE-REFRESH: the family asked for, or undefined for one that we do not know, which is ignored.
+ * Body of a ROUTE-REFRESH, or undefined for a family or subtype that we do not know, which is ignored.
  * RFC 2918 §3; a length other than four is an error of RFC 7313 §5.
  * @throws WireError 7/1
  */
-export function readRefresh(body: Uint8Array): Family | undefined {
+export function readRefresh(body: Uint8Array): { family: Family; subtype: RefreshSubtype } | undefined {
   if (body.length !== 4) {
     throw new WireError(
       'refresh',
@@ -50,7 +55,8 @@ export function readRefresh(body: Uint8Array): Family | undefined {
   }
   const r = new Reader(body);
   const afi = r.u16('refresh.afi');
-  const subtype = r.u8('refresh.subtype');
+  const subtype = subtypes[r.u8('refresh.subtype')];
   const safi = r.u8('refresh.safi');
-  return safi === unicast && subtype === 0 ? familyOfAfi(afi) : undefined;
+  const family = familyOfAfi(afi);
+  return safi === unicast && subtype && family ? { family, subtype } : undefined;
 }

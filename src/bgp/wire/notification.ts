@@ -32,6 +32,31 @@ export function cease(reason: keyof typeof subcodes.cease, communication = ''): 
   return { code: errorCodes.cease, subcode: subcodes.cease[reason], data };
 }
 
+/**
+ * Ends a session for good where the peer would take any other NOTIFICATION as the start of a graceful restart: when we
+ * take our routes back, or no longer want the peer's. Code, subcode and data are wrapped. RFC 8538 §3.1.
+ */
+export function hardened(notification: Notification): Notification {
+  const { code, subcode, data } = notification;
+  if (code !== errorCodes.cease || !finalReasons.has(subcode)) return notification;
+  return { code, subcode: subcodes.cease.hardReset, data: Uint8Array.of(code, subcode, ...data) };
+}
+
+const finalReasons: ReadonlySet<number> = new Set([
+  subcodes.cease.maxPrefixes,
+  subcodes.cease.shutdown,
+  subcodes.cease.deconfigured,
+]);
+
+function isHardReset(code: number | undefined, subcode: number | undefined): boolean {
+  return code === errorCodes.cease && subcode === subcodes.cease.hardReset;
+}
+
+/** The session is over for good, not only until a graceful restart. */
+export function isFinal({ code, subcode }: Notification): boolean {
+  return isHardReset(code, subcode) || (code === errorCodes.cease && finalReasons.has(subcode));
+}
+
 const codeNames: ReadonlyMap<number, ErrorCodeName> = new Map(
   (Object.keys(errorCodes) as ErrorCodeName[]).map((name) => [errorCodes[name], name]),
 );
@@ -41,6 +66,10 @@ export function describeNotification({ code, subcode, data }: Notification): str
   const name = codeNames.get(code);
   const names: Readonly<Record<string, number>> = name === undefined ? {} : subcodes[name];
   const detail = Object.entries(names).find(([, value]) => value === subcode)?.[0] ?? String(subcode);
+  // One level only: what is wrapped is a stranger's, and could wrap again without end.
+  if (isHardReset(code, subcode) && data.length >= 2 && !isHardReset(data[0], data[1])) {
+    return `cease/hardReset (6/9): ${describeNotification(readNotification(data))}`;
+  }
   const text = name === 'cease' && (subcode === 2 || subcode === 4) ? shutdownText(data) : '';
   return `${name ?? code}/${detail} (${code}/${subcode})${text ? ` "${text}"` : ''}`;
 }

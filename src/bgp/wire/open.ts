@@ -1,4 +1,4 @@
-import { Reader, TruncatedError, type Writer } from '../../base/bytes.ts';
+import { Reader, TruncatedError, Writer } from '../../base/bytes.ts';
 import { formatIp, type Ip, ipBytes } from '../../model/address.ts';
 import { type Capability, readCapability, writeCapability } from './capabilities.ts';
 import { subcodes, WireError } from './errors.ts';
@@ -67,21 +67,27 @@ function readParameters(r: Reader): Capability[] {
   return capabilities;
 }
 
-/** Writes one capabilities parameter, in the extended form only when the plain one is too short for it. */
+/** Writes one capabilities parameter, in the extended form (RFC 9072 §2) only when the plain one is too short for it. */
 export function writeOpen(w: Writer, open: Open): void {
   w.u8(4);
   w.u16(open.asn);
   w.u16(open.holdSeconds);
   w.bytes(ipBytes(open.identifier));
-  const lengthAt = w.length;
-  w.u8(0);
-  if (open.capabilities.length === 0) return;
-  w.u8(2);
-  w.u8(0);
-  const start = w.length;
-  for (const capability of open.capabilities) writeCapability(w, capability);
-  const length = w.length - start;
-  if (length > 253) throw new RangeError(`capabilities of ${length} octets`);
-  w.patch8(lengthAt, length + 2);
-  w.patch8(lengthAt + 2, length);
+  const capabilities = new Writer(64);
+  for (const capability of open.capabilities) writeCapability(capabilities, capability);
+  const { length } = capabilities;
+  if (length === 0) {
+    w.u8(0);
+  } else if (length <= 253) {
+    w.u8(length + 2);
+    w.u8(2);
+    w.u8(length);
+  } else {
+    w.u8(255);
+    w.u8(255);
+    w.u16(length + 3);
+    w.u8(2);
+    w.u16(length);
+  }
+  w.bytes(capabilities.finish());
 }

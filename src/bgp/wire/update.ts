@@ -227,6 +227,7 @@ export interface PrefixWriter<T> {
  * Whole UPDATE messages that announce `items` with one set of attributes, each as full as it gets.
  * Undefined when the attributes leave no room for a prefix: such a route cannot be told to this peer.
  * @param attributes with the next hop set
+ * @param most octets of a message
  */
 export function writeAnnouncements<T>(
   family: Family,
@@ -234,6 +235,7 @@ export function writeAnnouncements<T>(
   codec: Codec,
   items: Iterable<T>,
   prefixes: PrefixWriter<T>,
+  most: number = maxMessageLength,
 ): Uint8Array[] | undefined {
   const { nextHop } = attributes;
   if (nextHop === undefined || familyOf(nextHop) !== family) {
@@ -243,7 +245,7 @@ export function writeAnnouncements<T>(
   writeAttributes(shared, attributes, codec);
   const octets = shared.finish();
   const overhead = family === 4 ? 0 : 4 + 5 + 16;
-  const room = maxMessageLength - headerLength - 4 - octets.length - overhead;
+  const room = most - headerLength - 4 - octets.length - overhead;
   if (room < (family === 4 ? 5 : 17)) return undefined;
   return packed(items, prefixes, room).map((nlri) =>
     writeFrame('update', (w) => {

@@ -9,6 +9,7 @@ import { AdjRibIn, type Candidate, type Source } from '../../../src/bgp/rib.ts';
 import { RouteTable } from '../../../src/bgp/table.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
 import { readFrame } from '../../../src/bgp/wire/framing.ts';
+import { readRefresh } from '../../../src/bgp/wire/message.ts';
 import { cidrsOf } from '../../../src/bgp/wire/nlri.ts';
 import { readUpdate } from '../../../src/bgp/wire/update.ts';
 import { type Cidr, type Family, parseCidr, parseIp } from '../../../src/model/address.ts';
@@ -23,6 +24,8 @@ class Station {
   readonly told = new Map<Cidr, Candidate>();
   readonly heard = new Map<Cidr, Attributes>();
   marks = 0;
+  begun = 0;
+  ended = 0;
   blocked = false;
 
   constructor(
@@ -39,13 +42,21 @@ class Station {
   join(): void {
     this.heard.clear();
     this.marks = 0;
+    this.begun = 0;
+    this.ended = 0;
     const send = (messages: readonly Uint8Array[]) => this.#hear(messages);
     this.table.join({ source: this.source, send, writable: () => !this.blocked }, this.context);
   }
 
   #hear(messages: readonly Uint8Array[]): void {
     for (const message of messages) {
-      const { body } = readFrame(message) ?? expect.fail('incomplete');
+      const { body, type } = readFrame(message) ?? expect.fail('incomplete');
+      if (type === 'refresh') {
+        if (readRefresh(body)?.subtype === 'begin') this.begun++;
+        else this.ended++;
+        expect(this.begun - this.ended, 'marks nest').toBeOneOf([0, 1]);
+        continue;
+      }
       const update = readUpdate(body, this.context, both);
       expect(update.faults).toEqual([]);
       if (update.endOfRib !== undefined) this.marks++;
@@ -175,7 +186,7 @@ test('whatever the order of events, every peer has heard what follows from the r
           const { filter: _, ...plain } = station.context;
           station.context = item.do === 'filter' && filter ? { ...plain, filter } : plain;
           table.change(station.source, station.context);
-        } else if (item.do === 'refresh') table.refresh(station.source);
+        } else if (item.do === 'refresh') table.refresh(station.source, station.index > 1);
         else if (item.do === 'stale') station.adj.markStale();
         else station.adj.sweep();
       }
@@ -185,7 +196,8 @@ test('whatever the order of events, every peer has heard what follows from the r
       turn();
       const fresh = new Map([...table.routes()].map(({ prefix, candidates }) => [prefix, decide(candidates)?.best]));
       expect(new Map(chosen)).toEqual(fresh);
-      for (const { source, context, heard, marks } of stations) {
+      for (const { source, context, heard, marks, begun, ended } of stations) {
+        expect(ended).toBe(begun);
         const expected = new Map<Cidr, Attributes>();
         for (const [prefix, best] of fresh) {
           const attributes = best && best.source !== source ? toldOf(prefix, best, context) : undefined;

@@ -77,10 +77,11 @@ describe.each([4, 6] as const)('IPv%d', (family) => {
 
 const capability: fc.Arbitrary<Capability> = fc.oneof(
   fc.record({ capability: fc.constant('multiprotocol' as const), family: fc.constantFrom(4 as const, 6 as const) }),
-  fc.record({ capability: fc.constant('routeRefresh' as const) }),
+  fc.record({ capability: fc.constantFrom('routeRefresh', 'enhancedRefresh', 'extendedMessages') }),
   fc.record({
     capability: fc.constant('gracefulRestart' as const),
     restarted: fc.boolean(),
+    notification: fc.boolean(),
     restartSeconds: fc.nat({ max: 4095 }),
     families: fc.array(fc.record({ family: fc.constantFrom(4 as const, 6 as const), preserved: fc.boolean() }), {
       maxLength: 3,
@@ -89,7 +90,7 @@ const capability: fc.Arbitrary<Capability> = fc.oneof(
   fc.record({ capability: fc.constant('fourOctetAs' as const), asn: fc.nat({ max: 0xffffffff }) }),
   fc.record({
     capability: fc.constant('unknown' as const),
-    code: fc.integer({ min: 66, max: 255 }),
+    code: fc.integer({ min: 72, max: 255 }),
     value: fc.uint8Array({ maxLength: 12 }),
   }),
 );

@@ -260,6 +260,8 @@ describe('judging an OPEN', () => {
       families: [4],
       fourOctetAs: false,
       routeRefresh: false,
+      enhancedRefresh: false,
+      extendedMessages: false,
     });
   });
 

@@ -228,7 +228,7 @@ describe('the control socket', () => {
     const [, text] = await call('/v1/peers/right/reset', { method: 'POST', body: '{"soft":true}' });
     expect(JSON.parse(text)).toEqual({ peer: 'right', reset: 'soft', refreshAsked: [4] });
     const sent = async () => (await get('/v1/peers/right')).messages.sent.refresh;
-    await until(async () => (await sent()) === 1, { within: 5000, what: 'ROUTE-REFRESH' });
+    await until(async () => (await sent()) === 3, { within: 5000, what: 'the request, and our routes between marks' });
     await until(async () => (await get('/v1/peers/right')).families.ipv4.received > 1, {
       within: 5000,
       what: 'routes again',

@@ -2,7 +2,13 @@ import { describe, expect, test } from 'vitest';
 import type { WireError } from '../../../../src/bgp/wire/errors.ts';
 import { readFrame } from '../../../../src/bgp/wire/framing.ts';
 import { readRefresh, writeMessage } from '../../../../src/bgp/wire/message.ts';
-import { describeNotification, notificationOf, readNotification } from '../../../../src/bgp/wire/notification.ts';
+import {
+  describeNotification,
+  hardened,
+  isFinal,
+  notificationOf,
+  readNotification,
+} from '../../../../src/bgp/wire/notification.ts';
 import { asnOf, asTrans, type Open, readOpen } from '../../../../src/bgp/wire/open.ts';
 import { parseIp } from '../../../../src/model/address.ts';
 
@@ -39,6 +45,13 @@ describe('framing', () => {
     });
   });
 
+  test('longer messages are taken where both sides allow them, but for OPEN and KEEPALIVE', () => {
+    const long = Uint8Array.of(...bytes(`${marker} 2000 02`), ...new Uint8Array(0x2000 - 19));
+    expect(readFrame(long, 0, 65535)?.length).toBe(0x2000);
+    expect(errorOf(() => readFrame(long))).toMatchObject({ subcode: 2, data: bytes('2000') });
+    expect(errorOf(() => readFrame(bytes(`${marker} 2000 01`), 0, 65535))).toMatchObject({ subcode: 2 });
+  });
+
   test.each([
     ['a marker that is not all ones', 'fffe', 1, ''],
     ['a length under 19', `${marker} 0012 04`, 2, '0012'],
@@ -59,9 +72,12 @@ const open: Open = {
     { capability: 'multiprotocol', family: 4 },
     { capability: 'multiprotocol', family: 6 },
     { capability: 'routeRefresh' },
+    { capability: 'enhancedRefresh' },
+    { capability: 'extendedMessages' },
     {
       capability: 'gracefulRestart',
       restarted: true,
+      notification: true,
       restartSeconds: 120,
       families: [
         { family: 4, preserved: true },
@@ -74,10 +90,10 @@ const open: Open = {
 
 describe('OPEN', () => {
   const body =
-    '04 5ba0 005a 0a000001 22 02 20 01 04 0001 00 01 01 04 0002 00 01 02 00 40 0a 8078 0001 01 80 0002 01 00 41 04 fa56ea01';
+    '04 5ba0 005a 0a000001 26 02 24 01 04 0001 00 01 01 04 0002 00 01 02 00 46 00 06 00 40 0a c078 0001 01 80 0002 01 00 41 04 fa56ea01';
 
   test('with every capability', () => {
-    expect(writeMessage({ type: 'open', open })).toEqual(bytes(`${marker} 003f 01 ${body}`));
+    expect(writeMessage({ type: 'open', open })).toEqual(bytes(`${marker} 0043 01 ${body}`));
     expect(readOpen(bytes(body))).toEqual(open);
     expect(asnOf(open)).toBe(4200000001);
   });
@@ -110,6 +126,18 @@ describe('OPEN', () => {
     ]);
   });
 
+  test('capabilities too long for the plain form take the extended one, and come back', () => {
+    const many = Array.from({ length: 43 }, (_, asn) => ({ capability: 'fourOctetAs', asn }) as const);
+    const long: Open = { ...open, asn: 1, capabilities: many };
+    const { body: written } = readFrame(writeMessage({ type: 'open', open: long })) ?? expect.fail('incomplete');
+    expect(written.slice(9, 16)).toEqual(bytes('ff ff 0105 02 0102'));
+    expect(readOpen(written)).toEqual(long);
+    const fits: Open = { ...long, capabilities: many.slice(1) };
+    const { body: plain } = readFrame(writeMessage({ type: 'open', open: fits })) ?? expect.fail('incomplete');
+    expect(plain.slice(9, 12)).toEqual(bytes('fe 02 fc'));
+    expect(readOpen(plain)).toEqual(fits);
+  });
+
   test.each([
     ['version 3', '03 fde9 00b4 0a000002 00', 1, '0004'],
     ['an authentication parameter', '04 fde9 00b4 0a000002 03 01 01 00', 4, ''],
@@ -118,6 +146,8 @@ describe('OPEN', () => {
     ['a parameter that overruns', '04 fde9 00b4 0a000002 02 02 05', 0, ''],
     ['a capability that overruns', '04 fde9 00b4 0a000002 04 02 02 41 04', 0, ''],
     ['a multiprotocol capability of three octets', '04 fde9 00b4 0a000002 07 02 05 01 03 000100', 0, ''],
+    ['an enhanced refresh capability with a value', '04 fde9 00b4 0a000002 05 02 03 46 01 00', 0, ''],
+    ['an extended message capability with a value', '04 fde9 00b4 0a000002 05 02 03 06 01 00', 0, ''],
     ['a graceful restart capability of three octets', '04 fde9 00b4 0a000002 07 02 05 40 03 000100', 0, ''],
   ])('%s is refused', (_, hex, subcode, data) => {
     expect(errorOf(() => readOpen(bytes(hex)))).toMatchObject({ code: 'open', subcode, data: bytes(data) });
@@ -141,6 +171,24 @@ describe('NOTIFICATION', () => {
     expect(describeNotification({ code: 99, subcode: 7, data: bytes('') })).toBe('99/7 (99/7)');
   });
 
+  test('that is meant for good is wrapped in a hard reset', () => {
+    const shutdown = { code: 6, subcode: 2, data: bytes('03 627965') };
+    const wrapped = { code: 6, subcode: 9, data: bytes('0602 03 627965') };
+    expect(hardened(shutdown)).toEqual(wrapped);
+    expect(describeNotification(wrapped)).toBe('cease/hardReset (6/9): cease/shutdown (6/2) "bye"');
+    expect([shutdown, wrapped].map(isFinal)).toEqual([true, true]);
+    for (const passing of [
+      { code: 6, subcode: 4, data: bytes('') },
+      { code: 4, subcode: 0, data: bytes('') },
+      { code: 3, subcode: 2, data: bytes('') },
+    ]) {
+      expect(hardened(passing)).toEqual(passing);
+      expect(isFinal(passing)).toBe(false);
+    }
+    const endless = bytes('0609'.repeat(30_000));
+    expect(describeNotification({ code: 6, subcode: 9, data: endless })).toBe('cease/hardReset (6/9)');
+  });
+
   test('an error in the header becomes 1/x with its data', () => {
     try {
       readFrame(bytes(`${marker} 0013 2a`));
@@ -154,7 +202,16 @@ describe('NOTIFICATION', () => {
 describe('ROUTE-REFRESH', () => {
   test('asks for a family', () => {
     expect(writeMessage({ type: 'refresh', family: 6 })).toEqual(bytes(`${marker} 0017 05 0002 00 01`));
-    expect(readRefresh(bytes('0001 00 01'))).toBe(4);
+    expect(readRefresh(bytes('0001 00 01'))).toEqual({ family: 4, subtype: 'request' });
+  });
+
+  test('marks begin and end of repeated routes', () => {
+    const begin = { type: 'refresh', family: 4, subtype: 'begin' } as const;
+    expect(writeMessage(begin)).toEqual(bytes(`${marker} 0017 05 0001 01 01`));
+    expect(writeMessage({ ...begin, subtype: 'end' })).toEqual(bytes(`${marker} 0017 05 0001 02 01`));
+    expect(readRefresh(bytes('0002 01 01'))).toEqual({ family: 6, subtype: 'begin' });
+    expect(readRefresh(bytes('0002 02 01'))).toEqual({ family: 6, subtype: 'end' });
+    expect(readRefresh(bytes('0002 03 01'))).toBeUndefined();
   });
 
   test('of an unknown family is ignored, of a wrong length refused with 7/1', () => {

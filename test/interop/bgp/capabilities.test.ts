@@ -1,0 +1,87 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Community } from '../../../src/bgp/filters.ts';
+import { parseCidr } from '../../../src/model/address.ts';
+import { Bird } from '../../support/daemons/bird.ts';
+import { Frr } from '../../support/daemons/frr.ts';
+import { Link } from '../../support/daemons/network.ts';
+import { configOf, peerOf, SpeakerProcess } from '../../support/daemons/speaker.ts';
+import { until } from '../../support/wait.ts';
+
+const ours = ['10.65.1.0/26', '10.65.9.9/32'];
+const theirs = ['192.0.2.0/24', '198.51.100.0/24'];
+
+let link: Link;
+let speaker: SpeakerProcess;
+
+beforeEach(() => {
+  link = new Link();
+  speaker = new SpeakerProcess(link);
+});
+
+afterEach(() => link.close());
+
+describe('enhanced route refresh', () => {
+  test('with BIRD in both directions: nothing is lost, nothing stays stale', async () => {
+    const bird = new Bird(link);
+    await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs });
+    speaker.start(configOf(64512, [peerOf(4, 65010)], ours));
+    await speaker.learnt('192.0.2.0/24');
+    await bird.learnt('10.65.1.0/26');
+    expect((await speaker.peers())[0]?.negotiated?.enhancedRefresh).toBe(true);
+    const updates = async () => Number(/Import updates:\s+(\d+)/.exec(await bird.ask('show protocols all us4'))?.[1]);
+    const before = await updates();
+    await bird.ask('reload in us4');
+    await until(async () => (await updates()) >= before + 2, { within: 20_000, what: 'routes announced again' });
+    await bird.learnt('10.65.9.9/32');
+
+    speaker.apply(configOf(64512, [peerOf(4, 65010, { acceptDefault: true })], ours));
+    await until(() => speaker.output.includes('end of the repeated routes'), { within: 20_000, what: 'the end mark' });
+    const [peer] = await speaker.peers();
+    expect(peer).toMatchObject({ flaps: 0, families: { ipv4: { accepted: 2, stale: 0 } } });
+  });
+
+  test('FRR asks and is answered', async () => {
+    const frr = new Frr(link);
+    await frr.start(65010, 64512, theirs);
+    speaker.start(configOf(64512, [peerOf(4, 65010)], ours));
+    await frr.learnt('10.65.1.0/26');
+    const [peer] = await speaker.established();
+    expect(peer?.negotiated).toMatchObject({ routeRefresh: true, enhancedRefresh: true });
+    await frr.show('clear bgp * soft in');
+    speaker.apply(configOf(64512, [peerOf(4, 65010, { acceptDefault: true })], ours));
+    await until(() => speaker.output.includes('end of the repeated routes'), { within: 20_000, what: 'the end mark' });
+    await frr.learnt('10.65.9.9/32');
+    expect((await speaker.peers())[0]).toMatchObject({ flaps: 0, families: { ipv4: { accepted: 2, stale: 0 } } });
+  });
+});
+
+describe('extended messages', () => {
+  const many = Array.from({ length: 500 }, (_, i): Community => [65000, 1, i]);
+  const advertisements = [{ cidr: parseCidr('10.65.1.0/24'), communities: many }];
+  const exporting = many.map((community) => `bgp_large_community.add((${String(community)}));`).join(' ');
+
+  test('carry attributes of more than 4096 octets both ways', async () => {
+    const bird = new Bird(link);
+    const protocol = 'enable extended messages on;';
+    await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs, protocol, exporting });
+    speaker.start({ ...configOf(64512, [peerOf(4, 65010)], ours), advertisements });
+    expect(await bird.learnt('10.65.1.0/26')).toContain('(65000, 1, 499)');
+    expect((await speaker.learnt('192.0.2.0/24')).paths[0]?.largeCommunities).toHaveLength(500);
+    const [peer] = await speaker.peers();
+    expect(peer?.negotiated?.extendedMessages).toBe(true);
+  });
+
+  test('are not sent to a peer that does not want them: such a route is left out, the others go', async () => {
+    const bird = new Bird(link);
+    await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs });
+    speaker.start({ ...configOf(64512, [peerOf(4, 65010)], ours), advertisements });
+    await bird.learnt('10.65.9.9/32');
+    await until(() => speaker.output.includes('attributes too long to pass on'), {
+      within: 20_000,
+      what: 'the log line',
+    });
+    expect(await bird.route('10.65.1.0/26')).toBe('');
+    const [peer] = await speaker.peers();
+    expect(peer).toMatchObject({ flaps: 0, negotiated: { extendedMessages: false } });
+  });
+});
