@@ -46,6 +46,7 @@ missing_packages() {
   case "$purpose" in
     test | bench)
       have gobgpd || printf ' gobgpd'
+      have bgpdump || printf ' bgpdump'
       have tcpdump || printf ' tcpdump'
       want containernetworking-plugins /usr/lib/cni/ptp /opt/cni/bin/ptp
       ;;

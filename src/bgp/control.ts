@@ -5,8 +5,8 @@ import { type Cidr, parseCidr, parseIp } from '../model/address.ts';
 import type { Peer, Reset } from './peer.ts';
 import { listenUnix } from './socket.ts';
 import type { Speaker } from './speaker.ts';
-import { type ListFormat, sendList } from './streaming.ts';
-import { advertisedOf, covering, explanationOf, receivedOf, routeOf, routesOf, statusOf } from './views.ts';
+import { type ListFormat, sendList, sendOctets } from './streaming.ts';
+import { advertisedOf, covering, dumpOf, explanationOf, receivedOf, routeOf, routesOf, statusOf } from './views.ts';
 
 export type { PathStatus, RouteStatus } from './views.ts';
 
@@ -34,7 +34,7 @@ interface Call {
 
 /**
  * HTTP and JSON on a unix socket. `GET /v1/status`, `/v1/peers[/NAME[/received|/advertised]]`, `/v1/routes[?prefix=…]`,
- * `/v1/why?prefix=…`; `POST /v1/peers/NAME/reset`. Lists take `?limit=` and, with `accept: application/x-ndjson`, come
+ * `/v1/why?prefix=…`, `/v1/dump` (MRT); `POST /v1/peers/NAME/reset`. Lists take `?limit=` and, with `accept: application/x-ndjson`, come
  * an item a line.
  */
 export class Control {
@@ -93,6 +93,8 @@ export class Control {
         return reply(response, 200, statusOf(speaker));
       case 'peers':
         return reply(response, 200, { peers: speaker.peers() });
+      case 'dump':
+        return sendOctets(response, dumpOf(speaker, new Date()));
       case 'why':
         return reply(response, 200, explanationOf(speaker, this.#prefix(url)));
       case 'routes': {
@@ -152,7 +154,7 @@ export class Control {
 function unknownPath({ pathname }: URL): RequestError {
   return new RequestError(
     404,
-    `${pathname}: expected /v1/status, /v1/peers[/NAME[/received|/advertised]], /v1/routes or /v1/why`,
+    `${pathname}: expected /v1/status, /v1/peers[/NAME[/received|/advertised]], /v1/routes, /v1/why or /v1/dump`,
   );
 }
 

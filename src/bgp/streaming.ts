@@ -34,6 +34,20 @@ export async function sendList(
   response.end(json ? `],"truncated":${truncated}}\n` : `${JSON.stringify({ end: true, truncated })}\n`);
 }
 
+/** Sends octets of any length, in the same manner. */
+export async function sendOctets(response: ServerResponse, chunks: Iterator<Uint8Array>): Promise<void> {
+  response.writeHead(200, { 'content-type': 'application/octet-stream' });
+  let next = chunks.next();
+  while (!next.done && !response.destroyed) {
+    const batch: Uint8Array[] = [];
+    for (; batch.length < slice && !next.done; next = chunks.next()) batch.push(next.value);
+    const taken = response.write(Buffer.concat(batch));
+    await (taken ? turn() : drained(response));
+  }
+  chunks.return?.();
+  response.end();
+}
+
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,6 +1,7 @@
-import { type Cidr, cidrOf, cidrParts, type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
+import { type Cidr, cidrOf, cidrParts, type Family, familyOf, type Ip, ipBytes, parseIp } from '../model/address.ts';
 import type { Decision, Reason } from './decision.ts';
 import { explainLoss, explainWin } from './explain.ts';
+import { tableDump } from './mrt.ts';
 import type { RejectedRoute } from './rejections.ts';
 import type { Candidate } from './rib.ts';
 import type { Speaker } from './speaker.ts';
@@ -77,6 +78,28 @@ export interface AdvertisedRoute extends AttributesView {
 }
 
 const families: readonly Family[] = [4, 6];
+
+/** The tables as an MRT dump. RFC 6396. What this node originates counts as told by a peer with its own identifier. */
+export function dumpOf(speaker: Speaker, now: Date): Generator<Uint8Array> {
+  const { asn, identifier } = speaker.config;
+  const unknown = parseIp('0.0.0.0');
+  const peers = speaker.peers().map(({ name, address, asn: configured, negotiated }) => ({
+    name,
+    address: parseIp(address),
+    asn: negotiated?.peerAsn ?? configured,
+    identifier: negotiated?.identifier ?? unknown,
+  }));
+  return tableDump({
+    seconds: Math.floor(now.getTime() / 1000),
+    identifier,
+    peers: [{ name: 'local', address: identifier, asn, identifier }, ...peers],
+    routes: allRoutes(speaker),
+  });
+}
+
+function* allRoutes(speaker: Speaker): Generator<{ prefix: Cidr; candidates: readonly Candidate[] }> {
+  for (const table of [speaker.tables[4], speaker.tables[6]]) yield* table.routes();
+}
 
 export function statusOf(speaker: Speaker): object {
   const { asn, identifier, listenPort, addresses, originations } = speaker.config;

@@ -1,6 +1,8 @@
 import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { errorCode } from '../base/errors.ts';
 import { ExitError, exitCode } from './exit.ts';
 
@@ -54,6 +56,21 @@ export async function list(
     take(item);
   }
   throw unreachable(call, 'the list broke off');
+}
+
+/**
+ * Hands over an answer of any length as it comes, to what `open` gives once there is one. @throws ExitError as `ask` does, and when the answer
+ * breaks off
+ */
+export async function download(runDir: string, agent: Agent, path: string, open: () => Writable): Promise<void> {
+  const call = { runDir, agent, path, accept: 'application/octet-stream' };
+  const response = await answerTo(call);
+  try {
+    await pipeline(response, open());
+  } catch (cause) {
+    if (response.complete) throw cause;
+    throw unreachable(call, 'the answer broke off', cause);
+  }
 }
 
 async function jsonOf(call: Call): Promise<unknown> {

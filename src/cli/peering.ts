@@ -1,8 +1,10 @@
+import { createWriteStream } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
 import { Command } from 'commander';
-import { InputError } from '../base/errors.ts';
+import { errorCode, InputError } from '../base/errors.ts';
 import type { PeerStatus, ResetOutcome } from '../bgp/peer.ts';
 import type { AdvertisedRoute, AttributesView, Explanation, ReceivedRoute, RouteStatus } from '../bgp/views.ts';
-import { ask, list, tell } from './control.ts';
+import { ask, download, list, tell } from './control.ts';
 import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { Listing } from './listing.ts';
@@ -51,7 +53,24 @@ export function bgpCommand(): Command {
     .option('--soft', 'keep the session: both sides tell their routes again (route refresh)')
     .option('--message <text>', "what the peer's operator should know (RFC 9003)")
     .action((peer: string, options: Output & { soft?: boolean; message?: string }) => reset(peer, options));
+  bgp
+    .command('dump <file>')
+    .description('write every path of every prefix to a file, as MRT (RFC 6396)')
+    .action((file: string) => dump(file));
   return bgp;
+}
+
+/** The file appears only when it is whole. */
+async function dump(file: string): Promise<void> {
+  const partial = `${file}.partial`;
+  try {
+    await download(directory(), 'bgp', '/v1/dump', () => createWriteStream(partial));
+    await rename(partial, file);
+  } catch (thrown) {
+    await rm(partial, { force: true });
+    if (errorCode(thrown) === undefined) throw thrown;
+    throw new InputError('file', file, 'a file that can be written', { cause: thrown });
+  }
 }
 
 function peerPath(name: string, rest = ''): string {

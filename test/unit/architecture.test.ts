@@ -26,7 +26,7 @@ const pure = [
   /^model\//,
   /^policy\//,
   /^bgp\/wire\//,
-  /^bgp\/(fsm|collision|rib|decision|filters|groups|config)\.ts$/,
+  /^bgp\/(fsm|mrt|collision|rib|decision|filters|groups|config)\.ts$/,
   /^bgp\/bfd\/(packet|fsm|timing|session|engine)\.ts$/,
   /^felix\/calc\//,
   /^ipam\/block\.ts$/,
