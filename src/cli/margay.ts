@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { runBgpProgram } from './bgp.ts';
+import { runBgpFile } from './bgp-file.ts';
 import { installCni, uninstallCni } from './cni.ts';
 import { ExitError, exitCode, runProgram } from './exit.ts';
 import { runFelixProgram } from './felix.ts';
@@ -20,7 +21,13 @@ function command(): Command {
   program
     .command('bgp')
     .description('exchange routes with other nodes and routers')
-    .action(() => runBgpProgram(process.env));
+    .option('--config <file>', 'run alone, as this file says: no datastore, no felix')
+    .option('--check', 'only check the file of --config')
+    .action(async ({ config, check = false }: { config?: string; check?: boolean }) => {
+      if (config !== undefined) return runBgpFile(config, process.env, check);
+      if (check) throw new ExitError(exitCode.usage, '--check: which file? name it with --config');
+      return runBgpProgram(process.env);
+    });
   program
     .command('startup')
     .description('write this node, and if there are none the default pools, to the datastore; then end')

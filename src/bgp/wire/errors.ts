@@ -1,4 +1,4 @@
-/** NOTIFICATION error codes. RFC 4271 §4.5, RFC 7313 §5. */
+/** NOTIFICATION error codes. RFC 4271 §4.5, RFC 7313 §5, RFC 9687 §3. */
 export const errorCodes = {
   header: 1,
   open: 2,

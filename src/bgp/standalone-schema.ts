@@ -1,0 +1,136 @@
+import { z } from 'zod';
+import { InputError } from '../base/errors.ts';
+import { maxMd5Key } from '../kernel/socket.ts';
+import { type Cidr, familyOf, type Ip, parseCidr, parseIp, splitCidr } from '../model/address.ts';
+import { asNumber, bgpFilterSpec, bgpPeerSpec } from '../model/kinds.ts';
+
+/* The file of `margay bgp --config`: fields, defaults and limits. What fields mean together is in standalone.ts. */
+
+/** A text that `parse` understands, as what it makes of it. */
+function parsed<T>(parse: (text: string) => T) {
+  return z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      context.addIssue({ code: 'custom', message: `expected ${thrown.expected}` });
+      return z.NEVER;
+    }
+  });
+}
+
+const ip = parsed((text): Ip => parseIp(text));
+const cidr = parsed((text): Cidr => parseCidr(text));
+const identifier = ip.refine(
+  (address) => familyOf(address) === 4 && address !== '0.0.0.0',
+  'expected an IPv4 address other than 0.0.0.0',
+);
+const asn = z
+  .union([z.number(), z.string()], { error: 'expected an AS number from 1 to 4294967295' })
+  .transform((value, context): number => {
+    const result = asNumber.safeParse(value);
+    if (result.success) return result.data;
+    context.addIssue({ code: 'custom', message: 'expected an AS number from 1 to 4294967295' });
+    return z.NEVER;
+  });
+const port = z.number().int().min(1).max(65535);
+const device = z.string().regex(/^[^\s/%]{1,15}$/, 'expected a network device name');
+const title = z.string().regex(/^[\w.:%-]{1,100}$/, 'expected letters, digits, and . : % _ -');
+
+/** An address of this host with the length of its subnet; without one it is alone in it. */
+const ownAddress = parsed((text) => ({
+  address: text.includes('/') ? splitCidr(text).address : parseIp(text),
+  subnet: parseCidr(text),
+}));
+
+/** `10.0.0.2`, `fd00::2`, `fe80::2%eth0`. */
+const remote = parsed((text) => {
+  const [address = '', zone] = text.split('%', 2);
+  if (zone === '') throw new InputError('address', text, 'a device name after the %');
+  return { address: parseIp(address), ...(zone === undefined ? {} : { zone }) };
+});
+
+const seconds = (least: number, most: number) => z.number().int().min(least).max(most);
+
+/** Options that neighbours and listen ranges have alike. */
+const options = {
+  asn,
+  families: z
+    .array(z.enum(['ipv4', 'ipv6']))
+    .min(1)
+    .optional(),
+  localAddress: ip.optional(),
+  interface: device.optional(),
+  password: z
+    .string()
+    .min(1)
+    .refine((text) => Buffer.byteLength(text) <= maxMd5Key, `expected at most ${maxMd5Key} octets`)
+    .optional(),
+  passwordFile: z.string().min(1).optional(),
+  ttlSecurity: z.number().int().min(1).max(254).optional(),
+  holdSeconds: seconds(0, 65535)
+    .refine((value) => value !== 1 && value !== 2, 'expected 0, or 3 and more')
+    .default(90),
+  keepaliveSeconds: seconds(1, 21845).optional(),
+  sendHoldSeconds: seconds(1, 86400).optional(),
+  restartSeconds: seconds(0, 4095).default(120),
+  acceptDefault: z.boolean().default(false),
+  nextHopMode: z.enum(['auto', 'self', 'keep']).default('auto'),
+  localAsn: asn.optional(),
+  allowedLocalAs: z.number().int().min(0).max(255).optional(),
+  removePrivateAs: z.boolean().default(false),
+  /** Of each family. */
+  maxPrefixes: z
+    .strictObject({
+      limit: z.number().int().min(1).max(4294967295),
+      warnPercent: z.number().int().min(1).max(100).default(75),
+      warnOnly: z.boolean().default(false),
+      restartSeconds: seconds(1, 86400).optional(),
+    })
+    .optional(),
+  bfd: bgpPeerSpec.shape.bfd,
+  routeReflectorClient: z.boolean().default(false),
+  filters: z.array(z.string()).default([]),
+};
+
+export const standaloneSchema = z.strictObject({
+  asn,
+  routerId: identifier,
+  /** Of this speaker as a route reflector; absent: the router id. */
+  clusterId: identifier.optional(),
+  listen: z.strictObject({ port: port.default(179), addresses: z.array(ip).min(1).optional() }).default({ port: 179 }),
+  /** This host's addresses: the next hop of what it announces, one of each family that is spoken. */
+  addresses: z.array(ownAddress).default([]),
+  /** Where the control socket is served; absent: nowhere. */
+  control: z.string().min(1).optional(),
+  /** Where the route feed is served; absent: nowhere. */
+  routes: z.string().min(1).optional(),
+  originate: z.array(cidr).default([]),
+  /** By name, as the spec of a BGPFilter. */
+  filters: z.record(z.string(), bgpFilterSpec.strict()).default({}),
+  neighbors: z
+    .array(
+      z.strictObject({
+        name: title.optional(),
+        address: remote,
+        port: port.default(179),
+        passive: z.boolean().default(false),
+        ...options,
+      }),
+    )
+    .default([]),
+  ranges: z
+    .array(
+      z.strictObject({
+        name: title.optional(),
+        prefix: cidr,
+        limit: z.number().int().min(1).max(65535).default(100),
+        ...options,
+      }),
+    )
+    .default([]),
+});
+
+export type StandaloneFile = z.output<typeof standaloneSchema>;
+export type NeighborOptions = StandaloneFile['neighbors'][number];
+export type RangeOptions = StandaloneFile['ranges'][number];
