@@ -128,7 +128,7 @@ export class Connection {
   }
 
   writable(): boolean {
-    return (this.#socket?.writableLength ?? 0) < (this.deps.queuedOctets ?? defaultLimits.queuedOctets);
+    return this.unsent < (this.deps.queuedOctets ?? defaultLimits.queuedOctets);
   }
 
   /** No timer of an ended connection fires any more. */

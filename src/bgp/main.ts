@@ -1,4 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { Backoff } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
@@ -11,6 +12,8 @@ import type { Update } from '../datastore/update.ts';
 import { compile, type Problem } from './config.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
+import { type Limits, readLimits } from './limits.ts';
+import { readMetricsSettings, serveMetrics } from './metrics.ts';
 import { ObjectStore, watched } from './objects.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
@@ -20,7 +23,7 @@ export interface BgpOptions {
   readonly nodename: string;
   /** Where `bgp.sock` and `routes.sock` are served; made if missing. */
   readonly runDir: string;
-  /** Read: CALICO_ROUTER_ID. */
+  /** Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), CALICO_ROUTER_ID. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   readonly clock: Clock;
@@ -55,19 +58,23 @@ export async function runBgp(options: BgpOptions): Promise<void> {
 
 async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger): Promise<void> {
   const { log, signal } = options;
-  const configs = new Configs(options, objects);
+  const limits = readLimits(options.env);
+  const metricsSettings = readMetricsSettings(options.env);
+  const configs = new Configs(options, objects, limits);
   let config: SpeakerConfig | undefined;
   while (config === undefined) {
     if (!(await changed.wait(undefined, signal))) return;
     config = configs.next();
   }
-  const speaker = new Speaker(config, { clock: options.clock, log, restarted: restarted(options.runDir) });
+  const speaker = new Speaker(config, { clock: options.clock, log, restarted: restarted(options.runDir), limits });
   const feed = new Feed(speaker, log);
   const control = new Control(speaker, log);
+  let metrics: Server | undefined;
   try {
     mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
     await feed.listen(join(options.runDir, 'routes.sock'));
     await control.listen(join(options.runDir, 'bgp.sock'));
+    metrics = metricsSettings && (await serveMetrics(() => speaker.peers(), metricsSettings, log));
     await speaker.start();
     markStarted(options.runDir);
     log.info({ asn: config.asn, identifier: config.identifier, port: config.listenPort }, 'BGP speaker runs');
@@ -75,6 +82,8 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
   } finally {
     await speaker.stop('restart');
     control.close();
+    metrics?.close();
+    metrics?.closeAllConnections();
     feed.close();
   }
 }
@@ -113,6 +122,7 @@ class Configs {
   constructor(
     private readonly options: BgpOptions,
     private readonly objects: ObjectStore,
+    private readonly limits: Limits,
   ) {}
 
   /** Undefined while this node has no BGP address; what ran before then stays. */
@@ -126,8 +136,11 @@ class Configs {
       return undefined;
     }
     this.#missing = false;
-    this.#report(compiled.problems);
-    return compiled.config;
+    const { config, problems } = compiled;
+    const surplus = config.peers.slice(this.limits.peers);
+    const detail = `left out: more than ${this.limits.peers} peers (MARGAY_BGPMAXPEERS)`;
+    this.#report([...problems, ...surplus.map(({ name }) => ({ object: `peer ${name}`, detail }))]);
+    return surplus.length === 0 ? config : { ...config, peers: config.peers.slice(0, this.limits.peers) };
   }
 
   #report(problems: readonly Problem[]): void {
