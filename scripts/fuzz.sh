@@ -1,0 +1,11 @@
+#!/bin/sh
+# npm run fuzz [-- --count N --seed N]: mutated BGP messages into every decoder
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+sh "$root/scripts/bootstrap.sh" build
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+"$root/node_modules/.bin/esbuild" "$root/test/fuzz/main.ts" --bundle --platform=node --format=esm --target=node24 \
+  --log-level=warning "--outfile=$out/fuzz.mjs" \
+  "--banner:js=import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
+"$root/node_modules/.bin/node" "$out/fuzz.mjs" "$@"
