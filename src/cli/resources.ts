@@ -63,6 +63,34 @@ const policies: View<'NetworkPolicy'> = {
   ],
 };
 
+const globalPolicies: View<'GlobalNetworkPolicy'> = {
+  kind: 'GlobalNetworkPolicy',
+  columns: ['name', 'tier', 'order', 'types', 'selector', 'namespaces'],
+  row: ({ metadata, spec }) => [
+    metadata.name,
+    spec.tier ?? 'default',
+    spec.order === undefined ? '-' : String(spec.order),
+    list(spec.types),
+    spec.selector ?? 'all()',
+    spec.namespaceSelector ?? '-',
+  ],
+};
+
+const tiers: View<'Tier'> = {
+  kind: 'Tier',
+  columns: ['name', 'order', 'default'],
+  row: ({ metadata, spec }) => [metadata.name, String(spec.order), spec.defaultAction],
+};
+
+const netsColumns = ['name', 'nets', 'labels'];
+const netsRow = ({ metadata, spec }: ResourceOf<'NetworkSet' | 'GlobalNetworkSet'>) => [
+  metadata.name,
+  spec.nets.length > 4 ? `${spec.nets.slice(0, 3).join(',')},… (${spec.nets.length})` : list(spec.nets),
+  list(ownLabels(metadata.labels)),
+];
+const networkSets: View<'NetworkSet'> = { kind: 'NetworkSet', columns: netsColumns, row: netsRow };
+const globalNetworkSets: View<'GlobalNetworkSet'> = { kind: 'GlobalNetworkSet', columns: netsColumns, row: netsRow };
+
 const profiles: View<'Profile'> = {
   kind: 'Profile',
   columns: ['name', 'of', 'labels'],
@@ -90,6 +118,10 @@ export const views: Readonly<Record<string, View>> = {
   pods: pods as unknown as View,
   pools: pools as unknown as View,
   policies: policies as unknown as View,
+  globalpolicies: globalPolicies as unknown as View,
+  tiers: tiers as unknown as View,
+  networksets: networkSets as unknown as View,
+  globalnetworksets: globalNetworkSets as unknown as View,
   profiles: profiles as unknown as View,
   bgppeers: bgpPeers as unknown as View,
 };
@@ -107,6 +139,13 @@ export const aliases: Readonly<Record<string, string>> = {
   networkpolicies: 'policies',
   networkpolicy: 'policies',
   netpol: 'policies',
+  globalpolicy: 'globalpolicies',
+  globalnetworkpolicies: 'globalpolicies',
+  globalnetworkpolicy: 'globalpolicies',
+  gnp: 'globalpolicies',
+  tier: 'tiers',
+  networkset: 'networksets',
+  globalnetworkset: 'globalnetworksets',
   profile: 'profiles',
   bgppeer: 'bgppeers',
 };

@@ -49,6 +49,16 @@ export function stamped(key: Key, value: Value<Type>, now: Date): Value<Type> {
   return { ...resource, metadata } as Value<Type>;
 }
 
+/** The stored value without any check, undefined when it is no JSON. */
+export function parseLoosely(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (thrown) {
+    if (thrown instanceof SyntaxError) return undefined;
+    throw thrown;
+  }
+}
+
 function parseText(key: Key, text: string): unknown {
   if (text === '' && key.type === 'BlockAffinity') return {};
   try {
@@ -77,22 +87,28 @@ function decodeResource(key: Extract<Key, { name: string }>, value: unknown, rev
   const parsed: Resource = parseResource(key.type, value);
   if (parsed.metadata.namespace !== key.namespace)
     throw new InputError(`${keyText(key)}.metadata.namespace`, parsed.metadata.namespace, String(key.namespace));
-  const named = key.type === 'NetworkPolicy' ? withOwnName(parsed as ResourceOf<'NetworkPolicy'>) : parsed;
-  if (key.type !== 'NetworkPolicy' && named.metadata.name !== key.name)
+  const named = isPolicy(key) ? withOwnName(parsed as PolicyResource) : parsed;
+  if (!isPolicy(key) && named.metadata.name !== key.name)
     throw new InputError(`${keyText(key)}.metadata.name`, named.metadata.name, key.name);
   return { ...named, metadata: { ...named.metadata, resourceVersion: revision } } as Value<Type>;
+}
+
+type PolicyResource = ResourceOf<'NetworkPolicy'> | ResourceOf<'GlobalNetworkPolicy'>;
+
+function isPolicy({ type }: Key): boolean {
+  return type === 'NetworkPolicy' || type === 'GlobalNetworkPolicy';
 }
 
 /**
  * A policy's name is the one in its annotation; without one, in tier default, keys of old versions carry the prefix
  * `default.`, which is no part of the name.
  */
-function withOwnName(policy: ResourceOf<'NetworkPolicy'>): ResourceOf<'NetworkPolicy'> {
+function withOwnName(policy: PolicyResource): PolicyResource {
   const { [nameAnnotation]: annotation, ...annotations } = policy.metadata.annotations ?? {};
   const { annotations: _, ...metadata } = policy.metadata;
   const kept = Object.keys(annotations).length > 0 ? { ...metadata, annotations } : metadata;
   if (annotation !== undefined) {
-    const name = annotatedName(annotation, policy.metadata.name);
+    const name = annotatedName(annotation, `${policy.kind}(${policy.metadata.name})`, policy.metadata.name);
     return { ...policy, metadata: { ...kept, name } };
   }
   const inDefault = (policy.spec.tier ?? 'default') === 'default';
@@ -100,8 +116,8 @@ function withOwnName(policy: ResourceOf<'NetworkPolicy'>): ResourceOf<'NetworkPo
   return { ...policy, metadata: { ...kept, name } };
 }
 
-function annotatedName(annotation: string, policy: string): string {
-  const field = `NetworkPolicy(${policy}).metadata.annotations.${nameAnnotation}`;
+function annotatedName(annotation: string, where: string, policy: string): string {
+  const field = `${where}.metadata.annotations.${nameAnnotation}`;
   try {
     const found = parseJson(annotation);
     if (typeof found !== 'object' || found === null) throw new InputError(field, annotation, 'a JSON object');
@@ -119,13 +135,12 @@ function encodeResource(key: Key, value: Resource): unknown {
   parseResource(key.type, value);
   if (value.metadata.namespace !== key.namespace)
     throw new InputError(`${keyText(key)}.metadata.namespace`, value.metadata.namespace, String(key.namespace));
-  if (key.type !== 'NetworkPolicy' && value.metadata.name !== key.name)
+  if (!isPolicy(key) && value.metadata.name !== key.name)
     throw new InputError(`${keyText(key)}.metadata.name`, value.metadata.name, key.name);
   const { resourceVersion: _, ...stored } = value.metadata;
-  const metadata =
-    key.type === 'NetworkPolicy'
-      ? { ...stored, annotations: { ...stored.annotations, [nameAnnotation]: formatJson({ name: stored.name }) } }
-      : stored;
+  const metadata = isPolicy(key)
+    ? { ...stored, annotations: { ...stored.annotations, [nameAnnotation]: formatJson({ name: stored.name }) } }
+    : stored;
   return ordered({ ...value, metadata: ordered(metadata, metadataFields, []) }, ['kind', 'apiVersion', 'metadata'], []);
 }
 

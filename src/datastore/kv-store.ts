@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { decode, encode, stamped } from './codec.ts';
+import { decode, encode, parseLoosely, stamped } from './codec.ts';
 import { type Expectation, type Kv, type KvEntry, type KvEvent, type KvWrite, meets } from './kv.ts';
 import { commonPrefix, etcdKey, etcdPrefix, parseEtcdKey } from './layout.ts';
 import type {
@@ -119,6 +119,6 @@ function read(key: Key, stored: KvEntry): Extract<Event, { op: 'set' | 'invalid'
     return { op: 'set', entry: { key, value, revision: stored.revision } };
   } catch (thrown) {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-    return { op: 'invalid', entry: { key, error } };
+    return { op: 'invalid', entry: { key, error, value: parseLoosely(stored.value) } };
   }
 }

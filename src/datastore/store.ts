@@ -44,6 +44,8 @@ export interface Entry<T extends Type = Type> {
 export interface InvalidEntry {
   readonly key: Key;
   readonly error: Error;
+  /** What is stored, as far as it is JSON, for those who can be strict about less than everything. */
+  readonly value?: unknown;
 }
 
 export type WriteOutcome<T extends Type> =

@@ -3,6 +3,7 @@ import { Backoff } from '../base/backoff.ts';
 import { type Clock, pause } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { formatJson } from './json.ts';
 import type { Type } from './store.ts';
 import { type Event, GoneError, type Key, keyText, type Listing, type Store, StoreUnavailableError } from './store.ts';
 import type { Consumer } from './update.ts';
@@ -129,7 +130,8 @@ class Stream {
 }
 
 function markOf(event: Exclude<Event, { op: 'delete' }>): string {
-  return event.op === 'set' ? event.entry.revision : `invalid: ${event.entry.error.message}`;
+  if (event.op === 'set') return event.entry.revision;
+  return `invalid: ${event.entry.error.message} ${formatJson(event.entry.value ?? null)}`;
 }
 
 /** Lists of all types as of one revision, that of the first. */

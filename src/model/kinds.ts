@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { parseCidr, parseIp } from './address.ts';
 import { felixConfigurationSpec } from './felix-configuration.ts';
-import { networkPolicySpec, profileSpec } from './policy.ts';
+import { globalNetworkPolicySpec, networkPolicySpec, networkSetSpec, profileSpec, tierSpec } from './policy.ts';
 import { apiVersion, type Resource } from './resource.ts';
 
 /*
@@ -225,11 +225,15 @@ export const kinds = {
   BGPPeer: { plural: 'bgppeers', namespaced: false, spec: bgpPeerSpec },
   ClusterInformation: { plural: 'clusterinformations', namespaced: false, spec: clusterInformationSpec },
   FelixConfiguration: { plural: 'felixconfigurations', namespaced: false, spec: felixConfigurationSpec },
+  GlobalNetworkPolicy: { plural: 'globalnetworkpolicies', namespaced: false, spec: globalNetworkPolicySpec },
+  GlobalNetworkSet: { plural: 'globalnetworksets', namespaced: false, spec: networkSetSpec },
   IPAMConfiguration: { plural: 'ipamconfigurations', namespaced: false, spec: ipamConfigurationSpec },
   IPPool: { plural: 'ippools', namespaced: false, spec: ipPoolSpec },
   NetworkPolicy: { plural: 'networkpolicies', namespaced: true, spec: networkPolicySpec },
+  NetworkSet: { plural: 'networksets', namespaced: true, spec: networkSetSpec },
   Node: { plural: 'nodes', namespaced: false, spec: nodeSpec },
   Profile: { plural: 'profiles', namespaced: false, spec: profileSpec },
+  Tier: { plural: 'tiers', namespaced: false, spec: tierSpec },
   WorkloadEndpoint: { plural: 'workloadendpoints', namespaced: true, spec: workloadEndpointSpec },
 } as const;
 
@@ -246,6 +250,10 @@ export type BgpFilter = ResourceOf<'BGPFilter'>;
 export type BgpPeer = ResourceOf<'BGPPeer'>;
 export type Profile = ResourceOf<'Profile'>;
 export type NetworkPolicy = ResourceOf<'NetworkPolicy'>;
+export type GlobalNetworkPolicy = ResourceOf<'GlobalNetworkPolicy'>;
+export type NetworkSet = ResourceOf<'NetworkSet'>;
+export type GlobalNetworkSet = ResourceOf<'GlobalNetworkSet'>;
+export type Tier = ResourceOf<'Tier'>;
 
 const metadata = z.looseObject({
   name: z.string().min(1).max(253),

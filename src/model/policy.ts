@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { InputError } from '../base/errors.ts';
+import { type Cidr, hostCidr, parseCidr, parseIp } from './address.ts';
 
 /*
  * The policy part of `projectcalico.org/v3`: what NetworkPolicy and Profile share. Kubernetes policies are converted
@@ -17,6 +19,14 @@ const icmp = z.strictObject({
   code: z.number().int().min(0).max(255).optional(),
 });
 
+/** A field of Calico's that would restrict a rule in a way that no rule here can: refused, never left out. */
+const refused = (why: string) => z.undefined({ error: `expected no such field: ${why}` }).optional();
+
+const serviceAccounts = z.strictObject({
+  names: z.array(z.string().min(1)).optional(),
+  selector: z.string().optional(),
+});
+
 export const entityRule = z.strictObject({
   nets: z.array(z.string()).optional(),
   notNets: z.array(z.string()).optional(),
@@ -25,6 +35,8 @@ export const entityRule = z.strictObject({
   namespaceSelector: z.string().optional(),
   ports: z.array(port).optional(),
   notPorts: z.array(port).optional(),
+  serviceAccounts: serviceAccounts.optional(),
+  services: refused('rules cannot match services; select their pods instead'),
 });
 
 export const policyRule = z.strictObject({
@@ -36,6 +48,7 @@ export const policyRule = z.strictObject({
   notICMP: icmp.optional(),
   source: entityRule.optional(),
   destination: entityRule.optional(),
+  http: refused('rules cannot match HTTP requests, which are inside a connection'),
   metadata: z.looseObject({ annotations: z.record(z.string(), z.string()).optional() }).optional(),
 });
 
@@ -46,6 +59,31 @@ export const networkPolicySpec = z.looseObject({
   types: z.array(z.enum(['Ingress', 'Egress'])).optional(),
   ingress: z.array(policyRule).optional(),
   egress: z.array(policyRule).optional(),
+  serviceAccountSelector: z.string().optional(),
+});
+
+const forHosts = z
+  .literal(false, { error: 'expected false: such a policy is of host endpoints, of which there are none' })
+  .optional();
+
+/** `applyOnForward` says what happens at host endpoints; pods are subject to the policy either way. */
+export const globalNetworkPolicySpec = networkPolicySpec.extend({
+  namespaceSelector: z.string().optional(),
+  applyOnForward: z.boolean().optional(),
+  doNotTrack: forHosts,
+  preDNAT: forHosts,
+});
+
+export const tierSpec = z.looseObject({
+  /** Lower goes first; equal ones by name. */
+  order: z.number().default(1_000_000),
+  /** What becomes of packets that policies of the tier apply to and no rule decides. */
+  defaultAction: z.enum(['Deny', 'Pass']).default('Deny'),
+});
+
+export const networkSetSpec = z.looseObject({
+  /** Prefixes, or addresses. */
+  nets: z.array(z.string().refine(isNet, 'expected a prefix such as 10.0.0.0/8, or an address')).default([]),
 });
 
 export const profileSpec = z.looseObject({
@@ -53,6 +91,21 @@ export const profileSpec = z.looseObject({
   egress: z.array(policyRule).optional(),
   labelsToApply: z.record(z.string(), z.string()).optional(),
 });
+
+function isNet(text: string): boolean {
+  try {
+    parseNet(text);
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}
+
+/** A prefix or an address as a prefix, as network sets hold them. @throws InputError naming `field` */
+export function parseNet(text: string, field = 'nets'): Cidr {
+  return text.includes('/') ? parseCidr(text, field) : hostCidr(parseIp(text, field));
+}
 
 export type EntityRule = z.output<typeof entityRule>;
 export type PolicyRule = z.output<typeof policyRule>;

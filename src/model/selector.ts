@@ -78,6 +78,26 @@ export function namespaceSelector(selector: Selector): Selector {
   );
 }
 
+/** Label that names the service account of a workload endpoint. */
+export const serviceAccountLabel = 'projectcalico.org/serviceaccount';
+
+/** A selector of service accounts as one of workload labels: labels prefixed `pcsa.`, `all()` those that have any. */
+export function serviceAccountSelector(selector: Selector): Selector {
+  const any: Node = { op: 'has', label: serviceAccountLabel };
+  return new Selector(
+    rewrite(
+      selector.node,
+      (label) => `pcsa.${label}`,
+      (op) => (op === 'all' ? any : { op: 'not', operand: any }),
+    ),
+  );
+}
+
+/** `label in {values}`. */
+export function among(label: string, values: readonly string[]): Selector {
+  return new Selector({ op: 'in', label, values: [...new Set(values)].toSorted() });
+}
+
 /** `prefix` + unpadded base64url(SHA-224(`prefix` + text)). */
 export function hashId(prefix: string, text: string): string {
   return (

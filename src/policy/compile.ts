@@ -1,11 +1,13 @@
 import { InputError } from '../base/errors.ts';
-import type { NetworkPolicy, Profile } from '../model/kinds.ts';
+import type { Profile } from '../model/kinds.ts';
 import { kubernetesName } from '../model/kubernetes.ts';
 import type { PolicyRule } from '../model/policy.ts';
-import { both, equals, namespaceLabel, parseSelector, type Selector } from '../model/selector.ts';
+import { parseSelector, type Selector } from '../model/selector.ts';
 import type { PolicyRules, Rule } from './ir.ts';
 import { compileMatch, type RuleContext } from './match.ts';
 import type { SetRequest } from './members.ts';
+import { type AnyPolicy, defaultTypes, policyName, policyTitle, scopeSelector, sortKey } from './scope.ts';
+import { builtInTiers } from './tiers.ts';
 
 /*
  * One policy or profile → ordered rules and the IP sets they need. What is wrong in it never admits more than its
@@ -30,68 +32,46 @@ export interface CompiledPolicy extends CompiledRules {
   readonly egress: boolean;
 }
 
-export interface TierInfo {
-  readonly order: number;
-  readonly defaultAction: 'deny' | 'pass';
-}
-
-/** Tiers that exist in every cluster. */
-export const tiers: ReadonlyMap<string, TierInfo> = new Map([
-  ['kube-admin', { order: 1_000, defaultAction: 'pass' }],
-  ['default', { order: 1_000_000, defaultAction: 'deny' }],
-  ['kube-baseline', { order: 10_000_000, defaultAction: 'pass' }],
-]);
-
-export function compilePolicy({ metadata, spec }: NetworkPolicy): CompiledPolicy {
-  const { name, namespace = '' } = metadata;
-  const where = `NetworkPolicy(${namespace}/${name}).spec`;
+/**
+ * @param tierExists a policy in a tier that does not exist isolates what it selects; the built-in ones always do
+ */
+export function compilePolicy(
+  { kind, metadata, spec }: AnyPolicy,
+  tierExists: (tier: string) => boolean = (tier) => builtInTiers.has(tier),
+): CompiledPolicy {
+  const { name, namespace } = metadata;
+  const where = `${kind}(${policyName(name, namespace)}).spec`;
   const problems: InputError[] = [];
-  const own = tolerate(problems, () => parseSelector(spec.selector ?? '', `${where}.selector`));
   const tier = spec.tier ?? 'default';
-  if (!tiers.has(tier)) problems.push(new InputError(`${where}.tier`, tier, `one of ${[...tiers.keys()].join(', ')}`));
+  const known = tierExists(tier);
+  if (!known) problems.push(new InputError(`${where}.tier`, tier, 'a tier that exists'));
+  const selector = scopeSelector({ ...spec, namespace }, where, (part) => tolerate(problems, part));
   const sound = problems.length === 0;
-  const inNamespace = equals(namespaceLabel, namespace);
-  const selector = own && spec.selector ? both(own, inNamespace) : inNamespace;
   const compile = (direction: RuleContext['direction']) =>
-    compileRules(spec[direction] ?? [], `${where}.${direction}`, { namespace, direction, target: selector }, sound);
+    compileRules(
+      spec[direction] ?? [],
+      `${where}.${direction}`,
+      { ...(namespace !== undefined && { namespace }), direction, target: selector },
+      sound,
+    );
   const ingress = compile('ingress');
   const egress = compile('egress');
-  const types = spec.types ?? defaultTypes(spec);
+  const types = spec.types?.length ? spec.types : defaultTypes(spec);
   return {
-    tier: tiers.has(tier) ? tier : 'default',
-    order: tiers.has(tier) ? (spec.order ?? Number.POSITIVE_INFINITY) : Number.NEGATIVE_INFINITY,
-    sortKey: sortKey(name, namespace),
+    tier: known ? tier : 'default',
+    order: known ? (spec.order ?? Number.POSITIVE_INFINITY) : Number.NEGATIVE_INFINITY,
+    sortKey: sortKey(kind, name, namespace),
     selector,
     ingress: types.includes('Ingress'),
     egress: types.includes('Egress'),
     rules: {
-      name: `${namespace}/${name}`,
-      title: titleOf(name, namespace),
+      name: policyName(name, namespace),
+      title: policyTitle(kind, name, namespace),
       ingress: ingress.rules,
       egress: egress.rules,
     },
     requests: [...ingress.requests, ...egress.requests],
     problems: [...problems, ...ingress.problems, ...egress.problems],
-  };
-}
-
-/**
- * Stands for a policy whose stored value cannot be read: all pods of its namespace are isolated both ways. A policy
- * of Kubernetes only ever allows, so that others may still allow beside it; any other may have denied, so nothing may.
- */
-export function unreadablePolicy(name: string, namespace: string): CompiledPolicy {
-  const allowsOnly = name.startsWith('knp.default.');
-  const rules: Rule[] = allowsOnly ? [] : [{ action: 'deny', match: {}, index: 0 }];
-  return {
-    tier: 'default',
-    order: allowsOnly ? 1000 : Number.NEGATIVE_INFINITY,
-    sortKey: sortKey(name, namespace),
-    selector: equals(namespaceLabel, namespace),
-    ingress: true,
-    egress: true,
-    rules: { name: `${namespace}/${name}`, title: titleOf(name, namespace), ingress: rules, egress: rules },
-    requests: [],
-    problems: [],
   };
 }
 
@@ -130,23 +110,6 @@ function compileRules(list: readonly PolicyRule[], field: string, context: RuleC
     }
   }
   return { rules, requests, problems };
-}
-
-/** The directions that a policy's rules show; with none, ingress (Calico's own kind, unlike Kubernetes'). */
-function defaultTypes({ ingress, egress }: NetworkPolicy['spec']): ('Ingress' | 'Egress')[] {
-  if (!egress?.length) return ['Ingress'];
-  return ingress?.length ? ['Ingress', 'Egress'] : ['Egress'];
-}
-
-function sortKey(name: string, namespace: string): string {
-  return `${name}/${namespace}/NetworkPolicy`;
-}
-
-function titleOf(name: string, namespace: string): string {
-  const kubernetes = kubernetesName('NetworkPolicy', name);
-  return kubernetes
-    ? `NetworkPolicy ${namespace}/${kubernetes.name}`
-    : `NetworkPolicy.projectcalico.org ${namespace}/${name}`;
 }
 
 function tolerate<T>(problems: InputError[], compute: () => T): T | undefined {

@@ -4,15 +4,19 @@ import { namespaceLabel } from '../model/selector.ts';
 import type { LabelMap } from './labels.ts';
 import type { EndpointFacts, PortProtocol } from './members.ts';
 
-/** What policy needs of a workload endpoint. */
-export interface Endpoint {
+/** What brings addresses into sets: a workload endpoint, or a network set. */
+export interface Labelled {
   readonly key: string;
-  readonly node: string;
-  readonly interfaceName: string;
   readonly profiles: readonly string[];
   /** Without those inherited from profiles. */
   readonly labels: LabelMap;
   readonly facts: EndpointFacts;
+}
+
+/** What policy needs of a workload endpoint. */
+export interface Endpoint extends Labelled {
+  readonly node: string;
+  readonly interfaceName: string;
 }
 
 const protocols: ReadonlyMap<string, PortProtocol> = new Map([
@@ -47,15 +51,20 @@ function ownLabels(
   namespace: string,
   { orchestrator, serviceAccountName }: WorkloadEndpoint['spec'],
 ): LabelMap {
-  const own = new Map(Object.entries(labels).filter(([label]) => !/^pc(ns|sa)\./.test(label)));
+  const own = unclaimed(labels);
   own.set(namespaceLabel, namespace);
   own.set('projectcalico.org/orchestrator', orchestrator);
   if (serviceAccountName !== undefined) own.set('projectcalico.org/serviceaccount', serviceAccountName);
   return own;
 }
 
+/** Without labels that only a place gives: those inherited from namespaces and service accounts, and the namespace. */
+export function unclaimed(labels: Readonly<Record<string, string>>): Map<string, string> {
+  return new Map(Object.entries(labels).filter(([label]) => !/^pc(ns|sa)\./.test(label) && label !== namespaceLabel));
+}
+
 /** Own labels, then those of the profiles in order; the first to name a label wins. */
-export function effectiveLabels(endpoint: Endpoint, inherited: (profile: string) => LabelMap | undefined): LabelMap {
+export function effectiveLabels(endpoint: Labelled, inherited: (profile: string) => LabelMap | undefined): LabelMap {
   const labels = new Map(endpoint.labels);
   for (const profile of endpoint.profiles) {
     for (const [label, value] of inherited(profile) ?? []) if (!labels.has(label)) labels.set(label, value);

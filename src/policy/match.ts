@@ -1,7 +1,17 @@
 import { InputError } from '../base/errors.ts';
 import { type Cidr, type Family, parseCidr } from '../model/address.ts';
 import type { EntityRule, PolicyRule } from '../model/policy.ts';
-import { both, equals, namespaceLabel, namespaceSelector, parseSelector, type Selector } from '../model/selector.ts';
+import {
+  among,
+  both,
+  equals,
+  namespaceLabel,
+  namespaceSelector,
+  parseSelector,
+  type Selector,
+  serviceAccountLabel,
+  serviceAccountSelector,
+} from '../model/selector.ts';
 import type { Match, PortRange } from './ir.ts';
 import { namedPortSet, type PortProtocol, type SetRequest, selectorSet } from './members.ts';
 
@@ -135,16 +145,30 @@ function compileEntity(entity: EntityRule, field: string, context: EntityContext
   };
 }
 
-/** `(namespaces) && (selector)`; without a namespaceSelector, the policy's own namespace. */
+/**
+ * `(namespaces) && (selector) && (service accounts)`; without a namespaceSelector, the policy's own namespace. Undefined
+ * when nothing restricts the end to known endpoints.
+ */
 function effectiveSelector(entity: EntityRule, field: string, namespace: string | undefined): Selector | undefined {
   const selector = entity.selector ? parseSelector(entity.selector, `${field}.selector`) : undefined;
+  const accounts = accountSelectors(entity, field);
+  const restricted = entity.selector || entity.notSelector || accounts.length > 0;
   const namespaces = entity.namespaceSelector
     ? namespaceSelector(parseSelector(entity.namespaceSelector, `${field}.namespaceSelector`))
-    : namespace !== undefined && (entity.selector || entity.notSelector)
+    : namespace !== undefined && restricted
       ? equals(namespaceLabel, namespace)
       : undefined;
-  if (namespaces && selector) return both(namespaces, selector);
-  return namespaces ?? selector;
+  const parts = [namespaces, selector, ...accounts].filter((part) => part !== undefined);
+  return parts.length === 0 ? undefined : parts.reduce(both);
+}
+
+/** Service accounts by name and by their labels; both must hold. Empty ones, like an absent field, restrict nothing. */
+function accountSelectors({ serviceAccounts = {} }: EntityRule, field: string): Selector[] {
+  const { names = [], selector } = serviceAccounts;
+  return [
+    ...(names.length > 0 ? [among(serviceAccountLabel, names)] : []),
+    ...(selector ? [serviceAccountSelector(parseSelector(selector, `${field}.serviceAccounts.selector`))] : []),
+  ];
 }
 
 function compilePorts(

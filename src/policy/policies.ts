@@ -1,7 +1,8 @@
-import { type CompiledPolicy, tiers } from './compile.ts';
+import type { CompiledPolicy } from './compile.ts';
 import type { PolicyRules, TierPolicies } from './ir.ts';
 import { LabelIndex, type LabelMap } from './labels.ts';
 import { type SetUser, sameRules } from './profiles.ts';
+import type { TierTable } from './tiers.ts';
 
 /**
  * Policies against local endpoints: which apply to each, in order. Only policies that select a local endpoint hold
@@ -20,6 +21,7 @@ export class PolicyTable {
   /** @param dirty called with the key of every endpoint whose policies may have changed */
   constructor(
     private readonly sets: SetUser,
+    private readonly tiers: TierTable,
     private readonly dirty: (endpoint: string) => void,
   ) {}
 
@@ -63,15 +65,13 @@ export class PolicyTable {
     const applying = [...this.#index.matches(endpoint)].flatMap((key) => this.#compiled.get(key) ?? []);
     applying.sort(compareOrder);
     const byTier = Map.groupBy(applying, ({ tier }) => tier);
-    return [...tiers]
-      .sort(([, a], [, b]) => a.order - b.order)
-      .flatMap(([tier, { defaultAction }]) => {
-        const policies = byTier.get(tier);
-        if (!policies) return [];
-        const names = (direction: 'ingress' | 'egress') =>
-          policies.filter((policy) => policy[direction]).map(({ rules }) => rules.name);
-        return [{ tier, defaultAction, ingress: names('ingress'), egress: names('egress') }];
-      });
+    return this.tiers.inOrder().flatMap(([tier, { defaultAction }]) => {
+      const policies = byTier.get(tier);
+      if (!policies) return [];
+      const names = (direction: 'ingress' | 'egress') =>
+        policies.filter((policy) => policy[direction]).map(({ rules }) => rules.name);
+      return [{ tier, defaultAction, ingress: names('ingress'), egress: names('egress') }];
+    });
   }
 
   /** New sets are held before old ones go, so that a shared one stays as it is. */

@@ -1,13 +1,17 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Event, type Key, keyText } from '../datastore/store.ts';
-import type { NetworkPolicy, Profile, WorkloadEndpoint } from '../model/kinds.ts';
-import { compilePolicy, unreadablePolicy } from './compile.ts';
-import { type Endpoint, effectiveLabels, endpointOf } from './endpoint.ts';
+import type { GlobalNetworkSet, NetworkSet, Profile, Tier, WorkloadEndpoint } from '../model/kinds.ts';
+import { compilePolicy } from './compile.ts';
+import { type Endpoint, effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
 import type { EndpointPolicy, NodePolicy } from './ir.ts';
 import { SetTable } from './members.ts';
+import { networkSetOf } from './network-set.ts';
 import { PolicyTable } from './policies.ts';
 import { ProfileTable } from './profiles.ts';
+import type { AnyPolicy } from './scope.ts';
+import { builtInTiers, TierTable } from './tiers.ts';
+import { unreadablePolicy } from './unreadable.ts';
 
 /** Something wrong in a stored object, and what is done instead is always stricter. */
 export interface PolicyProblem {
@@ -16,7 +20,7 @@ export interface PolicyProblem {
 }
 
 /**
- * Policy of one node: takes the events of workload endpoints, profiles and network policies in any order, and gives
+ * Policy of one node: takes the events of workload endpoints, profiles, tiers, policies and network sets in any order, and gives
  * what local endpoints are subject to. The result depends on the objects that exist, never on how they came.
  * Work is proportional to what a change touches; parts of the snapshot that did not change keep their identity.
  */
@@ -24,9 +28,14 @@ export class PolicyIndex {
   readonly #sets = new SetTable();
   readonly #profiles = new ProfileTable(this.#sets);
   readonly #dirty = new Set<string>();
-  readonly #policies = new PolicyTable(this.#sets, (endpoint) => this.#dirty.add(endpoint));
+  readonly #tiers = new TierTable();
+  readonly #policies = new PolicyTable(this.#sets, this.#tiers, (endpoint) => this.#dirty.add(endpoint));
+  /** Policies of tiers that may come and go, by key. */
+  readonly #tiered = new Map<string, AnyPolicy>();
   readonly #endpoints = new Map<string, Endpoint>();
-  /** Profile → endpoints that inherit from it. */
+  /** Network sets, global ones too. */
+  readonly #nets = new Map<string, Labelled>();
+  /** Profile → endpoints and network sets that inherit from it. */
   readonly #heirs = new Map<string, Set<string>>();
   readonly #problems = new Map<string, readonly Error[]>();
   #endpointPolicies: ReadonlyMap<string, EndpointPolicy> = new Map();
@@ -37,7 +46,7 @@ export class PolicyIndex {
     private readonly log: Log,
   ) {}
 
-  /** Other kinds than WorkloadEndpoint, Profile and NetworkPolicy are ignored. */
+  /** Kinds that have no part in policy are ignored. */
   apply(event: Event): void {
     const key = event.op === 'delete' ? event.key : event.entry.key;
     const text = keyText(key);
@@ -49,7 +58,15 @@ export class PolicyIndex {
         this.#setProfile(text, key.name, event.op === 'set' ? (event.entry.value as Profile) : undefined);
         break;
       case 'NetworkPolicy':
+      case 'GlobalNetworkPolicy':
         this.#setPolicy(text, key, event);
+        break;
+      case 'Tier':
+        this.#setTier(text, key.name, event.op === 'set' ? (event.entry.value as Tier) : undefined);
+        break;
+      case 'NetworkSet':
+      case 'GlobalNetworkSet':
+        this.#setNets(text, key, event);
         break;
       default:
         return;
@@ -103,7 +120,7 @@ export class PolicyIndex {
     if (endpoint.node === this.node) this.#policies.setEndpoint(endpoint.key, labels);
   }
 
-  #inherit(before: Endpoint | undefined, after: Endpoint | undefined): void {
+  #inherit(before: Labelled | undefined, after: Labelled | undefined): void {
     for (const profile of before?.profiles ?? []) {
       const heirs = this.#heirs.get(profile);
       heirs?.delete(before?.key ?? '');
@@ -120,18 +137,54 @@ export class PolicyIndex {
     else this.#profiles.delete(name);
     for (const heir of this.#heirs.get(name) ?? []) {
       const endpoint = this.#endpoints.get(heir);
+      const nets = this.#nets.get(heir);
       if (endpoint) this.#relabel(endpoint);
+      else if (nets) this.#relabelNets(nets);
     }
   }
 
-  #setPolicy(text: string, { name, namespace = '' }: Key<'NetworkPolicy'>, event: Event): void {
+  #setPolicy(text: string, key: Key<'NetworkPolicy'> | Key<'GlobalNetworkPolicy'>, event: Event): void {
+    this.#tiered.delete(text);
     if (event.op === 'delete') this.#policies.delete(text);
-    else if (event.op === 'invalid') this.#policies.set(text, unreadablePolicy(name, namespace));
-    else {
-      const compiled = compilePolicy(event.entry.value as NetworkPolicy);
-      this.#policies.set(text, compiled);
-      this.#report(text, compiled.problems);
+    else if (event.op === 'invalid') this.#policies.set(text, unreadablePolicy(key, event.entry.value));
+    else this.#compile(text, event.entry.value as AnyPolicy);
+  }
+
+  #compile(text: string, policy: AnyPolicy): void {
+    if (!builtInTiers.has(policy.spec.tier ?? 'default')) this.#tiered.set(text, policy);
+    const compiled = compilePolicy(policy, (tier) => this.#tiers.has(tier));
+    this.#policies.set(text, compiled);
+    this.#report(text, compiled.problems);
+  }
+
+  /** A tier that comes or goes changes what its policies mean; one that moves, their place at every endpoint. */
+  #setTier(text: string, name: string, value: Tier | undefined): void {
+    const before = this.#tiers.has(name);
+    if (value) this.#report(text, this.#tiers.set(name, value));
+    else this.#tiers.delete(name);
+    if (before !== this.#tiers.has(name))
+      for (const [key, policy] of this.#tiered) if (policy.spec.tier === name) this.#compile(key, policy);
+    for (const key of this.#endpointPolicies.keys()) this.#dirty.add(key);
+  }
+
+  #setNets(text: string, key: Key<'NetworkSet'> | Key<'GlobalNetworkSet'>, event: Event): void {
+    const before = this.#nets.get(text);
+    const value = event.op === 'delete' ? undefined : event.entry.value;
+    const after = event.op === 'delete' ? undefined : networkSetOf(text, key, value as NetworkSet | GlobalNetworkSet);
+    this.#inherit(before, after);
+    if (after) {
+      this.#nets.set(text, after);
+      this.#relabelNets(after);
+    } else {
+      this.#nets.delete(text);
+      this.#sets.deleteEndpoint(text);
     }
+    if (event.op === 'set') this.#report(text, []);
+  }
+
+  #relabelNets(nets: Labelled): void {
+    const labels = effectiveLabels(nets, (profile) => this.#profiles.labels(profile));
+    this.#sets.setEndpoint(nets.key, labels, nets.facts);
   }
 
   #endpointSnapshot(): ReadonlyMap<string, EndpointPolicy> {

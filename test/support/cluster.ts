@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { Event, Key } from '../../src/datastore/store.ts';
 import { keyText } from '../../src/datastore/store.ts';
-import { parseResource } from '../../src/model/kinds.ts';
+import { type Kind, parseResource } from '../../src/model/kinds.ts';
 import { parseKubernetes } from '../../src/model/kubernetes.ts';
 import type { Cluster, Connection, Peer, Pod, Policy } from './oracle.ts';
 
@@ -147,6 +147,17 @@ export function calicoPolicyEvent(name: string, namespace: string, spec: object)
     spec,
   });
   return set({ type: 'NetworkPolicy', namespace, name }, policy);
+}
+
+/** Any object of `projectcalico.org/v3`. */
+export function calicoEvent(
+  kind: Exclude<Kind, 'WorkloadEndpoint'>,
+  metadata: { name: string; namespace?: string; labels?: Record<string, string> },
+  spec: object,
+): Event {
+  const value = parseResource(kind, { kind, apiVersion: 'projectcalico.org/v3', metadata, spec });
+  const { name, namespace } = metadata;
+  return set({ type: kind, name, ...(namespace !== undefined && { namespace }) }, value);
 }
 
 export function endpointKey(pod: Pick<Pod, 'name' | 'namespace'>): Key<'WorkloadEndpoint'> {

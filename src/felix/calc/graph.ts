@@ -31,6 +31,10 @@ export const watchedTypes = [
   'WorkloadEndpoint',
   'Profile',
   'NetworkPolicy',
+  'GlobalNetworkPolicy',
+  'Tier',
+  'NetworkSet',
+  'GlobalNetworkSet',
   'IPPool',
   'Block',
   'Node',
@@ -169,6 +173,10 @@ export class Graph {
         break;
       case 'Profile':
       case 'NetworkPolicy':
+      case 'GlobalNetworkPolicy':
+      case 'Tier':
+      case 'NetworkSet':
+      case 'GlobalNetworkSet':
         this.options.policy.apply(event);
         break;
       case 'IPPool':

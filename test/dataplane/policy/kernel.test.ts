@@ -11,6 +11,7 @@ import type { NodePolicy } from '../../../src/policy/ir.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { defaultRenderOptions, type RenderOptions, renderFilter } from '../../../src/policy/render.ts';
 import {
+  calicoEvent,
   calicoPolicyEvent,
   cluster,
   endpointEvent,
@@ -237,6 +238,38 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
   });
 
   const deny = calicoPolicyEvent('deny', 'one', { types: ['Ingress', 'Egress'] });
+
+  test('tiers, a global policy, network sets and service accounts', async () => {
+    const rules = [
+      { action: 'Deny', protocol: 'UDP', destination: { ports: [53] } },
+      { action: 'Allow', source: { selector: "kind == 'partner'", namespaceSelector: 'global()' } },
+      { action: 'Pass', source: { serviceAccounts: { selector: 'all()' } } },
+      { action: 'Pass', source: { selector: "app == 'b'" } },
+    ];
+    const policy = indexOf([
+      ...base(plain),
+      calicoEvent('Tier', { name: 'security' }, { order: 10 }),
+      calicoEvent('Tier', { name: 'audit' }, { order: 5, defaultAction: 'Pass' }),
+      calicoEvent('GlobalNetworkPolicy', { name: 'watch' }, { tier: 'audit', ingress: [{ action: 'Log' }] }),
+      calicoEvent(
+        'GlobalNetworkPolicy',
+        { name: 'guard' },
+        { tier: 'security', namespaceSelector: "tier == 'x'", types: ['Ingress'], ingress: rules },
+      ),
+      calicoEvent(
+        'GlobalNetworkSet',
+        { name: 'partner', labels: { kind: 'partner' } },
+        { nets: ['192.0.2.0/25', '192.0.2.130', 'fd00::8/125'] },
+      ),
+    ]).snapshot();
+    await reload(policy);
+    const [observed, expected] = await matrix(policy, plainPods);
+    expect(observed).toEqual(expected);
+    expect(observed).toContain('outside → 10.65.0.1 TCP 80');
+    expect(observed).not.toContain('outside → 10.65.0.1 UDP 53');
+    expect(observed).toContain('pod-1 → fd00::1 TCP 80');
+    expect(observed).not.toContain('pod-2 → 10.65.0.1 TCP 80');
+  });
 
   /** All of them get an answer, however late on a busy machine; or none of them does. */
   async function expectAnswers(expected: boolean, from: string, probes: readonly Partial<Probe>[]): Promise<void> {
