@@ -85,3 +85,46 @@ describe('extended messages', () => {
     expect(peer).toMatchObject({ flaps: 0, negotiated: { extendedMessages: false } });
   });
 });
+
+describe('graceful restart after a NOTIFICATION', () => {
+  async function start(line: string): Promise<Frr> {
+    const frr = new Frr(link);
+    await frr.start(65010, 64512, theirs, ` bgp graceful-restart preserve-fw-state\n${line}`);
+    speaker.start(configOf(64512, [peerOf(4, 65010)], ours));
+    await speaker.learnt('192.0.2.0/24');
+    await frr.learnt('10.65.1.0/26');
+    const [peer] = await speaker.established();
+    expect(peer?.negotiated?.restart).toMatchObject({ notification: true });
+    return frr;
+  }
+
+  test('FRR clears the session: its routes stay as stale until it is back', async () => {
+    const frr = await start(' no bgp hard-administrative-reset');
+    await frr.show('clear bgp *');
+    await until(() => speaker.output.includes('peer restarts: routes kept as stale'), {
+      within: 20_000,
+      what: 'stale',
+    });
+    expect((await speaker.routes()).map(({ prefix }) => prefix)).toEqual(expect.arrayContaining(theirs));
+    await speaker.established();
+    const fresh = async () => (await speaker.peers())[0]?.families['ipv4'];
+    await until(async () => (await fresh())?.stale === 0, { within: 30_000, what: 'fresh routes' });
+    expect((await fresh())?.accepted).toBe(2);
+    expect((await speaker.peers())[0]?.lastError?.reason).toContain('(6/4)');
+  });
+
+  test('a hard reset ends it for good, from FRR and from us', async () => {
+    const frr = await start(' bgp hard-administrative-reset');
+    await frr.show('clear bgp *');
+    await until(async () => (await speaker.peers())[0]?.lastError?.reason.includes('cease/hardReset (6/9): cease/'), {
+      within: 20_000,
+      what: 'the hard reset',
+    });
+    expect(speaker.output).not.toContain('peer restarts: routes kept as stale');
+    await speaker.established();
+    await frr.learnt('10.65.1.0/26');
+    await speaker.kill('SIGTERM');
+    await frr.forgotten('10.65.1.0/26');
+    expect(await frr.show('show bgp neighbors')).toContain('Cease/Administrative Shutdown/Hard Reset');
+  });
+});

@@ -14,9 +14,10 @@ export class Frr {
     mkdirSync(this.#directory, { mode: 0o777 });
   }
 
-  async start(asn: number, peerAsn: number, routes: readonly string[]): Promise<void> {
+  /** @param lines more of `router bgp` */
+  async start(asn: number, peerAsn: number, routes: readonly string[], lines = ''): Promise<void> {
     const file = join(this.#directory, 'bgpd.conf');
-    writeFileSync(file, configuration(asn, peerAsn, routes));
+    writeFileSync(file, configuration(asn, peerAsn, routes, lines));
     const pid = join(this.#directory, 'bgpd.pid');
     // -S: stay root; -Z: no zebra.
     const args = ['-S', '-Z', '-f', file, '-i', pid, '-P', '0', '--vty_socket', this.#directory, '--log', 'stdout'];
@@ -60,7 +61,7 @@ export interface FrrRoute {
   }[];
 }
 
-function configuration(asn: number, peerAsn: number, routes: readonly string[]): string {
+function configuration(asn: number, peerAsn: number, routes: readonly string[], lines: string): string {
   const networks = (six: boolean) =>
     routes
       .filter((route) => route.includes(':') === six)
@@ -71,6 +72,7 @@ function configuration(asn: number, peerAsn: number, routes: readonly string[]):
  no bgp ebgp-requires-policy
  no bgp network import-check
  bgp graceful-restart
+${lines}
  neighbor ${addresses.us.four} remote-as ${peerAsn}
  neighbor ${addresses.us.four} timers connect 1
  neighbor ${addresses.us.four} disable-connected-check
