@@ -18,9 +18,11 @@ import {
 } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import type { Node } from '../model/kinds.ts';
+import { Secret } from '../base/secret.ts';
 import { announcedWith } from './advertisements.ts';
 import type { FilterRule } from './filters.ts';
 import { type Objects, type ParsedPeer, seconds } from './objects.ts';
+import type { SecretRef, Secrets } from './secrets.ts';
 import type { NodeAddress, PeerConfig, SpeakerConfig } from './settings.ts';
 
 /** Seconds; Calico's, who leaves BIRD's hold time at 90 and lets peers keep routes for two minutes. */
@@ -45,22 +47,30 @@ export interface Compiled {
 /**
  * A node's BGP configuration out of the datastore's objects; undefined while the node itself has no BGP address.
  * @param routerId `CALICO_ROUTER_ID`: an IPv4 address, `hash` (of the node's name), or absent: the IPv4 address
+ * @param secrets finds passwords; a session that should have one and has none is left out
  * @throws InputError for a router id that is neither
  */
-export function compile(objects: Objects, nodename: string, routerId: string | undefined): Compiled | undefined {
+export function compile(
+  objects: Objects,
+  nodename: string,
+  routerId: string | undefined,
+  secrets: Secrets = () => ({ problem: 'there are no secrets' }),
+): Compiled | undefined {
   const own = objects.nodes.get(nodename);
   const addresses = own ? addressesOf(own) : [];
   if (!own || addresses.length === 0) return undefined;
   const problems: Problem[] = [];
-  const context: Context = { objects, own, addresses, asn: asnOf(own, objects), problems };
+  const context: Context = { objects, own, addresses, asn: asnOf(own, objects), problems, secrets };
   warnOfIgnored(context);
   const peers = new Map<Ip, PeerConfig>();
   // Explicit peers come first: they take the place of a mesh session with the same address.
   for (const peer of [...explicitPeers(context), ...meshPeers(context)]) {
     if (!peers.has(peer.address)) peers.set(peer.address, peer);
   }
+  const clusterId = attempt(context, `Node(${nodename})`, () => clusterOf(own));
   const config: SpeakerConfig = {
     asn: context.asn,
+    ...(clusterId ? { clusterId } : {}),
     identifier: identifierOf(nodename, addresses, routerId),
     listenPort: portOf(objects),
     addresses,
@@ -77,6 +87,7 @@ interface Context {
   readonly addresses: readonly NodeAddress[];
   readonly asn: number;
   readonly problems: Problem[];
+  readonly secrets: Secrets;
 }
 
 function portOf({ configuration }: Objects): number {
@@ -117,10 +128,22 @@ function* meshPeers(context: Context): Generator<PeerConfig> {
   const restartSeconds = attempt(context, 'BGPConfiguration(default)', () =>
     seconds(time, 'BGPConfiguration(default).spec.nodeMeshMaxRestartTime'),
   );
+  const secured = passwordOf(context, objects.configuration?.spec.nodeMeshPassword?.secretKeyRef, 'the mesh');
+  if (!secured) return;
   for (const node of objects.nodes.values()) {
     if (node.metadata.name === own.metadata.name || isReflector(node)) continue;
-    yield* nodePeers(context, node, 'mesh', restartSeconds === undefined ? {} : { restartSeconds });
+    yield* nodePeers(context, node, 'mesh', { ...(restartSeconds === undefined ? {} : { restartSeconds }), ...secured });
   }
+}
+
+/** The password of a session, if it is to have one; undefined when that cannot be had: then there is no session. */
+function passwordOf(context: Context, ref: SecretRef | undefined, what: string): Pick<PeerConfig, 'password'> | undefined {
+  if (!ref) return {};
+  const found = context.secrets(ref);
+  if (found instanceof Secret) return { password: found };
+  const object = what === 'the mesh' ? 'BGPConfiguration(default).spec.nodeMeshPassword' : `BGPPeer(${what}).spec.password`;
+  context.problems.push({ object, detail: `${found.problem}: no session without it` });
+  return undefined;
 }
 
 function isReflector({ spec }: Node): boolean {
@@ -148,9 +171,26 @@ function* nodePeers(context: Context, node: Node, name: string, extra?: Partial<
       families: [family],
       localAddress: ours,
       initiative: compareIp(ours, address) > 0 ? 'dial' : 'wait',
+      ...asClient(context, node),
       ...extra,
     };
   }
+}
+
+/** To a reflector, whoever is not of its cluster of reflectors is a client; only internal peers go by it. */
+function asClient({ own }: Context, peer?: Node): Partial<PeerConfig> {
+  const cluster = peer?.spec.bgp?.routeReflectorClusterID;
+  const other = cluster === undefined || cluster !== own.spec.bgp?.routeReflectorClusterID;
+  return isReflector(own) && other ? { routeReflectorClient: true } : {};
+}
+
+/** @throws InputError for one that is no IPv4 address, which CLUSTER_LIST has no room for */
+function clusterOf({ spec }: Node): Ip | undefined {
+  const text = spec.bgp?.routeReflectorClusterID;
+  if (text === undefined) return undefined;
+  const clusterId = parseIp(text, 'spec.bgp.routeReflectorClusterID');
+  if (familyOf(clusterId) === 4) return clusterId;
+  throw new InputError('spec.bgp.routeReflectorClusterID', text, 'an IPv4 address');
 }
 
 const basics = {
@@ -212,6 +252,7 @@ function* routerPeer(
     families: [family],
     ...(peer.bound ? { localAddress } : {}),
     initiative: 'dial',
+    ...asClient(context),
     ...optionsOf(context, peer),
   };
 }
@@ -232,6 +273,7 @@ function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
     ...(peer.allowedLocalAs === undefined ? {} : { allowedLocalAs: peer.allowedLocalAs }),
     ...(peer.removePrivateAs ? { removePrivateAs: true } : {}),
     ...(peer.maxPrefixes ? { maxPrefixes: peer.maxPrefixes } : {}),
+    ...(peer.ttlSecurity === undefined ? {} : { ttlSecurity: peer.ttlSecurity }),
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     ...(bfd ? { bfd } : {}),

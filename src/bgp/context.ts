@@ -11,6 +11,8 @@ import type { RouteTable } from './table.ts';
 export interface SpeakerContext {
   readonly asn: number;
   readonly identifier: Ip;
+  /** Of this node as a route reflector. RFC 4456 §7. */
+  readonly clusterId: Ip;
   readonly addresses: readonly NodeAddress[];
   readonly tables: Readonly<Record<Family, RouteTable>>;
   readonly interner: AttributeInterner;

@@ -11,6 +11,14 @@ import type { Attributes } from './wire/attributes.ts';
  */
 export type NextHopMode = 'auto' | 'self' | 'keep';
 
+/** How routes of internal peers go to internal peers. RFC 4456. */
+export interface Reflection {
+  /** Of this reflector. */
+  readonly clusterId: Ip;
+  /** The receivers are clients, who hear of the non-clients too. */
+  readonly client: boolean;
+}
+
 /** Everything that the form of an advertisement depends on: peers that agree in it form one update group. */
 export interface ExportContext {
   readonly family: Family;
@@ -25,6 +33,8 @@ export interface ExportContext {
   readonly sharedSubnet?: Cidr;
   /** The peers take messages of up to 65535 octets. RFC 8654. */
   readonly extendedMessages?: boolean;
+  /** Towards internal peers: who may hear of what other internal peers say. RFC 4456 §6. */
+  readonly reflection?: Reflection;
   /** Private AS numbers are left out towards another AS. */
   readonly removePrivateAs?: boolean;
   /** Of the peers' BGPFilters; asked for each prefix by the update group. */
@@ -49,13 +59,31 @@ export function exported(
   const { source } = received;
   const { communities = [] } = received.attributes;
   if (communities.includes(noAdvertise)) return undefined;
-  // What one internal peer says goes to no other but by reflection. RFC 4271 §9.2.
-  if (source.kind === 'ibgp' && !context.external) return undefined;
+  const internal = source.kind === 'ibgp' && !context.external;
+  // What one internal peer says goes to no other but by reflection. RFC 4271 §9.2, RFC 4456 §6.
+  if (internal && !(source.client || context.reflection?.client)) return undefined;
   if (context.external && (communities.includes(noExport) || communities.includes(noExportSubconfed))) return undefined;
   const nextHop = nextHopFor(received, context);
   const attributes = operated(received.attributes, operations);
+  if (internal) return reflected(attributes, received, context);
   const candidate = { ...received, attributes };
   return context.external ? toExternal(candidate, nextHop, context) : toInternal(attributes, nextHop);
+}
+
+/**
+ * Says who originated the route and puts this cluster on its way; all else stays as received, the next hop too unless
+ * it is to be this node. RFC 4456 §8, §10.
+ */
+function reflected(attributes: Attributes, received: Candidate, context: ExportContext): Attributes {
+  const { self, nextHopMode, reflection } = context;
+  const { originatorId = received.source.identifier, clusterList = [], nextHop = self } = attributes;
+  return {
+    ...attributes,
+    nextHop: nextHopMode === 'self' ? self : nextHop,
+    localPref: attributes.localPref ?? defaultLocalPref,
+    originatorId,
+    clusterList: reflection ? [reflection.clusterId, ...clusterList] : clusterList,
+  };
 }
 
 function toInternal(attributes: Attributes, nextHop: Ip): Attributes {
@@ -80,6 +108,7 @@ function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, shar
 /** Equal texts: equal contexts. */
 export function contextKey(context: ExportContext): string {
   const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', removePrivateAs, filter } = context;
+  const { clusterId = '', client = false } = context.reflection ?? {};
   const { extendedMessages = false } = context;
   const form = [
     family,
@@ -91,6 +120,8 @@ export function contextKey(context: ExportContext): string {
     nextHopMode,
     sharedSubnet,
     removePrivateAs === true,
+    clusterId,
+    client,
   ];
   return [...form, filter?.key ?? ''].join(' ');
 }

@@ -53,7 +53,8 @@ export class Routes {
     private readonly context: SpeakerContext,
   ) {
     const kind = config.asn === (config.localAsn ?? context.asn) ? 'ibgp' : 'ebgp';
-    this.#source = { name: config.name, kind, address: config.address, identifier: parseIp('0.0.0.0') };
+    const client = kind === 'ibgp' && config.routeReflectorClient === true;
+    this.#source = { name: config.name, kind, address: config.address, client, identifier: parseIp('0.0.0.0') };
     this.#in = new Map(
       config.families.map((family) => [family, new AdjRibIn(this.#source, context.tables[family].rib)]),
     );
@@ -294,7 +295,7 @@ export class Routes {
   }
 
   #importContext({ external, peerAsn }: Negotiated): ImportContext {
-    const { asn, identifier, addresses } = this.context;
+    const { asn, identifier, clusterId, addresses } = this.context;
     const ownAddresses = new Set(addresses.map(({ address }) => address));
     const { acceptDefault, localAsn, allowedLocalAs = 0 } = this.config;
     const asns = localAsn === undefined ? [asn] : [asn, localAsn];
@@ -302,7 +303,7 @@ export class Routes {
       asns,
       allowedLocalAs,
       identifier,
-      clusterId: identifier,
+      clusterId,
       peerAsn,
       external,
       ownAddresses,
@@ -312,7 +313,7 @@ export class Routes {
   }
 
   #exportContext(family: Family, { external, fourOctetAs, extendedMessages }: Negotiated): ExportContext {
-    const { asn, addresses } = this.context;
+    const { asn, addresses, clusterId } = this.context;
     const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
     if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
     const shared: Cidr | undefined = contains(own.subnet, this.config.address) ? own.subnet : undefined;
@@ -326,6 +327,7 @@ export class Routes {
       self: own.address,
       nextHopMode,
       ...(shared ? { sharedSubnet: shared } : {}),
+      ...(external ? {} : { reflection: { clusterId, client: this.#source.client === true } }),
       ...(extendedMessages ? { extendedMessages } : {}),
       ...(removePrivateAs ? { removePrivateAs } : {}),
       ...(filter ? { filter } : {}),

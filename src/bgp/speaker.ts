@@ -218,6 +218,7 @@ export class Speaker {
     const context: SpeakerContext = {
       asn: this.#config.asn,
       identifier: this.#config.identifier,
+      clusterId: this.#config.clusterId ?? this.#config.identifier,
       addresses: this.#config.addresses,
       tables: this.tables,
       interner: this.#interner,
@@ -287,8 +288,8 @@ export class Speaker {
 }
 
 /** What every session depends on. */
-function identityOf({ asn, identifier, addresses }: SpeakerConfig): string {
-  return JSON.stringify([asn, identifier, addresses]);
+function identityOf({ asn, identifier, clusterId = identifier, addresses }: SpeakerConfig): string {
+  return JSON.stringify([asn, identifier, clusterId, addresses]);
 }
 
 /** Everything but what `Peer.adopt` follows in an established session. */

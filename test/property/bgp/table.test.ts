@@ -35,7 +35,8 @@ class Station {
   ) {
     const kind = context.external ? 'ebgp' : 'ibgp';
     const address = parseIp(`10.9.0.${index}`);
-    this.source = { name: `peer${index}`, kind, address, identifier: address };
+    const client = context.reflection?.client === true;
+    this.source = { name: `peer${index}`, kind, address, client, identifier: address };
     this.adj = new AdjRibIn(this.source, table.rib);
   }
 
@@ -68,11 +69,21 @@ class Station {
   }
 }
 
+const internal: ExportContext = {
+  family: 4,
+  asn: 64512,
+  external: false,
+  fourOctetAs: true,
+  self: parseIp('10.9.0.200'),
+  nextHopMode: 'keep',
+};
+
 const contexts: readonly ExportContext[] = [
   { family: 4, asn: 64512, external: true, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'self' },
   { family: 4, asn: 64512, external: true, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'self' },
-  { family: 4, asn: 64512, external: false, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'keep' },
-  { family: 4, asn: 64512, external: false, fourOctetAs: true, self: parseIp('10.9.0.200'), nextHopMode: 'keep' },
+  { ...internal, reflection: { clusterId: parseIp('1.1.1.1'), client: true } },
+  { ...internal, reflection: { clusterId: parseIp('1.1.1.1'), client: false } },
+  { ...internal, reflection: { clusterId: parseIp('1.1.1.1'), client: false } },
 ];
 
 const filter = compileFilter(
@@ -98,7 +109,7 @@ const command = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       do: fc.constant('announce' as const),
-      peer: fc.nat({ max: 3 }),
+      peer: fc.nat({ max: 4 }),
       prefix: fc.nat({ max: 11 }),
       pref: fc.nat({ max: 2 }),
     }),
@@ -107,7 +118,7 @@ const command = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       do: fc.constant('withdraw' as const),
-      peer: fc.nat({ max: 3 }),
+      peer: fc.nat({ max: 4 }),
       prefix: fc.nat({ max: 11 }),
     }),
   },
@@ -125,7 +136,7 @@ const command = fc.oneof(
         'stale' as const,
         'sweep' as const,
       ),
-      peer: fc.nat({ max: 3 }),
+      peer: fc.nat({ max: 4 }),
     }),
   },
 );
@@ -204,7 +215,11 @@ test('whatever the order of events, every peer has heard what follows from the r
           if (attributes) expected.set(prefix, attributes);
         }
         const comparable = (routes: ReadonlyMap<Cidr, Attributes>) =>
-          [...routes].map(([prefix, { nextHop, asPath }]) => JSON.stringify([prefix, nextHop, asPath])).sort();
+          [...routes]
+            .map(([prefix, { nextHop, asPath, originatorId, clusterList }]) =>
+              JSON.stringify([prefix, nextHop, asPath, originatorId, clusterList]),
+            )
+            .sort();
         expect(comparable(heard)).toEqual(comparable(expected));
         expect(table.advertised(source)).toBe(heard.size);
         expect(marks).toBe(1);

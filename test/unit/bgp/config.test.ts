@@ -164,6 +164,41 @@ describe('the mesh', () => {
   });
 });
 
+describe('route reflection', () => {
+  const cluster = (id: string) => ({ routeReflectorClusterID: id });
+  const r = node('r', '10.0.0.3/24', undefined, cluster('1.0.0.1'), { rr: 'yes' });
+  const twin = node('twin', '10.0.0.4/24', undefined, cluster('1.0.0.1'), { rr: 'yes' });
+  const far = node('far', '10.0.0.5/24', undefined, cluster('1.0.0.2'), { rr: 'yes' });
+  const peering = set('BGPPeer', 'rr', { peerSelector: "rr == 'yes'" });
+  const router = set('BGPPeer', 'tor', { peerIP: '10.0.0.1', asNumber: 64512, node: 'r' });
+
+  test('a reflector takes peers of other clusters, and of none, as clients', () => {
+    const { config, problems } = compiled(storeOf(a, r, twin, far, peering, router), 'r');
+    expect(config.clusterId).toBe('1.0.0.1');
+    expect(problems).toEqual([]);
+    const clients = config.peers.map(({ name, routeReflectorClient = false }) => [name, routeReflectorClient]);
+    expect(Object.fromEntries(clients)).toEqual({
+      'rr-a-ipv4': true,
+      'rr-far-ipv4': true,
+      'rr-twin-ipv4': false,
+      tor: true,
+    });
+  });
+
+  test('a node without a cluster id has no clients', () => {
+    const { config } = compiled(storeOf(a, r, peering));
+    expect(config.peers).toHaveLength(1);
+    expect(config.peers[0]).not.toHaveProperty('routeReflectorClient');
+    expect(config).not.toHaveProperty('clusterId');
+  });
+
+  test('a cluster id that is no IPv4 address is named', () => {
+    const { config, problems } = compiled(storeOf(node('a', '10.0.0.9/24', undefined, cluster('fd99::1'))));
+    expect(config).not.toHaveProperty('clusterId');
+    expect(problems).toEqual([{ object: 'Node(a)', detail: expect.stringContaining('an IPv4 address') }]);
+  });
+});
+
 describe('BGPPeer', () => {
   const tor = { peerIP: '10.0.0.1', asNumber: 65001 };
 

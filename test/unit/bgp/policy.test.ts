@@ -129,6 +129,28 @@ describe('export', () => {
     });
   });
 
+  test.each([
+    ['between non-clients', false, false, false],
+    ['from a client', true, false, true],
+    ['to a client', false, true, true],
+    ['between clients', true, true, true],
+  ])('reflection %s', (_, fromClient, client, told) => {
+    const route = from('ibgp', { med: 5, communities: [7], nextHop: parseIp('192.0.2.1') });
+    const source = { ...route.source, client: fromClient, identifier: parseIp('10.0.0.7') };
+    const reflection = { clusterId: parseIp('1.1.1.1'), client };
+    const marks = { originatorId: parseIp('10.0.0.7'), clusterList: [parseIp('1.1.1.1')] };
+    const expected = { ...route.attributes, localPref: 100, ...marks };
+    expect(exported({ ...route, source }, { ...internal, reflection })).toEqual(told ? expected : undefined);
+  });
+
+  test('a reflector keeps the originator and puts its cluster before the others; next hop self is followed', () => {
+    const known = { originatorId: parseIp('10.0.0.8'), clusterList: [parseIp('2.2.2.2')], localPref: 7 };
+    const reflection = { clusterId: parseIp('1.1.1.1'), client: true };
+    const told = exported(from('ibgp', known), { ...internal, nextHopMode: 'self', reflection });
+    const clusterList = [parseIp('1.1.1.1'), parseIp('2.2.2.2')];
+    expect(told).toEqual({ ...attributes, ...known, clusterList, nextHop: self });
+  });
+
   test('private AS numbers are left out where that is wanted', () => {
     const asPath = [...path(64999, 7, 4200000000), { type: 'set' as const, asns: [65534] }, ...path(65535)];
     const told = exported(from('ebgp', { asPath }), { ...external, removePrivateAs: true })?.asPath;
