@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { InputError } from '../base/errors.ts';
+import { Secret } from '../base/secret.ts';
 import {
   type Cidr,
   cidrParts,
@@ -18,7 +19,6 @@ import {
 } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import type { Node } from '../model/kinds.ts';
-import { Secret } from '../base/secret.ts';
 import { announcedWith } from './advertisements.ts';
 import type { FilterRule } from './filters.ts';
 import { type Objects, type ParsedPeer, seconds } from './objects.ts';
@@ -132,16 +132,24 @@ function* meshPeers(context: Context): Generator<PeerConfig> {
   if (!secured) return;
   for (const node of objects.nodes.values()) {
     if (node.metadata.name === own.metadata.name || isReflector(node)) continue;
-    yield* nodePeers(context, node, 'mesh', { ...(restartSeconds === undefined ? {} : { restartSeconds }), ...secured });
+    yield* nodePeers(context, node, 'mesh', {
+      ...(restartSeconds === undefined ? {} : { restartSeconds }),
+      ...secured,
+    });
   }
 }
 
 /** The password of a session, if it is to have one; undefined when that cannot be had: then there is no session. */
-function passwordOf(context: Context, ref: SecretRef | undefined, what: string): Pick<PeerConfig, 'password'> | undefined {
+function passwordOf(
+  context: Context,
+  ref: SecretRef | undefined,
+  what: string,
+): Pick<PeerConfig, 'password'> | undefined {
   if (!ref) return {};
   const found = context.secrets(ref);
   if (found instanceof Secret) return { password: found };
-  const object = what === 'the mesh' ? 'BGPConfiguration(default).spec.nodeMeshPassword' : `BGPPeer(${what}).spec.password`;
+  const object =
+    what === 'the mesh' ? 'BGPConfiguration(default).spec.nodeMeshPassword' : `BGPPeer(${what}).spec.password`;
   context.problems.push({ object, detail: `${found.problem}: no session without it` });
   return undefined;
 }
@@ -202,23 +210,28 @@ const basics = {
 
 /** Sessions that BGPPeer objects ask for. */
 function* explicitPeers(context: Context): Generator<PeerConfig> {
+  for (const peer of context.objects.peers.values()) {
+    const sessions = [...sessionsOf(context, peer)];
+    const secured = sessions.length > 0 ? passwordOf(context, peer.password, peer.name) : undefined;
+    if (secured) for (const session of sessions) yield { ...session, ...secured };
+  }
+}
+
+/** This node's sessions by one object. Both ends of a peering between nodes follow from it. */
+function* sessionsOf(context: Context, peer: ParsedPeer): Generator<PeerConfig> {
   const { objects, own } = context;
-  for (const peer of objects.peers.values()) {
-    const mine = selects(peer, own);
-    if (peer.target.to === 'address') {
-      if (mine) yield* routerPeer(context, peer, peer.target);
-      continue;
-    }
-    // Both ends of a peering between nodes follow from the one object.
-    const { selector } = peer.target;
-    const isTarget = selector.matches(own.metadata.labels ?? {});
-    for (const node of objects.nodes.values()) {
-      if (node.metadata.name === own.metadata.name) continue;
-      const forward = mine && selector.matches(node.metadata.labels ?? {});
-      const reverse = peer.reverse && isTarget && selects(peer, node);
-      if (forward || reverse)
-        yield* nodePeers(context, node, peer.name, nodeOptionsOf(context, peer, forward, reverse));
-    }
+  const mine = selects(peer, own);
+  if (peer.target.to === 'address') {
+    if (mine) yield* routerPeer(context, peer, peer.target);
+    return;
+  }
+  const { selector } = peer.target;
+  const isTarget = selector.matches(own.metadata.labels ?? {});
+  for (const node of objects.nodes.values()) {
+    if (node.metadata.name === own.metadata.name) continue;
+    const forward = mine && selector.matches(node.metadata.labels ?? {});
+    const reverse = peer.reverse && isTarget && selects(peer, node);
+    if (forward || reverse) yield* nodePeers(context, node, peer.name, nodeOptionsOf(context, peer, forward, reverse));
   }
 }
 

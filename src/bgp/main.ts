@@ -15,6 +15,7 @@ import { Feed } from './feed.ts';
 import { type Limits, readLimits } from './limits.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
 import { ObjectStore, watched } from './objects.ts';
+import { rereadMilliseconds, SecretFiles } from './secrets.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
 
@@ -23,7 +24,7 @@ export interface BgpOptions {
   readonly nodename: string;
   /** Where `bgp.sock` and `routes.sock` are served; made if missing. */
   readonly runDir: string;
-  /** Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), CALICO_ROUTER_ID. */
+  /** Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), CALICO_ROUTER_ID, MARGAY_SECRETS_DIR. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   readonly clock: Clock;
@@ -98,7 +99,7 @@ async function follow(
   const backoff = new Backoff(1000, 30_000);
   let retryMs: number | undefined;
   while (!signal.aborted) {
-    await changed.wait(retryMs, signal);
+    await changed.wait(retryMs ?? (configs.secrets.used ? rereadMilliseconds : undefined), signal);
     if (signal.aborted) return;
     retryMs = undefined;
     const config = configs.next();
@@ -116,6 +117,7 @@ async function follow(
 
 /** Compiles, and says once what is wrong. */
 class Configs {
+  readonly secrets: SecretFiles;
   #told = '';
   #missing = false;
 
@@ -123,12 +125,15 @@ class Configs {
     private readonly options: BgpOptions,
     private readonly objects: ObjectStore,
     private readonly limits: Limits,
-  ) {}
+  ) {
+    this.secrets = new SecretFiles(options.env['MARGAY_SECRETS_DIR']);
+  }
 
   /** Undefined while this node has no BGP address; what ran before then stays. */
   next(): SpeakerConfig | undefined {
     const { nodename, env, log } = this.options;
-    const compiled = compile(this.objects, nodename, env['CALICO_ROUTER_ID']);
+    this.secrets.used = false;
+    const compiled = compile(this.objects, nodename, env['CALICO_ROUTER_ID'], this.secrets.find);
     if (!compiled) {
       if (!this.#missing)
         log.warn({ node: nodename }, 'this Node has no spec.bgp address in the datastore; waiting for one');

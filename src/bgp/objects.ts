@@ -10,6 +10,7 @@ import type { BfdSettings } from './bfd/settings.ts';
 import type { NextHopMode } from './exporting.ts';
 import { type ParsedFilter, parseFilter } from './filter-resource.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
+import type { SecretRef } from './secrets.ts';
 
 /** The datastore objects that a node's BGP configuration is made of. */
 export const watched: readonly Type[] = ['BGPConfiguration', 'BGPFilter', 'BGPPeer', 'Node', 'IPPool', 'Block'];
@@ -25,6 +26,8 @@ export interface ParsedPeer {
     | { readonly to: 'nodes'; readonly selector: Selector };
   readonly keepaliveSeconds?: number;
   readonly restartSeconds?: number;
+  readonly password?: SecretRef;
+  readonly ttlSecurity?: number;
   readonly bfd?: BfdSettings;
   readonly acceptDefault: boolean;
   readonly localAsn?: number;
@@ -157,6 +160,8 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     target: targetOf(peer, where),
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
+    ...(spec.password ? { password: spec.password.secretKeyRef } : {}),
+    ...(spec.ttlSecurity ? { ttlSecurity: spec.ttlSecurity } : {}),
     ...(spec.bfd ? { bfd: bfdOf(spec.bfd) } : {}),
     acceptDefault: metadata.annotations?.[acceptDefaultAnnotation] === 'true',
     ...(spec.localASNumber === undefined ? {} : { localAsn: spec.localASNumber }),

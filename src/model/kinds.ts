@@ -103,12 +103,17 @@ export function isCommunity(text: string): boolean {
 
 const community = z.string().refine(isCommunity, 'expected a community: 65000:100, or 65000:1:2 for a large one');
 
+const secretName = z.string().regex(/^[\w-][\w.-]{0,252}$/, 'expected the name of a Secret or of a key in it');
+/** A password in a Kubernetes Secret. */
+const password = z.looseObject({ secretKeyRef: z.looseObject({ name: secretName, key: secretName }) });
+
 export const bgpConfigurationSpec = z.looseObject({
   logSeverityScreen: z.string().default('Info'),
   nodeToNodeMeshEnabled: z.boolean().default(true),
   asNumber: asNumber.default(64512),
   listenPort: z.number().int().min(1).max(65535).default(179),
   nodeMeshMaxRestartTime: z.string().optional(),
+  nodeMeshPassword: password.optional(),
   /** Names for community values, which `prefixAdvertisements` may use. */
   communities: z.array(z.looseObject({ name: z.string().min(1), value: community })).default([]),
   /** Communities that routes inside a prefix are told with. */
@@ -138,6 +143,10 @@ export const bgpPeerSpec = z.looseObject({
   bfd: bfdSpec.optional(),
   keepaliveTime: z.string().optional(),
   maxRestartTime: z.string().optional(),
+  /** TCP MD5. RFC 2385. */
+  password: password.optional(),
+  /** Hops that the peer may be away; 0: unchecked. RFC 5082. */
+  ttlSecurity: z.number().int().min(0).max(255).optional(),
   /** Stands in for the node's AS number towards this peer. */
   localASNumber: asNumber.optional(),
   numAllowedLocalASNumbers: z.number().int().min(0).max(255).optional(),
