@@ -28,7 +28,6 @@ missing_packages() {
   [ "$purpose" = build ] && return 0
   have iptables || printf ' iptables'
   have ipset || printf ' ipset'
-  have conntrack || printf ' conntrack'
   have ip || printf ' iproute2'
   have ping || printf ' iputils-ping'
   have sysctl || printf ' procps'
@@ -48,6 +47,7 @@ missing_packages() {
       have gobgpd || printf ' gobgpd'
       have bgpdump || printf ' bgpdump'
       have tcpdump || printf ' tcpdump'
+      have conntrack || printf ' conntrack'
       want containernetworking-plugins /usr/lib/cni/ptp /opt/cni/bin/ptp
       ;;
   esac

@@ -12,7 +12,6 @@ const programs = {
   'iptables-restore': 'iptables',
   'iptables-save': 'iptables',
   ipset: 'ipset',
-  conntrack: 'conntrack',
 } as const;
 
 /** What `margay felix` needs of the host before it starts. @throws EnvironmentError with the remedy */

@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Store, StoreUnavailableError } from '../datastore/store.ts';
-import { deleteFlows } from '../kernel/conntrack.ts';
+import { openConntrack } from '../kernel/conntrack.ts';
 import { createIpsets } from '../kernel/ipset.ts';
 import { detectBackend } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
@@ -50,6 +50,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   if (config.ipv6Support && !six) log.warn('the kernel has no IPv6; only IPv4 is handled');
   log.info({ node: nodename, backend, ipv6: six }, 'starting');
   const netlink = openNetlink();
+  const conntrack = openConntrack();
   const felix = new Felix({
     store,
     netlink,
@@ -59,7 +60,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     },
     ipsets: createIpsets({ log }),
     policy: new RenderedPolicy(nodename, config, log),
-    deleteFlows,
+    deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl,
     nodename,
     runDir,
@@ -68,7 +69,8 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     clock,
     log,
   });
-  return { felix, config, netlink, run: (signal) => runWithServers(felix, config, netlink, log, signal) };
+  const sockets = [netlink, conntrack];
+  return { felix, config, netlink, run: (signal) => runWithServers(felix, config, sockets, log, signal) };
 }
 
 /** `assembleFelix`, run at once. */
@@ -95,7 +97,7 @@ async function configurationOf({ nodename, env, log, store }: FelixOptions): Pro
 async function runWithServers(
   felix: Felix,
   config: FelixConfig,
-  netlink: Netlink,
+  sockets: readonly { close(): void }[],
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
@@ -106,6 +108,6 @@ async function runWithServers(
     await felix.run(signal);
   } finally {
     await servers.close();
-    netlink.close();
+    for (const socket of sockets) socket.close();
   }
 }

@@ -1,36 +1,149 @@
-import { Backoff } from '../base/backoff.ts';
-import { pause, systemClock } from '../base/clock.ts';
-import { familyOf, type Ip } from '../model/address.ts';
-import { type Launch, runCommand } from './command.ts';
+import { setImmediate } from 'node:timers/promises';
+import { EnvironmentError } from '../base/errors.ts';
+import { type Family, familyOf, type Ip } from '../model/address.ts';
+import {
+  type Flow,
+  IPCTNL_MSG_CT_DELETE,
+  IPCTNL_MSG_CT_GET,
+  IPCTNL_MSG_CT_GET_STATS,
+  places,
+  readEntries,
+  readFlow,
+  writeDeletion,
+  writeFilteredQuery,
+  writeQuery,
+  writeStatisticsQuery,
+} from './ctnetlink.ts';
+import { NETLINK_NETFILTER, NetlinkSocket, type Request } from './rtnetlink/socket.ts';
+import { Serial } from './serial.ts';
+import { KernelError } from './types.ts';
 
-/**
- * The four places of an address in a flow: source and destination of the original direction and, after address
- * translation, of the reply (conntrack(8)).
- */
-const places = ['--orig-src', '--orig-dst', '--reply-src', '--reply-dst'] as const;
+/** Up to so many flows, one dump of them all costs less than four walks of the kernel's table for each address. */
+const fewFlows = 512;
+/** For more addresses, one dump of all flows costs less than their filtered dumps, whatever the table's size. */
+const manyAddresses = 64;
+/** Reading and deleting let others run after so many milliseconds. */
+const sliceMilliseconds = 5;
+/** Deletions in one send. */
+const deletions = 128;
 
-/** conntrack lists, then deletes one by one, and stops at a flow that ended in between: it is started again. */
-const attempts = 5;
-
-/**
- * Deletes all flows of an address, so that nobody who gets it later receives them, and returns how many the last run for
- * each place counted. None is success. @throws EnvironmentError without the program; Error with its words otherwise
- */
-export async function deleteFlows(address: Ip, launch: Launch = {}): Promise<number> {
-  let count = 0;
-  for (const place of places) count += await deletePlace(address, place, launch);
-  return count;
+/** Connection tracking of one network namespace: the one that the object was opened in. */
+export interface Conntrack {
+  /**
+   * Deletes all flows of the addresses, wherever they stand in them, so that nobody who gets one later receives them.
+   * None is success, and so is one that ended meanwhile. Calls wait for each other; other work goes on between slices.
+   * @returns how many were deleted. @throws KernelError after all were tried
+   */
+  deleteFlows(addresses: readonly Ip[]): Promise<number>;
+  close(): void;
 }
 
-async function deletePlace(address: Ip, place: string, launch: Launch): Promise<number> {
-  const command = ['conntrack', '-D', '-f', familyOf(address) === 6 ? 'ipv6' : 'ipv4', place, address];
-  const backoff = new Backoff(5, 100);
-  for (let attempt = 1; ; attempt++) {
-    const { status, stderr } = await runCommand(command, { ...launch, package: 'conntrack' });
-    // The status is 1 both for no flows and for failures, but only in the first case does it count.
-    const count = /(\d+) flow entries have been deleted/.exec(stderr)?.[1];
-    if (count !== undefined) return Number(count);
-    if (attempt === attempts) throw new Error(`${command.join(' ')}: ${stderr.trim() || `status ${status}`}`);
-    await pause(systemClock, backoff.next());
+/** @throws EnvironmentError without CAP_NET_ADMIN or a kernel that has ctnetlink; KernelError */
+export function openConntrack(): Conntrack {
+  const socket = new NetlinkSocket(NETLINK_NETFILTER);
+  try {
+    countEntries(socket);
+  } catch (cause) {
+    socket.close();
+    // nfnetlink's answer for a subsystem that is not there and cannot be loaded.
+    if (!(cause instanceof KernelError) || cause.code !== 'EINVAL') throw cause;
+    throw new EnvironmentError('the kernel offers no connection tracking', 'run: modprobe nf_conntrack_netlink', {
+      cause,
+    });
   }
+  return new NetlinkConntrack(socket);
+}
+
+class NetlinkConntrack implements Conntrack {
+  readonly #serial = new Serial();
+
+  constructor(private readonly socket: NetlinkSocket) {}
+
+  close(): void {
+    this.socket.close();
+  }
+
+  deleteFlows(addresses: readonly Ip[]): Promise<number> {
+    return this.#serial.run(() => this.#delete(new Set(addresses)));
+  }
+
+  async #delete(addresses: ReadonlySet<Ip>): Promise<number> {
+    if (addresses.size === 0) return 0;
+    const entries = countEntries(this.socket);
+    if (entries === 0) return 0;
+    const all = entries <= fewFlows || addresses.size > manyAddresses;
+    // By identifier: a flow has an address in more than one place, and a table that grows may give one twice.
+    const found = new Map<string, Flow>();
+    for (const query of all ? familyQueries(addresses) : [...addresses].flatMap(addressQueries))
+      await this.#find(query, addresses, found);
+    return this.#deleteAll([...found.values()]);
+  }
+
+  async #find(query: Request, addresses: ReadonlySet<Ip>, found: Map<string, Flow>): Promise<void> {
+    let started = performance.now();
+    for (const payload of this.socket.stream(query)) {
+      const flow = readFlow(payload);
+      if (flow?.addresses.some((address) => addresses.has(address))) found.set(keyOf(flow), kept(flow));
+      if (performance.now() - started < sliceMilliseconds) continue;
+      await setImmediate();
+      started = performance.now();
+    }
+  }
+
+  async #deleteAll(flows: readonly Flow[]): Promise<number> {
+    let count = 0;
+    let failure: KernelError | undefined;
+    for (let start = 0; start < flows.length; start += deletions) {
+      if (start > 0) await setImmediate();
+      for (const failed of this.socket.batch(flows.slice(start, start + deletions).map(deletion))) {
+        if (!failed) count++;
+        else if (failed.code !== 'ENOENT') failure ??= failed;
+      }
+    }
+    if (failure) throw failure;
+    return count;
+  }
+}
+
+/** Flows of both families in the namespace. @throws KernelError */
+function countEntries(socket: NetlinkSocket): number {
+  return readEntries(
+    socket.get({ operation: 'count conntrack entries', type: IPCTNL_MSG_CT_GET_STATS, body: writeStatisticsQuery }),
+  );
+}
+
+function familyQueries(addresses: ReadonlySet<Ip>): Request[] {
+  const families = new Set<Family>([...addresses].map(familyOf));
+  return [...families].map((family) => ({
+    operation: `list IPv${family} conntrack entries`,
+    type: IPCTNL_MSG_CT_GET,
+    body: (w) => writeQuery(w, family),
+  }));
+}
+
+function addressQueries(address: Ip): Request[] {
+  return places.map((place) => ({
+    operation: `list conntrack entries with ${address} as ${place.direction} ${place.side}`,
+    type: IPCTNL_MSG_CT_GET,
+    body: (w) => writeFilteredQuery(w, address, place),
+  }));
+}
+
+function deletion(flow: Flow): Request {
+  const [source, destination] = flow.addresses;
+  return {
+    operation: `delete conntrack entry ${source} → ${destination}`,
+    type: IPCTNL_MSG_CT_DELETE,
+    body: (w) => writeDeletion(w, flow),
+  };
+}
+
+function keyOf({ id, tuple }: Flow): string {
+  return Buffer.concat([id, tuple]).toString('latin1');
+}
+
+/** The same, no longer a view of the socket's buffer. */
+function kept(flow: Flow): Flow {
+  const { tuple, id, zone } = flow;
+  return { ...flow, tuple: tuple.slice(), id: id.slice(), ...(zone && { zone: zone.slice() }) };
 }

@@ -158,7 +158,7 @@ describe('bad input', () => {
     const result = await onNode(n1, 'margay', ['felix'], { PATH: '/nonexistent' });
     expect(result.code).toBe(1);
     expect(result.stderr).toBe(
-      'margay: not found in PATH: iptables-restore, iptables-save, ipset, conntrack; install it with: apt-get install iptables ipset conntrack\n',
+      'margay: not found in PATH: iptables-restore, iptables-save, ipset; install it with: apt-get install iptables ipset\n',
     );
   });
 

@@ -24,7 +24,7 @@ import { checked, libc } from './libc.ts';
 import { readLink } from './link.ts';
 import { type Message, MessageWriter, readMessages } from './message.ts';
 import { type NameOf, readRoute } from './route.ts';
-import { hostOrderU32, openRouteSocket } from './socket.ts';
+import { hostOrderU32, NETLINK_ROUTE, openNetlinkSocket } from './socket.ts';
 import { workerSource } from './worker-source.ts';
 
 /** ioctl on a socket: a descriptor of its network namespace (linux/sockios.h). */
@@ -110,7 +110,7 @@ function subscribe(fd: number, bufferBytes: number): number {
   const namespace = checked('find the namespace of a netlink socket', libc().ioctl(fd, SIOCGSKNS, null));
   try {
     return inNamespaceOf(namespace, 'of the netlink socket', () => {
-      const socket = openRouteSocket(bufferBytes);
+      const socket = openNetlinkSocket(NETLINK_ROUTE, bufferBytes);
       // The worker looks at its stop flag at least once a second, should the wake-up be lost.
       const second = new Uint8Array(16);
       second.set(new Uint8Array(new BigInt64Array([1n, 0n]).buffer));

@@ -17,7 +17,6 @@ import { hostI32, hostU32, type Message, MessageWriter, readAttributes, readMess
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-const NETLINK_ROUTE = 0;
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
@@ -26,6 +25,10 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
+
+/** Protocols of netlink sockets, linux/netlink.h. */
+export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 
 /** Room for the acknowledgements of a whole batch: 2048 fit in 1 MiB, measured. */
 const receiveBuffer = 1 << 20;
@@ -45,7 +48,7 @@ export interface Request {
   readonly body: (w: MessageWriter) => void;
 }
 
-/** An rtnetlink socket, unbound to any group, of the namespace that the thread was in when it was opened. */
+/** A netlink socket, unbound to any group, of the namespace that the thread was in when it was opened. */
 export class NetlinkSocket {
   readonly fd: number;
   #sequence = 0;
@@ -53,8 +56,8 @@ export class NetlinkSocket {
   readonly #writer = new MessageWriter(64 * 1024);
   readonly #datagram = new Uint8Array(datagramSize);
 
-  constructor() {
-    this.fd = openRouteSocket(receiveBuffer);
+  constructor(protocol = NETLINK_ROUTE) {
+    this.fd = openNetlinkSocket(protocol, receiveBuffer);
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
       setOption(this.fd, SOL_NETLINK, option, 1);
   }
@@ -92,6 +95,26 @@ export class NetlinkSocket {
       if (found) return found;
       if (attempt === dumpAttempts)
         throw new KernelError(request.operation, 'EINTR', `changed during each of ${dumpAttempts} dumps`);
+    }
+  }
+
+  /**
+   * The payloads of a dump one by one, each a view that lasts until the next. The kernel makes the dump as it is read,
+   * so the caller may pause in between, but must not use the socket for anything else before the end; nor is a change
+   * during the dump noticed. @throws KernelError
+   */
+  *stream(request: Request): Generator<Uint8Array> {
+    const sequence = this.#begin();
+    this.#write(request, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+    this.#send(request.operation);
+    for (const message of this.#receive(request.operation)) {
+      if (message.sequence !== sequence) continue;
+      if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+        const failure = readError(message, request.operation);
+        if (failure) throw failure;
+        return;
+      }
+      yield message.payload;
     }
   }
 
@@ -174,7 +197,7 @@ export class NetlinkSocket {
   }
 
   /**
-   * Messages as they come. rtnetlink answers within `send`, and continues a dump within `recv`, so that there is
+   * Messages as they come. The kernel answers within `send`, and continues a dump within `recv`, so that there is
    * always something to read until the end: EAGAIN is an error, not a reason to wait.
    */
   *#receive(operation: string): Generator<Message> {
@@ -187,15 +210,16 @@ export class NetlinkSocket {
 
   /** The next datagram, a view that the next read overwrites; or the name of an errno. */
   #read(): Uint8Array | string {
+    if (!this.#open) return 'EBADF';
     const length = libc().recv(this.fd, this.#datagram, this.#datagram.length, MSG_DONTWAIT | MSG_TRUNC);
     if (length < 0) return lastErrno();
     return length > this.#datagram.length ? 'EMSGSIZE' : this.#datagram.subarray(0, length);
   }
 }
 
-/** A NETLINK_ROUTE socket of the current namespace. @throws KernelError; EnvironmentError without CAP_NET_ADMIN */
-export function openRouteSocket(bufferBytes: number): number {
-  const fd = checked('open netlink socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE));
+/** A netlink socket of the current namespace. @throws KernelError; EnvironmentError without CAP_NET_ADMIN */
+export function openNetlinkSocket(protocol: number, bufferBytes: number): number {
+  const fd = checked('open netlink socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol));
   try {
     setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
   } catch (cause) {

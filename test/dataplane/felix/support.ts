@@ -10,7 +10,7 @@ import { type Key, keyText, type Value } from '../../../src/datastore/store.ts';
 import type { FelixConfig } from '../../../src/felix/config.ts';
 import { Felix } from '../../../src/felix/main.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
-import { deleteFlows } from '../../../src/kernel/conntrack.ts';
+import { type Conntrack, openConntrack } from '../../../src/kernel/conntrack.ts';
 import { createIpsets } from '../../../src/kernel/ipset.ts';
 import type { Backend } from '../../../src/kernel/iptables/backend.ts';
 import { createIptables } from '../../../src/kernel/iptables/driver.ts';
@@ -64,6 +64,7 @@ export class RealNode {
   #stop = new AbortController();
   #running: Promise<void> | undefined;
   #netlink: Netlink | undefined;
+  #conntrack: Conntrack | undefined;
   readonly #pods: Namespace[] = [];
 
   private constructor(
@@ -101,13 +102,15 @@ export class RealNode {
     const launcher = ['nsenter', `--net=${this.namespace.path}`];
     const driver = { backend: this.backend, log: silent, launcher } as const;
     this.#netlink = openNetlinkIn(this.namespace.path);
+    const conntrack = inNamespace(this.namespace.path, openConntrack);
+    this.#conntrack = conntrack;
     this.felix = new Felix({
       store: this.store,
       netlink: this.#netlink,
       iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
       ipsets: createIpsets({ log: silent, launcher }),
       policy: new RenderedPolicy(node, this.config, silent),
-      deleteFlows: (address) => deleteFlows(address, { launcher }),
+      deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
       writeSysctl: (name, value) => void inNamespace(this.namespace.path, () => writeSysctl(name, value)),
       nodename: node,
       runDir: this.runDir,
@@ -125,6 +128,8 @@ export class RealNode {
     this.#running = undefined;
     this.#netlink?.close();
     this.#netlink = undefined;
+    this.#conntrack?.close();
+    this.#conntrack = undefined;
   }
 
   async put(key: Key, value: Value<Key['type']>): Promise<string> {

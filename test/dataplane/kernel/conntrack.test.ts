@@ -1,41 +1,94 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { deleteFlows } from '../../../src/kernel/conntrack.ts';
+import { openConntrack } from '../../../src/kernel/conntrack.ts';
+import { inNamespace } from '../../../src/kernel/namespace.ts';
+import { KernelError } from '../../../src/kernel/types.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import { TestNamespace } from './namespaces.ts';
 
 function setUp() {
   const space = new TestNamespace();
   onTestFinished(() => space[Symbol.dispose]());
-  const add = (source: string, destination: string, ...nat: string[]) =>
+  const conntrack = inNamespace(space.path, openConntrack);
+  onTestFinished(() => conntrack.close());
+  const add = (source: string, destination: string, ...options: string[]) =>
     space.run(
-      ...['conntrack', '-I', '-p', 'udp', '--timeout', '600', '-s', source, '-d', destination, ...nat],
-      ...['--sport', '1000', '--dport', '2000'],
+      ...['conntrack', '-I', '-p', 'udp', '--timeout', '600', '-s', source, '-d', destination, ...options],
+      ...(options.includes('--sport') ? [] : ['--sport', '1000']),
+      ...['--dport', '2000'],
     );
+  /** Flows from one source to `count` ports of a destination, by one program. */
+  const fill = (source: string, destination: string, count: number) => {
+    const line = `conntrack -I -p udp --timeout 600 -s ${source} -d ${destination} --dport 2000 --sport`;
+    space.run('sh', '-c', `for port in $(seq ${count}); do ${line} $port; done >/dev/null 2>&1`);
+  };
   const count = () => Number(space.run('conntrack', '-C').trim());
-  return { add, count, launch: { launcher: space.launcher } };
+  return { conntrack, add, fill, count };
 }
 
+const ips = (...addresses: string[]) => addresses.map((address) => parseIp(address));
+
 test('flows go whichever place the address has in them, and only those', async () => {
-  const { add, count, launch } = setUp();
+  const { conntrack, add, count } = setUp();
   add('10.0.0.1', '10.0.0.2');
   add('10.0.0.2', '10.0.0.1');
   add('10.0.0.3', '10.96.0.1', '--dst-nat', '10.0.0.1');
+  add('10.0.0.3', '10.0.0.5', '--src-nat', '10.0.0.1');
   add('10.0.0.3', '10.0.0.4');
-  expect(count()).toBe(4);
-  expect(await deleteFlows(parseIp('10.0.0.1'), launch)).toBe(3);
+  expect(count()).toBe(5);
+  expect(await conntrack.deleteFlows(ips('10.0.0.1'))).toBe(4);
   expect(count()).toBe(1);
 });
 
-test('no flows is success, for both families', async () => {
-  const { launch } = setUp();
-  expect(await deleteFlows(parseIp('10.0.0.1'), launch)).toBe(0);
-  expect(await deleteFlows(parseIp('fd00::1'), launch)).toBe(0);
+test('no flows is success, for both families, and so is no address', async () => {
+  const { conntrack, add } = setUp();
+  expect(await conntrack.deleteFlows(ips('10.0.0.1', 'fd00::1'))).toBe(0);
+  add('10.0.0.3', '10.0.0.4');
+  expect(await conntrack.deleteFlows(ips('10.0.0.1', 'fd00::1'))).toBe(0);
+  expect(await conntrack.deleteFlows([])).toBe(0);
 });
 
-test('IPv6 flows too', async () => {
-  const { add, count, launch } = setUp();
+test('IPv6 flows too, and both families at once', async () => {
+  const { conntrack, add, count } = setUp();
   add('fd00::1', 'fd00::2');
   add('fd00::3', 'fd00::2');
-  expect(await deleteFlows(parseIp('fd00::1'), launch)).toBe(1);
+  add('10.0.0.1', '10.0.0.2');
+  expect(await conntrack.deleteFlows(ips('fd00::1', '10.0.0.2'))).toBe(2);
   expect(count()).toBe(1);
+});
+
+test('flows of every zone go, whether it is of both directions or one', async () => {
+  const { conntrack, add, count } = setUp();
+  add('10.0.0.1', '10.0.0.2', '--zone', '7');
+  add('10.0.0.1', '10.0.0.2', '--orig-zone', '8', '--sport', '1002');
+  add('10.0.0.1', '10.0.0.2', '--reply-zone', '9', '--sport', '1001');
+  add('10.0.0.1', '10.0.0.2');
+  expect(count()).toBe(4);
+  expect(await conntrack.deleteFlows(ips('10.0.0.1'))).toBe(4);
+  expect(count()).toBe(0);
+});
+
+test('in a larger table the kernel looks for the address, in all four places', async () => {
+  const { conntrack, add, fill, count } = setUp();
+  fill('10.0.0.8', '10.0.0.9', 600);
+  add('10.0.0.1', '10.0.0.2');
+  add('10.0.0.2', '10.0.0.1');
+  add('10.0.0.3', '10.96.0.1', '--dst-nat', '10.0.0.1');
+  add('10.0.0.3', '10.0.0.5', '--src-nat', '10.0.0.1');
+  add('fd00::1', 'fd00::2');
+  add('fd00::2', 'fd00::1');
+  expect(await conntrack.deleteFlows(ips('10.0.0.1'))).toBe(4);
+  expect(await conntrack.deleteFlows(ips('fd00::1'))).toBe(2);
+  expect(count()).toBe(600);
+  const many = Array.from({ length: 100 }, (_, at) => `10.1.0.${at}`);
+  expect(await conntrack.deleteFlows(ips(...many))).toBe(0);
+  expect(await Promise.all([conntrack.deleteFlows(ips('10.0.0.9')), conntrack.deleteFlows(ips('10.0.0.8'))])).toEqual([
+    600, 0,
+  ]);
+  expect(count()).toBe(0);
+});
+
+test('after close it refuses', async () => {
+  const { conntrack } = setUp();
+  conntrack.close();
+  await expect(conntrack.deleteFlows(ips('10.0.0.1'))).rejects.toThrow(KernelError);
 });

@@ -153,7 +153,7 @@ export class Harness {
       iptables: this.iptables,
       ipsets: this.ipsets,
       policy: new RenderedPolicy(node, config, silent),
-      deleteFlows: async (address) => void this.cut.push(address),
+      deleteFlows: async (addresses) => void this.cut.push(...addresses),
       writeSysctl: (name, value) => void this.sysctls.set(name, value),
       nodename: node,
       runDir: this.runDir,
