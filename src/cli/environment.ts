@@ -27,6 +27,19 @@ export function booleanOf(env: Environment, name: string): boolean | undefined {
   throw new InputError(name, env[name], 'true or false');
 }
 
+const backends = ['bird', 'vxlan', 'none'];
+
+/**
+ * Whether the node runs the BGP speaker: CALICO_NETWORKING_BACKEND `bird` (default), as opposed to `vxlan` and `none`,
+ * where routes come from the datastore alone. @throws InputError
+ */
+export function hasBgp(env: Environment): boolean {
+  const backend = env['CALICO_NETWORKING_BACKEND'] || 'bird';
+  if (!backends.includes(backend))
+    throw new InputError('CALICO_NETWORKING_BACKEND', backend, `one of ${backends.join(', ')}`);
+  return backend === 'bird';
+}
+
 /** What the programs log, by Calico's names for the node (`FELIX_LOGSEVERITYSCREEN` is felix's own). */
 export function logLevel(env: Environment): string {
   return env['MARGAY_LOG_LEVEL'] || env['CALICO_STARTUP_LOGLEVEL'] || 'info';

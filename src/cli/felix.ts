@@ -8,10 +8,12 @@ import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
 import type { Store } from '../datastore/store.ts';
 import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
+import { TunnelAddresses } from '../felix/tunnel-addresses.ts';
 import { Ipam } from '../ipam/allocator.ts';
 import { warmThreads } from '../kernel/setns.ts';
+import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
-import { type Environment, nodename, runDir } from './environment.ts';
+import { type Environment, hasBgp, nodename, runDir } from './environment.ts';
 import { checkFelix } from './preflight.ts';
 import { stopSignal } from './supervisor.ts';
 
@@ -27,13 +29,15 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   const signal = stopSignal(env);
   const store = openStore(readStoreConfig(env), log);
   try {
-    const options = { store, nodename: node, runDir: runDir(env), env, log, clock: systemClock };
+    const options = { store, nodename: node, runDir: runDir(env), env, log, clock: systemClock, bgp: hasBgp(env) };
     const assembled = await assembleFelix(options);
     // Either ending ends the other: a node that cannot serve CNI requests has to be started again.
     const both = new AbortController();
     const all = AbortSignal.any([signal, both.signal]);
     // The CNI server first: it is fed from felix's first update on.
-    const parts = [serveCni(assembled, store, node, env, log, all), assembled.run(all)];
+    const ipam = new Ipam({ store, node, clock: systemClock, log });
+    const tunnels = tunnelAddresses(assembled, store, ipam, node, log);
+    const parts = [serveCni(assembled, store, ipam, node, env, log, all), tunnels.run(all), assembled.run(all)];
     try {
       await Promise.all(parts);
     } finally {
@@ -45,15 +49,37 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   }
 }
 
+/** The address of the VXLAN device, fed from felix's first update on. */
+function tunnelAddresses(
+  { felix, config }: AssembledFelix,
+  store: Store,
+  ipam: Ipam,
+  node: string,
+  log: Log,
+): TunnelAddresses {
+  let enabled = config.vxlanEnabled !== false;
+  felix.onConfig((changed) => {
+    enabled = changed.vxlanEnabled !== false;
+  });
+  const families: Family[] = config.ipv6Support ? [4, 6] : [4];
+  const addresses = new TunnelAddresses({
+    ...{ store, ipam, node, families, log },
+    enabled: () => enabled,
+    clock: systemClock,
+  });
+  felix.onUpdate((update) => addresses.consume(update));
+  return addresses;
+}
+
 async function serveCni(
   { felix, netlink, config }: AssembledFelix,
   store: Store,
+  ipam: Ipam,
   node: string,
   env: Environment,
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
-  const ipam = new Ipam({ store, node, clock: systemClock, log });
   const handler = new CniHandler({
     store,
     ipam,
@@ -62,7 +88,9 @@ async function serveCni(
     nodename: node,
     felix,
     config: {
-      mtu: mtuOf(env) ?? defaultMtu,
+      get mtu() {
+        return mtuOf(env) ?? felix.podMtu() ?? defaultMtu;
+      },
       interfacePrefix: config.interfacePrefix,
       // As Calico's plugin: IPv6 is asked for in the network configuration (ipam.assign_ipv6).
       families: [4],

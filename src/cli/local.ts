@@ -133,12 +133,14 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
     const { datastore, inSync, failures, invalid, feed } = felix.status;
     if (!datastore.connected) found.push(`felix has lost the datastore: ${datastore.reason ?? 'no reason given'}`);
     if (!inSync) found.push('felix has not read the whole datastore yet, and so changes nothing');
-    if (!feed.connected) found.push(`felix gets no routes from bgp: ${feed.reason ?? 'no reason given'}`);
+    if (felix.status.bgp && !feed.connected)
+      found.push(`felix gets no routes from bgp: ${feed.reason ?? 'no reason given'}`);
     for (const { kind, item, message, since } of failures)
       found.push(`${kind} ${item} cannot be applied since ${since}: ${message}`);
     for (const { key, message } of invalid) found.push(`${key} in the datastore is invalid: ${message}`);
   } else found.push(felix.reason);
-  if (!bgp.running) found.push(bgp.reason);
+  const expected = !felix.running || felix.status.bgp;
+  if (!bgp.running && expected) found.push(bgp.reason);
   for (const peer of peers.filter(({ state }) => state !== 'Established')) {
     const why = peer.lastError ? `: ${peer.lastError.reason} (${peer.lastError.by})` : '';
     found.push(`BGP session with ${peer.name} (${peer.address}) is ${peer.state} since ${peer.since}${why}`);

@@ -5,7 +5,7 @@ import { createLog, type Log } from '../base/log.ts';
 import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
 import { StoreUnavailableError } from '../datastore/store.ts';
-import { type Environment, logLevel, nodename } from './environment.ts';
+import { type Environment, hasBgp, logLevel, nodename } from './environment.ts';
 import { checkBgp, checkFelix } from './preflight.ts';
 import { poolsFrom, startup } from './startup.ts';
 import { stopSignal, supervise } from './supervisor.ts';
@@ -21,18 +21,19 @@ export async function runStartup(env: Environment): Promise<void> {
   }
 }
 
-/** `margay node`: start-up, as often as it takes for the datastore to answer; then felix and bgp until told to stop. */
+/** `margay node`: start-up, as often as it takes for the datastore to answer; then felix and, unless the networking backend is another, bgp until told to stop. */
 export async function runNode(env: NodeJS.ProcessEnv): Promise<void> {
   const log = createLog('node', logLevel(env));
   nodename(env);
   poolsFrom(env);
   checkFelix(env);
-  checkBgp();
+  const bgp = hasBgp(env);
+  if (bgp) checkBgp();
   const signal = stopSignal(env);
   await startupWhenReachable(env, log, signal);
   if (signal.aborted) return;
   const script = process.argv[1] ?? '';
-  const programs = ['felix', 'bgp'].map((name) => ({
+  const programs = (bgp ? ['felix', 'bgp'] : ['felix']).map((name) => ({
     name,
     command: process.execPath,
     args: [...process.execArgv, script, name],

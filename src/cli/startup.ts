@@ -138,11 +138,9 @@ function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
   const at = `CALICO_IPV${family}POOL_`;
   const canonical = parseCidr(cidr, `${at}CIDR`);
   if (familyOf(canonical) !== family) throw new InputError(`${at}CIDR`, cidr, `an IPv${family} prefix`);
-  for (const mode of ['IPIP', 'VXLAN']) {
-    const text = env[at + mode] || 'Never';
-    if (text.toLowerCase() !== 'never' && text.toLowerCase() !== 'off')
-      throw new InputError(at + mode, text, 'Never: pods are reached by plain routes');
-  }
+  const ipip = env[`${at}IPIP`] || 'Never';
+  if (!['never', 'off'].includes(ipip.toLowerCase()))
+    throw new InputError(`${at}IPIP`, ipip, `Never: the encapsulation there is is ${at}VXLAN`);
   const smallest = family === 4 ? 20 : 116;
   const largest = family === 4 ? 32 : 128;
   const size = env[`${at}BLOCK_SIZE`];
@@ -150,6 +148,7 @@ function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
     throw new InputError(`${at}BLOCK_SIZE`, size, `a prefix length from ${smallest} to ${largest}`);
   const spec: Partial<Spec<'IPPool'>> = {
     cidr: canonical,
+    vxlanMode: vxlanModeOf(env, `${at}VXLAN`),
     blockSize: size ? Number(size) : family === 4 ? 26 : 122,
     natOutgoing: booleanOf(env, `${at}NAT_OUTGOING`) ?? family === 4,
     disableBGPExport: booleanOf(env, `${at}DISABLE_BGP_EXPORT`) ?? false,
@@ -161,6 +160,14 @@ function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
     metadata: { name: `default-ipv${family}-ippool` },
     spec,
   });
+}
+
+function vxlanModeOf(env: Environment, name: string): 'Never' | 'Always' | 'CrossSubnet' {
+  const modes = { never: 'Never', off: 'Never', always: 'Always', crosssubnet: 'CrossSubnet' } as const;
+  const text = env[name] || 'Never';
+  const found = Object.entries(modes).find(([word]) => word === text.toLowerCase());
+  if (!found) throw new InputError(name, text, 'Never, Always or CrossSubnet');
+  return found[1];
 }
 
 function clusterInformation(env: Environment) {

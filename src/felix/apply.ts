@@ -8,6 +8,7 @@ import { EndpointManager, type WriteSysctl } from './managers/endpoints.ts';
 import { SetManager, TablesManager } from './managers/firewall.ts';
 import type { FlowManager } from './managers/flows.ts';
 import { RouteManager } from './managers/routes.ts';
+import { VxlanManager } from './managers/vxlan.ts';
 
 export interface Kernel {
   readonly netlink: Netlink;
@@ -34,6 +35,7 @@ export type EndpointState = 'programmed' | 'waitingForInterface' | 'waitingForPo
 export class Dataplane {
   readonly routes: RouteManager;
   readonly #endpoints: EndpointManager;
+  readonly #vxlans: ReadonlyMap<Family, VxlanManager>;
   readonly #sets: SetManager;
   readonly #tables: ReadonlyMap<Family, TablesManager>;
   /** Endpoints whose chains stand, as they were when the chains were made. */
@@ -50,8 +52,12 @@ export class Dataplane {
     private readonly kernel: Kernel,
     private readonly flows: FlowManager,
     private readonly interfacePrefix: string,
+    vxlanMtu: (family: Family) => number = () => 0,
   ) {
     const families = [...kernel.iptables.keys()];
+    this.#vxlans = new Map(
+      families.map((family) => [family, new VxlanManager(kernel.netlink, family, () => vxlanMtu(family))]),
+    );
     this.routes = new RouteManager(kernel.netlink, graph.routes, { families, interfacePrefix });
     this.#endpoints = new EndpointManager(kernel.netlink, kernel.writeSysctl, families);
     this.#sets = new SetManager(kernel.ipsets);
@@ -61,6 +67,7 @@ export class Dataplane {
   /** Reads links, addresses and routes anew. @returns our routes that were found */
   readKernel() {
     this.#endpoints.read();
+    for (const vxlan of this.#vxlans.values()) vxlan.recheck();
     this.readAddresses();
     return this.routes.read();
   }
@@ -82,6 +89,7 @@ export class Dataplane {
     this.invalidateSets();
     this.invalidateTables();
     this.#endpoints.recheck();
+    for (const vxlan of this.#vxlans.values()) vxlan.recheck();
     this.#hostSettled = false;
   }
 
@@ -92,7 +100,8 @@ export class Dataplane {
     if (!event.gone) this.routes.retry();
     const lost = this.#endpoints.onLink(event.link, event.gone);
     if (lost) this.routes.deviceDown(event.link.name);
-    return lost || (!event.gone && this.#concerns(event.link.name));
+    const below = [...this.#vxlans.values()].filter((vxlan) => vxlan.onLink(event.link)).length > 0;
+    return lost || below || (!event.gone && this.#concerns(event.link.name));
   }
 
   /** @param retry whether what failed before and has not changed since is tried again */
@@ -105,9 +114,12 @@ export class Dataplane {
 
     add(this.#hostSysctls());
     if (retry) this.routes.retry();
-    const closed = await this.routes.apply(({ class: routeClass }) => routeClass !== 'localWorkload');
+    const closed = await this.routes.apply(
+      ({ class: routeClass }) => routeClass !== 'localWorkload' && routeClass !== 'vxlan',
+    );
     this.#cut([...closed.released, ...departed]);
     failures.push(...(await this.#applyFirewall(firewall, endpoints, retry)));
+    failures.push(...this.#applyVxlan(failures.length > 0));
     failures.push(...this.#endpoints.apply(endpoints.values()));
     const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
     this.#cut(opened.released);
@@ -123,6 +135,15 @@ export class Dataplane {
 
   async sweep(): Promise<Failure | undefined> {
     return this.#firewall && this.#sets.sweep(this.#firewall.sets);
+  }
+
+  /** The smallest MTU of the tunnels that there should be; undefined without one. */
+  tunnelMtu(): number | undefined {
+    const sizes = [...this.#vxlans].flatMap(([family, vxlan]) => {
+      const desired = this.graph.remote.tunnel(family);
+      return desired ? [vxlan.mtu(desired)] : [];
+    });
+    return sizes.length > 0 ? Math.min(...sizes) : undefined;
   }
 
   /** Of an endpoint of the graph. */
@@ -149,6 +170,7 @@ export class Dataplane {
   /** The node's own addresses decide which next hops are ours; the kernel drops routes with an address silently. */
   #onAddress(index: number, gone: boolean): boolean {
     if (this.#endpoints.isPodDevice(index, this.interfacePrefix)) return false;
+    for (const vxlan of this.#vxlans.values()) vxlan.recheck();
     this.readAddresses();
     if (gone) this.routes.read();
     else this.routes.retry();
@@ -182,6 +204,13 @@ export class Dataplane {
     return [setFailure, ...restored.map(({ failure }) => failure)].filter((failure) => failure !== undefined);
   }
 
+  /** A device takes packets of the tunnel as soon as it stands, so the rules that choose them come first. */
+  #applyVxlan(rulesFailed: boolean): Failure[] {
+    return [...this.#vxlans].flatMap(([family, vxlan]) =>
+      rulesFailed && !vxlan.ready ? [] : vxlan.apply(this.graph.remote.tunnel(family)),
+    );
+  }
+
   /** Forwarding, without which no route of ours has an effect. At the start and with every check. */
   #hostSysctls(): Failure | undefined {
     if (this.#hostSettled) return undefined;
@@ -195,7 +224,8 @@ export class Dataplane {
     }
   }
 
-  #mayOpen({ class: routeClass, owner }: Candidate): boolean {
+  #mayOpen({ class: routeClass, owner, route }: Candidate): boolean {
+    if (routeClass === 'vxlan') return this.#vxlans.get(familyOf(route.destination))?.ready ?? false;
     if (routeClass !== 'localWorkload') return true;
     const endpoint = this.graph.endpoints.get(owner);
     return endpoint !== undefined && this.#chainsStand(endpoint) && this.#endpoints.ready(endpoint);

@@ -11,6 +11,7 @@ import type { Family } from '../model/address.ts';
 import type { FeedMessage } from '../model/feed.ts';
 import { Dataplane } from './apply.ts';
 import { Graph, type PolicySource, watchedTypes } from './calc/graph.ts';
+import type { VxlanSettings } from './calc/remote.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine, Configuration } from './configuration.ts';
 import { serveControl } from './control.ts';
@@ -39,8 +40,14 @@ export interface FelixDependencies {
   /** At the start; `configuration` changes it while felix runs. */
   readonly config: FelixConfig;
   readonly configuration?: Configuration;
+  /** Without it no route feed is followed, and routes to nodes of the same subnet come from the datastore. */
+  readonly bgp?: boolean;
   readonly clock: Clock;
   readonly log: Log;
+}
+
+function vxlanOf({ vxlanEnabled, vxlanPort, vxlanVni }: FelixConfig): VxlanSettings {
+  return { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni };
 }
 
 /** Leftover IP sets are destroyed when nothing else happened for so long: each costs the kernel a grace period. */
@@ -66,6 +73,7 @@ export class Felix {
   #mustRead = true;
   #lastApply: LastApply | undefined;
   #busySince: number | undefined;
+  readonly #bgp: boolean;
   #config: FelixConfig;
   readonly #rounds: Rounds;
   /** A pass is due that reads what others may have changed, and what the last one took, in milliseconds. */
@@ -74,6 +82,7 @@ export class Felix {
   readonly #passListeners: ((pass: LastApply) => void)[] = [];
 
   constructor(private readonly deps: FelixDependencies) {
+    this.#bgp = deps.bgp ?? true;
     const { clock, log, config, netlink, ipsets, policy, writeSysctl, deleteFlows, nodename } = deps;
     const { interfacePrefix } = config;
     const drivers: [Family, Iptables][] = [
@@ -85,10 +94,19 @@ export class Felix {
     this.#changed = new Trigger(clock);
     this.#rounds = new Rounds(clock, () => this.#roundsOf(this.#config));
     this.#ledger = new FailureLedger(() => clock.wall(), log);
-    this.#graph = new Graph({ node: nodename, families: [...iptables.keys()], interfacePrefix, policy });
+    this.#graph = new Graph({
+      node: nodename,
+      families: [...iptables.keys()],
+      interfacePrefix,
+      policy,
+      vxlan: vxlanOf(config),
+      plain: !this.#bgp,
+    });
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     const kernel = { netlink, iptables, ipsets, writeSysctl };
-    this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix);
+    this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (family) =>
+      family === 4 ? this.#config.vxlanMtu : this.#config.vxlanMtuV6,
+    );
     this.#stale = new StaleTimer(clock, config.staleRouteSeconds * 1000, () => this.#dropStaleRoutes());
   }
 
@@ -106,7 +124,9 @@ export class Felix {
       this.#stale.start();
       await Promise.all([
         sync({ store, types: watchedTypes, consumer: (update) => this.#onUpdate(update), log, clock, signal: all }),
-        followFeed({ path: `${runDir}/routes.sock`, listener: this.#feedListener(), clock, log, signal: all }),
+        ...(this.#bgp
+          ? [followFeed({ path: `${runDir}/routes.sock`, listener: this.#feedListener(), clock, log, signal: all })]
+          : []),
         this.#flows.run(all),
         this.#rounds.run(all),
         this.#loop(all),
@@ -153,6 +173,7 @@ export class Felix {
     return {
       node: this.deps.nodename,
       pid: process.pid,
+      bgp: this.#bgp,
       inSync: this.#inSync,
       datastore: this.#datastore,
       ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed),
@@ -175,6 +196,11 @@ export class Felix {
   /** For metrics. */
   counts(): Counts {
     return countsOf(this.#graph, this.deps.policy.activePolicies(), this.#inSync);
+  }
+
+  /** Largest packet of a pod that needs no fragments in the tunnels there are, in octets; undefined without any. */
+  podMtu(): number | undefined {
+    return this.#dataplane.tunnelMtu();
   }
 
   /** Every setting with its value and origin. */
@@ -326,6 +352,7 @@ export class Felix {
     this.#config = config;
     if (changed.includes('logLevel')) log.level = config.logLevel;
     policy.configure(config);
+    this.#graph.remote.configure(vxlanOf(config));
     this.#stale.limit = config.staleRouteSeconds * 1000;
     this.#rounds.restart();
     for (const listener of this.#configListeners) listener(config);

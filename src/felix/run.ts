@@ -25,6 +25,8 @@ export interface FelixOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   readonly clock: Clock;
+  /** Whether a BGP speaker runs on the node (default). */
+  readonly bgp?: boolean;
 }
 
 export interface AssembledFelix {
@@ -66,6 +68,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     runDir,
     config,
     configuration,
+    ...(options.bgp !== undefined && { bgp: options.bgp }),
     clock,
     log,
   });

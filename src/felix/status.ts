@@ -10,6 +10,8 @@ import type { RouteClass } from './calc/routes.ts';
 export interface FelixStatus {
   readonly node: string;
   readonly pid: number;
+  /** Routes come from a BGP speaker on this node. */
+  readonly bgp: boolean;
   /** Everything the datastore held has been seen. */
   readonly inSync: boolean;
   readonly datastore: { readonly connected: boolean; readonly reason?: string };

@@ -10,7 +10,7 @@ import { addressAt, allocate, ordinalsOf, touched } from './block.ts';
 import { ContentionError, WriteConflictError } from './errors.ts';
 import { increment } from './handle.ts';
 import { Lock } from './lock.ts';
-import { choosePools, poolOf } from './pools.ts';
+import { choosePools, type PoolUse, poolOf } from './pools.ts';
 import { type ReleaseRequest, Releaser } from './releaser.ts';
 import { Settings } from './settings.ts';
 import { type Source, Supply } from './supply.ts';
@@ -35,6 +35,8 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** Names or prefixes of pools; without them, all that are meant for this node. */
   readonly pools?: readonly string[];
+  /** What the addresses are for (default `Workload`); pools say what they allow. */
+  readonly use?: PoolUse;
   /** Writes that belong to the same transaction, such as the workload endpoint's. */
   readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
   /** Told the revisions of `extra`, in its order, before `assign` resolves. */
@@ -175,11 +177,11 @@ export class Ipam {
     return { done: assignments };
   }
 
-  async #sources({ families, pools: named }: AssignRequest): Promise<Source[]> {
+  async #sources({ families, pools: named, use }: AssignRequest): Promise<Source[]> {
     const snapshot = await this.#settings.current();
     const sources: Source[] = [];
     for (const family of families) {
-      const pools = choosePools({ ...snapshot, family, ...(named && { named }) });
+      const pools = choosePools({ ...snapshot, family, ...(named && { named }), ...(use && { use }) });
       sources.push(await this.#supply.take(family, pools, snapshot));
     }
     return sources;

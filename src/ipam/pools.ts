@@ -24,12 +24,15 @@ export interface UsablePool {
   readonly blockLength: number;
 }
 
+export type PoolUse = 'Workload' | 'Tunnel';
+
 export interface Choice {
   readonly pools: readonly IpPool[];
   readonly labels: Labels;
   readonly family: Family;
   /** Names or prefixes of pools; they are used whatever their selectors say. */
   readonly named?: readonly string[];
+  readonly use?: PoolUse;
 }
 
 /**
@@ -37,14 +40,14 @@ export interface Choice {
  * automatic use on this node, by name.
  * @throws NoPoolError with the reason of each pool; InputError for a name that no pool has
  */
-export function choosePools({ pools, labels, family, named }: Choice): UsablePool[] {
+export function choosePools({ pools, labels, family, named, use = 'Workload' }: Choice): UsablePool[] {
   const candidates = named === undefined ? [...pools].sort(byName) : named.map((name) => findPool(pools, name));
   const reasons: string[] = [];
   const usable: UsablePool[] = [];
   for (const pool of candidates) {
     const cidr = parseCidr(pool.spec.cidr);
     if (familyOf(cidr) !== family) continue;
-    const verdict = judge(pool, cidr, named === undefined ? labels : undefined);
+    const verdict = judge(pool, cidr, named === undefined ? labels : undefined, use);
     if (typeof verdict === 'string') reasons.push(`${pool.metadata.name} ${verdict}`);
     else usable.push(verdict);
   }
@@ -74,10 +77,10 @@ export function blockLengthOf(pool: IpPool): number {
   return wanted;
 }
 
-/** The pool as it may be used, or why not. @param labels of the node; undefined leaves selectors out */
-function judge(pool: IpPool, cidr: Cidr, labels: Labels | undefined): UsablePool | string {
+/** The pool as it may be used, or why not. @param labels of the node; undefined leaves selectors out @param use undefined: any */
+function judge(pool: IpPool, cidr: Cidr, labels: Labels | undefined, use?: PoolUse): UsablePool | string {
   try {
-    const reason = unusable(pool) ?? (labels && notAutomatic(pool, labels));
+    const reason = unusable(pool, use) ?? (labels && notAutomatic(pool, labels));
     if (reason !== undefined) return reason;
     return { name: pool.metadata.name, cidr, family: familyOf(cidr), blockLength: blockLengthOf(pool) };
   } catch (thrown) {
@@ -102,10 +105,10 @@ function findPool(pools: readonly IpPool[], text: string): IpPool {
   throw new InputError('pools', text, names === '' ? 'a pool, but there is none' : `a pool's name or prefix: ${names}`);
 }
 
-function unusable({ spec, metadata }: IpPool): string | undefined {
+function unusable({ spec, metadata }: IpPool, use: PoolUse | undefined): string | undefined {
   if ('deletionTimestamp' in metadata && metadata.deletionTimestamp) return 'is being deleted';
   if (spec.disabled) return 'is disabled';
-  if (!spec.allowedUses.includes('Workload')) return `allows only ${spec.allowedUses.join(', ')}`;
+  if (use && !spec.allowedUses.includes(use)) return `allows only ${spec.allowedUses.join(', ')}`;
   return undefined;
 }
 

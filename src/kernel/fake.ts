@@ -5,6 +5,7 @@ import {
   type AddressOnLink,
   type DesiredSet,
   type DesiredTable,
+  type Forwarding,
   type Ipsets,
   type Iptables,
   KernelError,
@@ -16,6 +17,7 @@ import {
   type RouteFailure,
   type TableName,
   type VethRequest,
+  type VxlanRequest,
 } from './types.ts';
 
 /*
@@ -54,6 +56,7 @@ export class FakeNetlink implements Netlink {
   readonly routeByKey = new Map<string, Route>();
   readonly addressList: AddressOnLink[] = [];
   readonly neighbourList: Neighbour[] = [];
+  readonly forwardingList: (Forwarding & { readonly device: string })[] = [];
   /** Sysctls as felix may record them; the fake does not interpret them. */
   readonly sysctls = new Map<string, string>();
   /** Every mutating call, in order, as text: `upsert 10.0.0.0/26`, `deleteLink cali0`. */
@@ -118,6 +121,16 @@ export class FakeNetlink implements Netlink {
     return host;
   }
 
+  addVxlan({ name, id, port, local, mac, mtu }: VxlanRequest): Link {
+    this.calls.push(`addVxlan ${name}`);
+    this.#mayFail('add VXLAN device', name);
+    if (this.linkByName.has(name)) throw new KernelError(`add VXLAN device ${name}`, 'EEXIST');
+    const vxlan = { id, port, local, learning: false };
+    const link: Link = { index: this.kernel.index(), name, kind: 'vxlan', mac, mtu, up: false, vxlan };
+    this.addLink(link);
+    return link;
+  }
+
   /** Test side: a device appears, or changes. */
   addLink(link: Link): void {
     this.linkByName.set(link.name, link);
@@ -164,6 +177,30 @@ export class FakeNetlink implements Netlink {
     const at = this.neighbourList.findIndex((one) => one.device === device && one.address === address);
     if (at >= 0) this.neighbourList.splice(at, 1);
     this.neighbourList.push({ device, address: parseIp(address), mac, permanent: true });
+  }
+
+  deleteNeighbour({ device, address }: { device: string; address: Ip }): void {
+    this.calls.push(`deleteNeighbour ${device} ${address}`);
+    this.#existing('delete neighbour', device);
+    removeWhere(this.neighbourList, (one) => one.device === device && one.address === address);
+  }
+
+  forwarding(device: string): Forwarding[] {
+    this.#existing('forwarding', device);
+    return this.forwardingList.filter((one) => one.device === device);
+  }
+
+  setForwarding({ device, mac, destination }: { device: string; mac: string; destination: Ip }): void {
+    this.calls.push(`setForwarding ${device} ${mac}`);
+    this.#existing('set forwarding', device);
+    removeWhere(this.forwardingList, (one) => one.device === device && one.mac === mac);
+    this.forwardingList.push({ device, mac, destination, permanent: true });
+  }
+
+  deleteForwarding({ device, mac }: { device: string; mac: string }): void {
+    this.calls.push(`deleteForwarding ${device} ${mac}`);
+    this.#existing('delete forwarding', device);
+    removeWhere(this.forwardingList, (one) => one.device === device && one.mac === mac);
   }
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
@@ -231,6 +268,7 @@ export class FakeNetlink implements Netlink {
       if (route.nextHops.some((hop) => hop.device === name)) this.routeByKey.delete(key);
     removeWhere(this.addressList, (one) => one.device === name);
     removeWhere(this.neighbourList, (one) => one.device === name);
+    removeWhere(this.forwardingList, (one) => one.device === name);
     this.emit({ what: 'link', link, gone: true });
   }
 }

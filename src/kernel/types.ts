@@ -15,6 +15,35 @@ export interface Link {
   /** IFLA_LINK: index of the veth peer, in `peerNamespaceId` if that is set. */
   readonly peerIndex?: number;
   readonly peerNamespaceId?: number;
+  /** Of a VXLAN device. */
+  readonly vxlan?: VxlanSettings;
+}
+
+/** What a VXLAN device is made with; another setting needs another device. */
+export interface VxlanSettings {
+  /** Network identifier, 24 bits. RFC 7348 §5. */
+  readonly id: number;
+  /** UDP. */
+  readonly port: number;
+  readonly learning: boolean;
+  /** Source of the outer packets. */
+  readonly local?: Ip;
+}
+
+export interface VxlanRequest {
+  readonly name: string;
+  readonly id: number;
+  readonly port: number;
+  readonly local: Ip;
+  readonly mac: string;
+  readonly mtu: number;
+}
+
+/** An entry of a VXLAN device's forwarding database: frames to `mac` go to `destination`. */
+export interface Forwarding {
+  readonly mac: string;
+  readonly destination: Ip;
+  readonly permanent: boolean;
 }
 
 export interface NextHop {
@@ -116,6 +145,8 @@ export interface Netlink {
    * Returns the host's end. @throws KernelError (`EEXIST` for either name), InputError for the namespace's path
    */
   addVeth(request: VethRequest): Link;
+  /** A VXLAN device without learning; it is down. @throws KernelError (`EEXIST`, `EOPNOTSUPP` without the module) */
+  addVxlan(request: VxlanRequest): Link;
   /** True when it was there. @throws KernelError for anything but absence */
   deleteLink(name: string): boolean;
   setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void;
@@ -123,6 +154,14 @@ export interface Netlink {
   addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;
   deleteAddress(device: string, cidr: string): void;
   setNeighbour(neighbour: { device: string; address: Ip; mac: string }): void;
+  /** Absence is success. */
+  deleteNeighbour(neighbour: { device: string; address: Ip }): void;
+  /** The forwarding database of a VXLAN device. */
+  forwarding(device: string): Forwarding[];
+  /** A permanent entry, in place of the one that the MAC has. */
+  setForwarding(entry: { device: string; mac: string; destination: Ip }): void;
+  /** Absence is success. */
+  deleteForwarding(entry: { device: string; mac: string; destination: Ip }): void;
   /**
    * First `upserts` in order (NLM_F_REPLACE), then `deletes`: only routes of the protocol given, and absence is success.
    * One failure does not stop the others.

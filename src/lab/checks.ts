@@ -124,6 +124,27 @@ async function checkSource({ plan }: Lab, progress: Progress): Promise<void> {
   );
 }
 
+/** Every node reaches every other node's block through its VXLAN device, in each family. */
+export async function checkTunnels({ plan }: Lab, progress: Progress, signal: AbortSignal): Promise<void> {
+  const missing: string[] = [];
+  const others = plan.nodes.length - 1;
+  for (const node of plan.nodes)
+    for (const family of plan.families) {
+      const device = family === 4 ? 'vxlan.calico' : 'vxlan-v6.calico';
+      const words = [`-${family}`, '-n', node.netns, 'route', 'show', 'proto', '80', 'dev', device];
+      try {
+        await until(`tunnels of ${node.name}`, 10_000, signal, async () => {
+          const found = (await run('ip', words)).split('\n').filter((line) => line.includes('onlink')).length;
+          return found >= others ? {} : `${found} of ${others} blocks are routed through ${device}`;
+        });
+      } catch (thrown) {
+        if (signal.aborted) throw thrown;
+        missing.push(explain(thrown));
+      }
+    }
+  progress.expect('every node reaches the others’ blocks through VXLAN', missing.length === 0, missing.join('; '));
+}
+
 /** CNI CHECK and the first of every thing that `margayctl` shows must be there. */
 export async function checkViews({ plan }: Lab, progress: Progress): Promise<void> {
   const [node] = plan.nodes;

@@ -32,6 +32,8 @@ export function planFile(name: string): string {
   return join(stateRoot, name, 'plan.json');
 }
 
+const vxlanModes = { none: 'Never', vxlan: 'Always', crosssubnet: 'CrossSubnet' } as const;
+
 /** The environment in which programs of a node run, as the DaemonSet would set it. */
 export function nodeEnvironment(plan: LabPlan, node: LabNode): Record<string, string> {
   const ip = (family: 4 | 6) => node.addresses[family] ?? 'none';
@@ -44,6 +46,9 @@ export function nodeEnvironment(plan: LabPlan, node: LabNode): Record<string, st
     IP6: ip(6),
     CALICO_IPV4POOL_CIDR: plan.families.includes(4) ? (podPools[4] ?? '') : 'none',
     CALICO_IPV6POOL_CIDR: plan.families.includes(6) ? (podPools[6] ?? '') : 'none',
+    CALICO_IPV4POOL_VXLAN: vxlanModes[plan.encap],
+    CALICO_IPV6POOL_VXLAN: vxlanModes[plan.encap],
+    CALICO_NETWORKING_BACKEND: plan.bgp ? 'bird' : 'vxlan',
     FELIX_IPV6SUPPORT: String(plan.families.includes(6)),
     MARGAY_RUN_DIR: node.runDir,
     // The lock of iptables is a file, and so would be shared by all nodes of this machine.

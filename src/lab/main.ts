@@ -9,6 +9,8 @@ import { takeDown } from './down.ts';
 import {
   checkName,
   checkOptions,
+  type EncapChoice,
+  encapChoices,
   type FamilyChoice,
   familyChoices,
   type LabPlan,
@@ -26,6 +28,7 @@ interface Given {
   readonly pods: number;
   readonly family: FamilyChoice;
   readonly tor: TorKind;
+  readonly encap: EncapChoice;
   readonly once?: boolean;
   readonly down?: boolean;
 }
@@ -38,6 +41,11 @@ function command(): Command {
     .option('--pods <count>', 'pods per node', Number, 2)
     .addOption(new Option('--family <families>', 'address families').choices(familyChoices).default('v4'))
     .addOption(new Option('--tor <kind>', 'top-of-rack router').choices(torKinds).default('bird'))
+    .addOption(
+      new Option('--encap <kind>', 'between nodes; VXLAN without a ToR runs no BGP')
+        .choices(encapChoices)
+        .default('none'),
+    )
     .option('--once', 'bring up, check every expectation, take down; fails when an expectation does')
     .option('--down', 'remove every trace of the lab, also after a crash')
     .enablePositionalOptions()
@@ -65,7 +73,14 @@ async function lab(given: Given): Promise<void> {
   if (given.down) return down(checkName(given.name ?? 'lab'));
   const name = given.name ?? (given.once ? uniqueName() : 'lab');
   const plan = planLab(
-    checkOptions({ name, nodes: given.nodes, pods: given.pods, family: given.family, tor: given.tor }),
+    checkOptions({
+      name,
+      nodes: given.nodes,
+      pods: given.pods,
+      family: given.family,
+      tor: given.tor,
+      encap: given.encap,
+    }),
   );
   const stop = new AbortController();
   const interrupt = () => stop.abort(new ExitError(130, 'interrupted; everything is removed again'));

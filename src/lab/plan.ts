@@ -3,6 +3,9 @@ import type { Family } from '../model/address.ts';
 
 export const torKinds = ['bird', 'frr', 'none'] as const;
 export type TorKind = (typeof torKinds)[number];
+/** Encapsulation between nodes: none, VXLAN to every node, VXLAN to nodes of other subnets. */
+export const encapChoices = ['none', 'vxlan', 'crosssubnet'] as const;
+export type EncapChoice = (typeof encapChoices)[number];
 export const familyChoices = ['v4', 'v6', 'dual'] as const;
 export type FamilyChoice = (typeof familyChoices)[number];
 
@@ -13,6 +16,8 @@ export interface LabOptions {
   readonly pods: number;
   readonly family: FamilyChoice;
   readonly tor: TorKind;
+  /** Default `none`. */
+  readonly encap?: EncapChoice;
 }
 
 /** One address with its mask per family; a family that the lab does not use is absent. */
@@ -52,6 +57,9 @@ export interface LabPlan {
   readonly stateDir: string;
   readonly families: readonly Family[];
   readonly torKind: TorKind;
+  readonly encap: EncapChoice;
+  /** Whether nodes speak BGP: not where VXLAN alone carries everything. */
+  readonly bgp: boolean;
   /** Holds the bridge; the lab's own process has an address there while it works. */
   readonly fabric: Machine;
   readonly etcd: Machine & { readonly endpoint: string; readonly logFile: string };
@@ -105,7 +113,7 @@ function checkCount(option: string, value: number, least: number, most: number):
 
 /** Names and addresses of every machine of a lab. Pure. */
 export function planLab(options: LabOptions): LabPlan {
-  const { name, family, tor: torKind } = options;
+  const { name, family, tor: torKind, encap = 'none' } = options;
   const families: Family[] = family === 'dual' ? [4, 6] : family === 'v4' ? [4] : [6];
   const stateDir = `${stateRoot}/${name}`;
   const netns = (suffix: string) => `${netnsPrefix(name)}${suffix}`;
@@ -126,6 +134,8 @@ export function planLab(options: LabOptions): LabPlan {
     stateDir,
     families,
     torKind,
+    encap,
+    bgp: encap === 'none' || torKind !== 'none',
     fabric: machine('fabric', 3),
     etcd: { ...machine('etcd', 2), endpoint: endpointOf(families), logFile: `${stateDir}/etcd.log` },
     tor: torKind === 'none' ? undefined : { ...machine('tor', 1), logFile: `${stateDir}/tor.log` },

@@ -49,7 +49,9 @@ export function hints(plan: LabPlan): string[] {
   const [pod] = plan.pods;
   const lines: [string, string][] = [
     [`${lab} ctl status --node n1`, 'the agents of a node'],
-    [`${lab} ctl get bgp routes --node n2`, 'what BGP carried there'],
+    plan.bgp
+      ? [`${lab} ctl get bgp routes --node n2`, 'what BGP carried there']
+      : [`${lab} ctl get routes --node n2`, 'the routes there'],
     [`${lab} ctl delete policy web -n shop`, 'open the web servers again'],
     ...(pod ? [[`${lab} exec ${pod.name} -- ip route`, 'a command in a pod'] as [string, string]] : []),
     [`${lab} exec n1 -- iptables-save`, 'a command on a node'],

@@ -1,4 +1,12 @@
-import { applyPolicy, checkLegacy, checkViews, expectMatrix, openDoomedConnection, settledMatrix } from './checks.ts';
+import {
+  applyPolicy,
+  checkLegacy,
+  checkTunnels,
+  checkViews,
+  expectMatrix,
+  openDoomedConnection,
+  settledMatrix,
+} from './checks.ts';
 import { policyManifest } from './demo.ts';
 import { drawMatrix } from './matrix.ts';
 import type { LabPlan } from './plan.ts';
@@ -17,15 +25,8 @@ export async function tellStory(plan: LabPlan, progress: Progress, signal: Abort
   progress.heading('Topology');
   for (const line of drawTopology(lab)) progress.line(line);
 
-  progress.heading('BGP sessions');
-  for (const line of sessionTable(plan, lab.peers).trimEnd().split('\n')) progress.line(`  ${line}`);
-  const wanted = sessionCount(plan);
-  const up = lab.peers.map((peers) => peers.filter(({ state }) => state === 'Established').length);
-  progress.expect(
-    `every node has all its BGP sessions (${wanted})`,
-    up.every((count) => count === wanted),
-    `established: ${up.join(', ')}`,
-  );
+  if (plan.bgp) showSessions(lab, progress);
+  if (plan.encap === 'vxlan') await checkTunnels(lab, progress, signal);
 
   progress.heading('Who reaches whom, before any policy');
   const before = await progress.step('probed', () => settledMatrix(lab, false, 20_000, signal));
@@ -48,4 +49,16 @@ export async function tellStory(plan: LabPlan, progress: Progress, signal: Abort
   }
   await checkViews(lab, progress);
   return lab;
+}
+
+function showSessions({ plan, peers }: Lab, progress: Progress): void {
+  progress.heading('BGP sessions');
+  for (const line of sessionTable(plan, peers).trimEnd().split('\n')) progress.line(`  ${line}`);
+  const wanted = sessionCount(plan);
+  const up = peers.map((list) => list.filter(({ state }) => state === 'Established').length);
+  progress.expect(
+    `every node has all its BGP sessions (${wanted})`,
+    up.every((count) => count === wanted),
+    `established: ${up.join(', ')}`,
+  );
 }

@@ -46,7 +46,7 @@ export async function bringUp(plan: LabPlan, progress: Progress, signal: AbortSi
   });
   await progress.step(`agents of ${plan.nodes.length} nodes are in sync`, () => agentsReady(plan, signal));
   const addresses = await progress.step(`${plan.pods.length} pods added by CNI`, () => addPods(plan, signal));
-  const peers = await progress.step('all BGP sessions are established', () => sessionsUp(plan, signal));
+  const peers = plan.bgp ? await progress.step('all BGP sessions are established', () => sessionsUp(plan, signal)) : [];
   const readySeconds = (performance.now() - ready) / 1000;
   progress.line(`The cluster stood ${readySeconds.toFixed(1)} s after etcd answered.`);
   return { plan, addresses, readySeconds, peers };
@@ -101,7 +101,8 @@ async function sessionsUp(plan: LabPlan, signal: AbortSignal): Promise<(readonly
 }
 
 /** Sessions that a node has when all are up. */
-export function sessionCount({ nodes, families, tor }: LabPlan): number {
+export function sessionCount({ nodes, families, tor, bgp }: LabPlan): number {
+  if (!bgp) return 0;
   return (nodes.length - 1 + (tor ? 1 : 0)) * families.length;
 }
 

@@ -20,6 +20,9 @@ describe('npm run lab -- --once', () => {
     ['both families', ['--family', 'dual']],
     ['IPv6 alone', ['--family', 'v6', '--nodes', '2']],
     ['behind FRR', ['--tor', 'frr', '--nodes', '2']],
+    ['VXLAN without BGP', ['--encap', 'vxlan', '--tor', 'none', '--family', 'dual', '--nodes', '2']],
+    ['VXLAN beside BGP', ['--encap', 'vxlan', '--nodes', '2']],
+    ['CrossSubnet on one subnet without BGP', ['--encap', 'crosssubnet', '--tor', 'none', '--nodes', '2']],
     ['without a ToR, three pods a node', ['--tor', 'none', '--nodes', '2', '--pods', '3']],
   ])('%s', async (_, options) => {
     const name = fresh('a');

@@ -27,6 +27,8 @@ export class FeedTable {
     for (const { destination, type, protocol, nextHops } of found) {
       const gateways = nextHops.flatMap(({ gateway }) => gateway ?? []).sort(compareIp);
       if (protocol !== ourProtocol || type !== 'unicast' || gateways.length === 0) continue;
+      // Through a tunnel: that is never the feed's.
+      if (nextHops.some(({ onlink }) => onlink)) continue;
       if (this.complete || this.routes.has(destination)) continue;
       this.routes.set(destination, { prefix: destination, nextHops: gateways, stale: true });
       adopted.push(destination);

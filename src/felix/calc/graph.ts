@@ -7,6 +7,7 @@ import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './e
 import { FeedTable } from './feed.ts';
 import { natSets, natTable, type PoolNat } from './nat.ts';
 import { rawTable } from './raw.ts';
+import { poolMode, RemoteBlocks, type VxlanSettings } from './remote.ts';
 import { blackhole, gatewayRoute } from './route.ts';
 import { RouteTable } from './routes.ts';
 
@@ -43,6 +44,9 @@ export const watchedTypes = [
   'ClusterInformation',
 ] as const satisfies readonly Type[];
 
+/** Of the filter table, first in INPUT. */
+const inputChain = 'cali-INPUT';
+
 /** What iptables and IP sets should be; identity tells whether anything changed. */
 export interface DesiredFirewall {
   readonly tables: ReadonlyMap<Family, ReadonlyMap<TableName, DesiredTable>>;
@@ -56,6 +60,7 @@ export interface DesiredFirewall {
  *                     │        └────────── /32, /128 ──┐      │
  *   Profile, policy ──┴─ PolicySource ── filter, sets ─┼──────┼─► desired
  *   Block ──────────────────────────── blackholes ─────┤      │
+ *   Block, Node, IPPool ─ RemoteBlocks ─ tunnels ──────┤      │
  *   route feed, Node ── FeedTable ──── gateways ───── RouteTable
  *   IPPool ─────────────────────────── nat, sets ─────────────┘
  *
@@ -73,6 +78,9 @@ export class Graph {
   #linkAddresses: readonly Ip[] = [];
   #nat: DesiredFirewall | undefined;
   #firewall: DesiredFirewall | undefined;
+  /** Version of `remote` that the firewall was made of. */
+  #remoteVersion = -1;
+  readonly remote: RemoteBlocks;
   #filters = new Map<Family, unknown>();
   readonly #raw: ReadonlyMap<Family, DesiredTable>;
 
@@ -82,8 +90,12 @@ export class Graph {
       readonly families: readonly Family[];
       readonly interfacePrefix: string;
       readonly policy: PolicySource;
+      readonly vxlan: VxlanSettings;
+      /** Without BGP: routes to nodes of the same subnet come from the datastore. */
+      readonly plain: boolean;
     },
   ) {
+    this.remote = new RemoteBlocks(options, this.routes, options.vxlan);
     this.#endpoints = new LocalEndpoints(options.node, options.families, options.interfacePrefix);
     this.#raw = new Map(options.families.map((family) => [family, rawTable(family, options.interfacePrefix)]));
   }
@@ -144,24 +156,37 @@ export class Graph {
   firewall(): DesiredFirewall {
     const { families, policy } = this.options;
     const filters = families.map((family) => [family, policy.filter(family)] as const);
-    const nat = this.#nat ?? this.#natFirewall();
-    const unchanged = nat === this.#nat;
+    const nat = (this.remote.version === this.#remoteVersion ? this.#nat : undefined) ?? this.#natFirewall();
+    const unchanged = nat === this.#nat && this.remote.version === this.#remoteVersion;
     this.#nat = nat;
     if (this.#firewall && unchanged && filters.every(([family, filter]) => this.#filters.get(family) === filter))
       return this.#firewall;
+    const tables = new Map(filters.map(([family, filter]) => [family, this.#tables(family, nat, filter, unchanged)]));
     this.#filters = new Map(filters);
-    const tables = new Map(filters.map(([family, { table }]) => [family, this.#tables(family, nat, table)]));
+    this.#remoteVersion = this.remote.version;
     const sets = new Map([...nat.sets, ...filters.flatMap(([, filter]) => [...filter.sets])]);
     this.#firewall = { tables, sets };
     return this.#firewall;
   }
 
   /** The family's tables, and the ones before when they hold the same. */
-  #tables(family: Family, nat: DesiredFirewall, filter: DesiredTable): ReadonlyMap<TableName, DesiredTable> {
+  #tables(
+    family: Family,
+    nat: DesiredFirewall,
+    filter: { readonly table: DesiredTable },
+    natUnchanged: boolean,
+  ): ReadonlyMap<TableName, DesiredTable> {
     const before = this.#firewall?.tables.get(family);
-    const own = nat.tables.get(family);
-    if (before?.get('filter') === filter && before.get('nat') === own?.get('nat')) return before;
-    return new Map([...(own ?? []), ['filter', filter]]);
+    if (before && natUnchanged && this.#filters.get(family) === filter) return before;
+    return new Map([...(nat.tables.get(family) ?? []), ['filter', this.#withTunnels(filter.table, family)]]);
+  }
+
+  /** The filter table with the rules of tunnels first in INPUT, before any chain of policy. */
+  #withTunnels(table: DesiredTable, family: Family): DesiredTable {
+    const rules = this.remote.inputRules(family);
+    if (rules.length === 0) return table;
+    const input = table.chains.get(inputChain) ?? [];
+    return { ...table, chains: new Map([...table.chains, [inputChain, [...rules, ...input]]]) };
   }
 
   #route(type: Type, event: Event): void {
@@ -212,9 +237,14 @@ export class Graph {
     if (event.op === 'invalid') return;
     const key = keyText(event.op === 'set' ? event.entry.key : event.key);
     if (event.op === 'set' && isEntry(event.entry, 'IPPool')) {
-      const { cidr, natOutgoing } = event.entry.value.spec;
+      const { spec } = event.entry.value;
+      const { cidr, natOutgoing } = spec;
       this.#pools.set(key, { cidr: parseCidr(cidr, `${key}.spec.cidr`), natOutgoing });
-    } else this.#pools.delete(key);
+      this.remote.pool(key, poolMode(key, spec));
+    } else {
+      this.#pools.delete(key);
+      this.remote.pool(key, undefined);
+    }
     this.#nat = undefined;
   }
 
@@ -224,6 +254,7 @@ export class Graph {
     if (key.type !== 'Block') return;
     const { cidr } = key;
     const value = event.op === 'set' && isEntry(event.entry, 'Block') ? event.entry.value : undefined;
+    this.remote.block(cidr, value);
     const ours = value?.affinity === `host:${this.options.node}` && !value.deleted && this.#handles(cidr);
     if (ours === this.#blocks.has(cidr)) return;
     if (ours) {
@@ -236,6 +267,7 @@ export class Graph {
   }
 
   #node(event: Event): void {
+    this.remote.node(event);
     if (event.op === 'invalid') return;
     const { key } = event.op === 'set' ? event.entry : event;
     if (key.type !== 'Node' || key.name !== this.options.node) return;
@@ -281,10 +313,10 @@ export class Graph {
         family,
         new Map([
           ['raw', raw],
-          ['nat', natTable(pools, family)],
+          ['nat', natTable(pools, family, this.remote.natRules(family))],
         ]),
       );
-    const sets = this.options.families.flatMap((family) => natSets(pools, family));
+    const sets = this.options.families.flatMap((family) => [...natSets(pools, family), ...this.remote.sets(family)]);
     return { tables, sets: new Map(sets.map((set) => [set.name, set])) };
   }
 }

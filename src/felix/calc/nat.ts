@@ -1,4 +1,4 @@
-import type { DesiredSet, DesiredTable } from '../../kernel/types.ts';
+import type { DesiredSet, DesiredTable, RuleText } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf } from '../../model/address.ts';
 
 /** What outgoing NAT needs to know of a pool. */
@@ -29,15 +29,19 @@ export function natSets(pools: readonly PoolNat[], family: Family): DesiredSet[]
   return [set('masq-ipam-pools', masquerade), set('all-ipam-pools', own)];
 }
 
-/** Packets from a pool with natOutgoing to anything outside every pool leave with the node's address. */
-export function natTable(pools: readonly PoolNat[], family: Family): DesiredTable {
-  if (natSets(pools, family).length === 0) return { chains: new Map(), insertions: new Map() };
+/**
+ * Packets from a pool with natOutgoing to anything outside every pool leave with the node's address.
+ * @param more rules that stand before
+ */
+export function natTable(pools: readonly PoolNat[], family: Family, more: readonly RuleText[] = []): DesiredTable {
+  const outgoing = natSets(pools, family).length > 0;
+  if (!outgoing && more.length === 0) return { chains: new Map(), insertions: new Map() };
   const sources = `-m set --match-set ${setName(family, 'masq-ipam-pools')} src`;
   const outside = `-m set ! --match-set ${setName(family, 'all-ipam-pools')} dst`;
   return {
     chains: new Map([
-      ['cali-POSTROUTING', ['-j cali-nat-outgoing']],
-      ['cali-nat-outgoing', [`${sources} ${outside} -j MASQUERADE`]],
+      ['cali-POSTROUTING', [...more, ...(outgoing ? ['-j cali-nat-outgoing'] : [])]],
+      ...(outgoing ? [['cali-nat-outgoing', [`${sources} ${outside} -j MASQUERADE`]] as const] : []),
     ]),
     insertions: new Map([['POSTROUTING', ['-j cali-POSTROUTING']]]),
   };

@@ -73,7 +73,7 @@ export function writeNeighbourQuery(w: MessageWriter, index: number): void {
   w.attributeU32(NDA_IFINDEX, index);
 }
 
-/** Body of RTM_NEWNEIGH: a permanent entry. */
+/** Body of RTM_NEWNEIGH, a permanent entry, or RTM_DELNEIGH. */
 export function writeNeighbour(
   w: MessageWriter,
   index: number,

@@ -4,6 +4,7 @@ import { openNamespace } from '../namespace-file.ts';
 import { mainTable } from '../route.ts';
 import {
   type AddressOnLink,
+  type Forwarding,
   KernelError,
   type KernelEvent,
   type Link,
@@ -12,6 +13,7 @@ import {
   type Route,
   type RouteFailure,
   type VethRequest,
+  type VxlanRequest,
 } from '../types.ts';
 import {
   readAddress,
@@ -27,6 +29,7 @@ import {
   NLM_F_REPLACE,
   RTM_DELADDR,
   RTM_DELLINK,
+  RTM_DELNEIGH,
   RTM_DELROUTE,
   RTM_GETADDR,
   RTM_GETLINK,
@@ -37,7 +40,15 @@ import {
   RTM_NEWNEIGH,
   RTM_NEWROUTE,
 } from './constants.ts';
-import { checkedName, readLink, writeLinkChange, writeLinkQuery, writeLinkRemoval, writeVeth } from './link.ts';
+import {
+  checkedName,
+  readLink,
+  writeLinkChange,
+  writeLinkQuery,
+  writeLinkRemoval,
+  writeVeth,
+  writeVxlan,
+} from './link.ts';
 import { startMonitor } from './monitor.ts';
 import {
   type IndexOf,
@@ -49,6 +60,7 @@ import {
   writeRouteRemoval,
 } from './route.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
+import { readForwarding, writeForwarding, writeForwardingQuery } from './vxlan.ts';
 
 /** Above this many device names one dump of all links is cheaper than asking for each. */
 const lookupsBeforeDump = 4;
@@ -119,6 +131,13 @@ class RtNetlink implements Netlink {
     return this.#existing(`get link ${request.hostName}`, request.hostName);
   }
 
+  addVxlan(request: VxlanRequest): Link {
+    const operation = `add VXLAN device ${request.name}`;
+    const flags = NLM_F_CREATE | NLM_F_EXCL;
+    this.socket.request({ operation, type: RTM_NEWLINK, flags, body: (w) => writeVxlan(w, request) });
+    return this.#existing(`get link ${request.name}`, request.name);
+  }
+
   deleteLink(name: string): boolean {
     const request = { operation: `delete link ${name}`, type: RTM_DELLINK };
     return !this.#absent(['ENODEV'], { ...request, body: (w) => writeLinkRemoval(w, name) });
@@ -157,6 +176,37 @@ class RtNetlink implements Netlink {
       flags: NLM_F_CREATE | NLM_F_REPLACE,
       body: (w) => writeNeighbour(w, index, { address, mac }),
     });
+  }
+
+  deleteNeighbour({ device, address }: { device: string; address: Ip }): void {
+    const operation = `delete neighbour ${address} from ${device}`;
+    const { index } = this.#existing(operation, device);
+    this.#absent(['ENOENT'], { operation, type: RTM_DELNEIGH, body: (w) => writeNeighbour(w, index, { address }) });
+  }
+
+  forwarding(device: string): Forwarding[] {
+    const operation = `list forwarding of ${device}`;
+    const { index } = this.#existing(operation, device);
+    const found = this.socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeForwardingQuery(w, index) });
+    return found.flatMap((payload) => {
+      const entry = readForwarding(payload);
+      if (entry?.index !== index) return [];
+      const { index: _, ...rest } = entry;
+      return [rest];
+    });
+  }
+
+  setForwarding({ device, ...entry }: { device: string; mac: string; destination: Ip }): void {
+    const operation = `set forwarding of ${entry.mac} on ${device}`;
+    const { index } = this.#existing(operation, device);
+    const flags = NLM_F_CREATE | NLM_F_REPLACE;
+    this.socket.request({ operation, type: RTM_NEWNEIGH, flags, body: (w) => writeForwarding(w, index, entry) });
+  }
+
+  deleteForwarding({ device, ...entry }: { device: string; mac: string; destination: Ip }): void {
+    const operation = `delete forwarding of ${entry.mac} from ${device}`;
+    const { index } = this.#existing(operation, device);
+    this.#absent(['ENOENT'], { operation, type: RTM_DELNEIGH, body: (w) => writeForwarding(w, index, entry) });
   }
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {

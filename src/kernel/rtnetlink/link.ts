@@ -1,5 +1,5 @@
 import { InputError } from '../../base/errors.ts';
-import type { Link } from '../types.ts';
+import type { Link, VxlanRequest } from '../types.ts';
 import {
   IFF_UP,
   IFLA_ADDRESS,
@@ -16,6 +16,7 @@ import {
   VETH_INFO_PEER,
 } from './constants.ts';
 import { hostI32, hostU32, type MessageWriter, NetlinkFormatError, readAttributes, text } from './message.ts';
+import { readVxlan, writeVxlanInfo } from './vxlan.ts';
 
 /* `struct ifinfomsg` and the IFLA_* attributes that we use (linux/if_link.h). */
 
@@ -31,7 +32,9 @@ export function readLink(payload: Uint8Array): Link {
   const peer = attributes.get(IFLA_LINK);
   const peerNamespace = attributes.get(IFLA_LINK_NETNSID);
   const info = attributes.get(IFLA_LINKINFO);
-  const kind = info && readAttributes(info, 0).get(IFLA_INFO_KIND);
+  const details = info && readAttributes(info, 0);
+  const kind = details?.get(IFLA_INFO_KIND);
+  const data = details?.get(IFLA_INFO_DATA);
   return {
     index: hostI32(payload, 4),
     name: text(name),
@@ -41,6 +44,7 @@ export function readLink(payload: Uint8Array): Link {
     up: (hostU32(payload, 8) & IFF_UP) !== 0,
     ...(peer ? { peerIndex: hostI32(peer, 0) } : {}),
     ...(peerNamespace ? { peerNamespaceId: hostI32(peerNamespace, 0) } : {}),
+    ...(kind && data && text(kind) === 'vxlan' ? { vxlan: readVxlan(data) } : {}),
   };
 }
 
@@ -96,6 +100,15 @@ export function writeVeth(w: MessageWriter, pair: VethPair): void {
   w.close(peer);
   w.close(data);
   w.close(info);
+}
+
+/** Body of RTM_NEWLINK for a VXLAN device. */
+export function writeVxlan(w: MessageWriter, request: VxlanRequest): void {
+  writeIfinfomsg(w, {});
+  w.attributeText(IFLA_IFNAME, checkedName(request.name));
+  w.attributeU32(IFLA_MTU, request.mtu);
+  w.attribute(IFLA_ADDRESS, parseMac(request.mac));
+  writeVxlanInfo(w, request);
 }
 
 /** `aa:bb:cc:dd:ee:ff` → six octets. @throws InputError */

@@ -6,7 +6,19 @@ import { type RouteClass, routeClasses } from '../../../src/felix/calc/routes.ts
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 import type { FeedMessage } from '../../../src/model/feed.ts';
-import { block, configured, node, nodeResource, pod, podKey, pool, profile, silent } from '../../unit/felix/support.ts';
+import type { ResourceOf } from '../../../src/model/kinds.ts';
+import {
+  block,
+  configured,
+  node,
+  nodeResource,
+  pod,
+  podKey,
+  pool,
+  profile,
+  silent,
+  vxlan,
+} from '../../unit/felix/support.ts';
 
 /* The calculation depends on what exists, never on how the news of it came. */
 
@@ -43,13 +55,25 @@ const stories: fc.Arbitrary<Story[]> = fc
     ...['p', 'q'].map((name) =>
       forms(
         fc
-          .tuple(fc.constantFrom('10.65.0.0/16', '10.66.0.0/16', 'fd00::/48'), fc.boolean())
-          .map(([cidr, nat]): Value<Type> => pool(name, cidr, nat)),
+          .tuple(
+            fc.constantFrom('10.65.0.0/16', '10.66.0.0/16', 'fd00::/48'),
+            fc.boolean(),
+            fc.constantFrom('Never' as const, 'Always' as const, 'CrossSubnet' as const),
+          )
+          .map(([cidr, nat, mode]): Value<Type> => pool(name, cidr, nat, mode)),
       ).map((list): Story => ({ of: 'object', key: { type: 'IPPool', name }, forms: list })),
     ),
     forms(fc.constantFrom('192.0.2.1/24', '192.0.2.2').map((ip): Value<Type> => nodeResource(node, ip))).map(
       (list): Story => ({ of: 'object', key: { type: 'Node', name: node }, forms: list }),
     ),
+    forms(
+      fc
+        .tuple(
+          fc.constantFrom('192.0.2.9/24', '198.51.100.9/24', '192.0.2.9'),
+          fc.constantFrom(undefined, '10.65.0.3', '10.66.0.9'),
+        )
+        .map(([ip, tunnel]): Value<Type> => nodeResource('n2', ip, tunnel)),
+    ).map((list): Story => ({ of: 'object', key: { type: 'Node', name: 'n2' }, forms: list })),
     forms(fc.constant<Value<Type>>(profile('kns.shop'))).map(
       (list): Story => ({ of: 'object', key: { type: 'Profile', name: 'kns.shop' }, forms: list }),
     ),
@@ -110,6 +134,8 @@ function graph(): Graph {
     families: [4, 6],
     interfacePrefix: 'cali',
     policy: new RenderedPolicy(node, configured(), silent),
+    vxlan,
+    plain: false,
   });
 }
 
@@ -152,6 +178,23 @@ test('any order, repetition and leaving out ends in the result of computing afre
   );
 });
 
+/** How the other node's blocks are reached, by the last forms of pools and nodes alone. */
+function wayTo(cidr: string, list: readonly Story[]): RouteClass | undefined {
+  const last = (type: string, name: string) => {
+    const found = list.find((one) => one.of === 'object' && keyText(one.key) === `${type}/${name}`);
+    const form = found?.forms.at(-1);
+    return form && 'spec' in form ? form.spec : undefined;
+  };
+  const pools = ['p', 'q'].map((name) => last('IPPool', name) as ResourceOf<'IPPool'>['spec'] | undefined);
+  const mode = pools.findLast((spec) => spec?.cidr.startsWith(cidr.slice(0, 5)))?.vxlanMode;
+  const own = last('Node', node) as ResourceOf<'Node'>['spec'] | undefined;
+  const there = last('Node', 'n2') as ResourceOf<'Node'>['spec'] | undefined;
+  if (cidr.includes(':') || !own?.bgp || !there?.bgp || !mode || mode === 'Never') return undefined;
+  const near = own.bgp.ipv4Address === '192.0.2.1/24' && there.bgp.ipv4Address?.startsWith('192.0.2.');
+  if (mode === 'CrossSubnet' && near) return 'noEncap';
+  return there.ipv4VXLANTunnelAddr ? 'vxlan' : undefined;
+}
+
 test('the winner of each destination is what the class order says', () => {
   fc.assert(
     fc.property(tellings, ({ list, steps }) => {
@@ -166,9 +209,12 @@ test('the winner of each destination is what the class order says', () => {
         if (story.of !== 'object' || !form) continue;
         if ('sequenceNumber' in form) {
           if (form.affinity === `host:${node}`) wish(form.cidr, 'blackhole');
+          const way = form.affinity === 'host:n2' && wayTo(form.cidr, list);
+          if (way) wish(form.cidr, way);
         } else if ('kind' in form && form.kind === 'WorkloadEndpoint') {
           if (form.spec.node === node) for (const net of form.spec.ipNetworks) wish(parseCidr(net), 'localWorkload');
-        } else if ('kind' in form && form.kind === 'Node') own.add(form.spec.bgp?.ipv4Address?.split('/')[0] ?? '');
+        } else if ('kind' in form && form.kind === 'Node' && form.metadata.name === node)
+          own.add(form.spec.bgp?.ipv4Address?.split('/')[0] ?? '');
       }
       for (const { story, form } of last) {
         if (story.of === 'feed' && Array.isArray(form) && form.some((hop) => !own.has(hop))) wish(story.prefix, 'bgp');

@@ -54,12 +54,17 @@ export function pod(name: string, options: PodOptions): ResourceOf<'WorkloadEndp
   );
 }
 
-export function pool(name: string, cidr: string, natOutgoing: boolean): ResourceOf<'IPPool'> {
-  return resource('IPPool', { name }, { cidr, natOutgoing });
+export function pool(
+  name: string,
+  cidr: string,
+  natOutgoing: boolean,
+  vxlanMode: 'Never' | 'Always' | 'CrossSubnet' = 'Never',
+): ResourceOf<'IPPool'> {
+  return resource('IPPool', { name }, { cidr, natOutgoing, vxlanMode });
 }
 
-export function nodeResource(name: string, ipv4Address: string): ResourceOf<'Node'> {
-  return resource('Node', { name }, { bgp: { ipv4Address } });
+export function nodeResource(name: string, ipv4Address: string, tunnel?: string): ResourceOf<'Node'> {
+  return resource('Node', { name }, { bgp: { ipv4Address }, ...(tunnel && { ipv4VXLANTunnelAddr: tunnel }) });
 }
 
 export function profile(name: string): ResourceOf<'Profile'> {
@@ -86,6 +91,8 @@ export function block(text: string, host: string | null): Block {
 export function entry(key: Key, value: Value<Key['type']>, revision = '1'): Entry {
   return { key, value, revision } as Entry;
 }
+
+export const vxlan = { enabled: 'auto', port: 4789, id: 4096 } as const;
 
 export function configured(overrides: Partial<FelixConfig> = {}): FelixConfig {
   return { ...readFelixConfig({}, silent), ...overrides };

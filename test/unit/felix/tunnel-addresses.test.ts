@@ -1,0 +1,89 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { systemClock } from '../../../src/base/clock.ts';
+import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
+import type { Key, Type, Value } from '../../../src/datastore/store.ts';
+import { sync } from '../../../src/datastore/syncer.ts';
+import { TunnelAddresses } from '../../../src/felix/tunnel-addresses.ts';
+import { Ipam } from '../../../src/ipam/allocator.ts';
+import { parseResource } from '../../../src/model/kinds.ts';
+import { apiVersion } from '../../../src/model/resource.ts';
+import { until } from '../../support/wait.ts';
+import { node, nodeResource, silent } from './support.ts';
+
+const handle = `vxlan-tunnel-addr-${node}`;
+const within = 5_000;
+
+let store: MemoryStore;
+let ipam: Ipam;
+let stop: AbortController;
+let running: Promise<unknown>;
+
+beforeEach(() => {
+  store = createMemoryStore();
+  stop = new AbortController();
+  ipam = new Ipam({ store, node, clock: systemClock, log: silent });
+});
+afterEach(async () => {
+  stop.abort();
+  await running;
+});
+
+function start(): void {
+  const common = { store, clock: systemClock, log: silent };
+  const keeper = new TunnelAddresses({ ...common, ipam, node, families: [4], enabled: () => true });
+  const { signal } = stop;
+  const types = ['IPPool', 'Node'] as const;
+  const consumer = (update: Parameters<typeof keeper.consume>[0]) => keeper.consume(update);
+  running = Promise.all([keeper.run(signal), sync({ ...common, types, consumer, signal })]);
+}
+
+async function put(key: Key, value: Value<Type>): Promise<void> {
+  const before = await store.get(key);
+  const { outcome } = before ? await store.update(key, value, before.revision) : await store.create(key, value);
+  expect(outcome).toBe('written');
+}
+
+const putPool = (name: string, spec: object) =>
+  put(
+    { type: 'IPPool', name },
+    parseResource('IPPool', { kind: 'IPPool', apiVersion, metadata: { name }, spec: { vxlanMode: 'Always', ...spec } }),
+  );
+const putNode = () => put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24'));
+const stored = async () => (await store.get({ type: 'Node', name: node }))?.value.spec.ipv4VXLANTunnelAddr;
+
+test('an address is taken, written to the Node, and kept', async () => {
+  await putNode();
+  await putPool('p', { cidr: '10.65.0.0/24' });
+  start();
+  await until(stored, { within, what: 'address' });
+  const [held] = await ipam.byHandle(handle);
+  expect(held?.address).toBe(await stored());
+  const block = (await store.list('Block')).entries[0]?.value;
+  expect(block?.attributes?.[0]).toMatchObject({ handle_id: handle, secondary: { node, type: 'vxlanTunnelAddress' } });
+  // Somebody overwrites the Node: what is held stands.
+  await putNode();
+  await until(async () => (await stored()) === held?.address, { within, what: 'the same address' });
+});
+
+test('it comes from a pool that allows tunnels and selects the node, and goes with the pool', async () => {
+  await putNode();
+  await putPool('a', { cidr: '10.64.0.0/24', allowedUses: ['Workload'] });
+  await putPool('b', { cidr: '10.65.0.0/24', nodeSelector: "rack == '8'" });
+  await putPool('c', { cidr: '10.66.0.0/24', vxlanMode: 'Never' });
+  await putPool('d', { cidr: '10.67.0.0/24', allowedUses: ['Tunnel'] });
+  start();
+  await until(async () => (await stored())?.startsWith('10.67.0.'), { within, what: 'address of d' });
+  await putPool('e', { cidr: '10.68.0.0/24' });
+  await store.delete({ type: 'IPPool', name: 'd' });
+  await until(async () => (await stored())?.startsWith('10.68.0.'), { within, what: 'address of e' });
+  await putPool('e', { cidr: '10.68.0.0/24', vxlanMode: 'Never' });
+  await until(async () => (await stored()) === undefined, { within, what: 'no address' });
+  expect(await ipam.byHandle(handle)).toEqual([]);
+});
+
+test('a Node that comes later gets its address then', async () => {
+  await putPool('p', { cidr: '10.65.0.0/24' });
+  start();
+  await putNode();
+  await until(stored, { within, what: 'address' });
+});
