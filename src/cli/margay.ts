@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { runBgpProgram } from './bgp.ts';
 import { runBgpFile } from './bgp-file.ts';
+import { cleanupNode } from './cleanup.ts';
 import { installCni, uninstallCni } from './cni.ts';
 import { ExitError, exitCode, runProgram } from './exit.ts';
 import { runFelixProgram } from './felix.ts';
@@ -14,10 +15,15 @@ function command(): Command {
     .command('node')
     .description('write this node to the datastore, then run felix and bgp and keep them running')
     .action(() => runNode(process.env));
-  program
+  const felix = program
     .command('felix')
     .description('program routes, policy and pod interfaces into this kernel, and serve CNI requests')
     .action(() => runFelixProgram(process.env));
+  felix
+    .command('cleanup')
+    .description('take our routes, chains, IP sets and tunnels out of this kernel, while felix does not run')
+    .option('--devices', "the pods' devices too, which cuts pods that still run")
+    .action((options: { devices?: boolean }) => cleanupNode(process.env, options));
   program
     .command('bgp')
     .description('exchange routes with other nodes and routers')

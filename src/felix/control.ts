@@ -22,7 +22,7 @@ export async function serveControl(
   } catch (cause) {
     throw new EnvironmentError(`cannot make ${runDir}`, 'run as root or set MARGAY_RUN_DIR', { cause });
   }
-  if (await answers(path)) {
+  if (await isServed(path)) {
     throw new EnvironmentError(
       `another felix already serves ${path}`,
       'stop it first, or give this one its own MARGAY_RUN_DIR',
@@ -62,8 +62,8 @@ function send(response: ServerResponse, code: number, body: unknown): void {
   response.end(`${JSON.stringify(body)}\n`);
 }
 
-/** Whether a process accepts connections on the socket. */
-function answers(path: string): Promise<boolean> {
+/** Whether a process accepts connections on the socket. @throws EnvironmentError when that cannot be told */
+export function isServed(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const socket = createConnection(path);
     socket.on('connect', () => {
