@@ -10,6 +10,7 @@ import { applyOne, type Deps, deleteOne, readInput } from './apply.ts';
 import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
+import { explainCommand } from './explain.ts';
 import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from './local.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
@@ -48,6 +49,7 @@ function command(): Command {
     .option('-o, --output <format>', 'json or yaml instead of a table');
   get.action(show);
   program.addCommand(bgpCommand());
+  program.addCommand(explainCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

@@ -1,0 +1,97 @@
+import type { Reason } from '../policy/evaluate.ts';
+import type { Condition, EndpointTrace, PolicyTrace, RuleTrace } from '../policy/explain.ts';
+import type { Answer, Side, Transport } from '../policy/question.ts';
+
+/** The page of `margayctl explain`. Rules are counted from 1. Pure. */
+export function explainPage(answer: Answer): string {
+  const { source, destination, transport, verdict, always } = answer;
+  const head = `${sideText(source)} -> ${sideText(destination)}, ${transportText(transport)}: ${past(verdict)}`;
+  return [
+    head,
+    ...(always ? [alwaysText[always]] : [...end('egress', source), ...end('ingress', destination)]),
+    ...answer.problems.map((problem) => `! ${problem}`),
+    '',
+  ].join('\n');
+}
+
+const alwaysText = {
+  samePod: 'a pod reaches itself without leaving its network namespace; no policy is asked',
+  ownNode: "packets from a pod's own node always pass, so that the kubelet's probes do",
+};
+
+function sideText({ address, namespace, pod, node }: Side): string {
+  return pod === undefined ? address : `${namespace}/${pod} (${address} on ${node})`;
+}
+
+export function transportText(transport: Transport): string {
+  return transport.protocol === 'icmp' ? 'icmp echo' : `${transport.protocol} ${transport.port}`;
+}
+
+function past(verdict: 'allow' | 'deny'): string {
+  return verdict === 'allow' ? 'allowed' : 'denied';
+}
+
+function end(direction: 'ingress' | 'egress', side: Side): string[] {
+  const name = side.pod === undefined ? side.address : `${side.namespace}/${side.pod}`;
+  const of = `${direction} ${direction === 'egress' ? 'from' : 'to'} ${name}`;
+  if (!side.trace) return ['', `${of}: not a pod of this cluster, so no policy is asked`];
+  const { trace } = side;
+  return [
+    '',
+    `${of}: ${past(trace.verdict)}, ${reasonText(trace)}`,
+    `  chain ${trace.chain} on ${side.node}`,
+    ...trace.tiers.flatMap(({ tier, outcome, policies }) => [
+      `  tier ${tier}: ${outcomeText[outcome]}`,
+      ...policies.flatMap((policy) => policyLines(policy)),
+    ]),
+    ...(trace.profiles.length > 0 ? ['  profiles', ...trace.profiles.flatMap((policy) => policyLines(policy))] : []),
+  ];
+}
+
+const outcomeText = {
+  allow: 'a rule allows',
+  deny: 'a rule denies',
+  pass: 'a rule passes on to the next tier',
+  defaultDeny: 'no rule decides, so the tier denies',
+  none: 'no rule decides, and the tier passes on',
+};
+
+function policyLines({ policy, chain, rules }: PolicyTrace): string[] {
+  return [
+    `    ${policy} (chain ${chain})${rules.length === 0 ? ': no rules' : ''}`,
+    ...rules.map((rule) => `      rule ${rule.rule + 1} ${rule.action}: ${ruleText(rule)}`),
+  ];
+}
+
+function ruleText({ matched, conditions }: RuleTrace): string {
+  if (!matched) return `no, ${conditions.map((condition) => `wants ${conditionText(condition)}`).join('')}`;
+  if (conditions.length === 0) return 'matches everything';
+  return `matches ${conditions.map(conditionText).join(', ')}`;
+}
+
+/** `notSourceSets` → `not source sets app == "a"`. */
+function conditionText({ condition, wanted }: Condition): string {
+  const words = condition.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  return `${words.replace(/ (port )?sets$/, (_, port) => (port ? ' named port' : ' selector'))} ${wanted}`;
+}
+
+function reasonText({ reason, tiers, profiles }: EndpointTrace): string {
+  const hit = (traces: readonly PolicyTrace[], rule: number) => `by rule ${rule + 1} of ${traces.at(-1)?.policy}`;
+  return reasonOf(reason, (by, rule) => hit(by === 'policy' ? (tiers.at(-1)?.policies ?? []) : profiles, rule));
+}
+
+function reasonOf(reason: Reason, hit: (by: 'policy' | 'profile', rule: number) => string): string {
+  switch (reason.by) {
+    case 'policy':
+    case 'profile':
+      return hit(reason.by, reason.rule);
+    case 'tierDefault':
+      return `as policies of tier ${reason.tier} apply and none of their rules matches`;
+    case 'missingProfile':
+      return `as its profile ${reason.profile} does not exist`;
+    case 'noProfile':
+      return 'as no policy applies and no profile allows';
+    case 'unknownEndpoint':
+      return 'as the endpoint is not known';
+  }
+}

@@ -1,0 +1,65 @@
+import { Command } from 'commander';
+import { InputError } from '../base/errors.ts';
+import { createLog } from '../base/log.ts';
+import { answer, parseParty, parseTarget } from '../policy/question.ts';
+import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
+import { ExitError, exitCode } from './exit.ts';
+import { explainPage } from './explain-page.ts';
+import { parseFormat, print } from './output.ts';
+
+interface Options {
+  readonly filename?: readonly string[];
+  readonly namespace: string;
+  readonly family?: string;
+  readonly output?: string;
+}
+
+/** `margayctl explain`: exit 0 allowed, 1 denied, 2 a question that has no answer, 3 no datastore. */
+export function explainCommand(): Command {
+  return new Command('explain')
+    .description('whether policy lets a connection pass at both of its ends, and which rule decides')
+    .argument('<from>', 'POD, NAMESPACE/POD or an address')
+    .argument('<to>', 'POD:PORT, POD:PORT/udp, POD:icmp; also with NAMESPACE/POD or an address')
+    .option(
+      '-f, --filename <file>',
+      'objects from a file instead of the datastore; may be given several times',
+      several,
+    )
+    .option('-n, --namespace <namespace>', 'of pods and objects that name none', 'default')
+    .option('--family <family>', '4 or 6, where both ends have both')
+    .option('-o, --output <format>', 'json or yaml instead of a page')
+    .action((from: string, to: string, options: Options) => asUsage(() => explainConnection(from, to, options)));
+}
+
+async function explainConnection(from: string, to: string, options: Options): Promise<void> {
+  const { filename, namespace, family } = options;
+  const format = parseFormat(options.output);
+  const source = parseParty(from, namespace, 'FROM');
+  const { party: destination, transport } = parseTarget(to, namespace, 'TO');
+  if (family !== undefined && family !== '4' && family !== '6') throw new InputError('--family', family, '4 or 6');
+  const cluster = filename ? await clusterOfFiles(filename, namespace) : await clusterOfStore();
+  const question = {
+    source,
+    destination,
+    transport,
+    ...(family && { family: family === '4' ? (4 as const) : (6 as const) }),
+  };
+  const found = answer(cluster, question, createLog('margayctl', 'silent'));
+  print(format, found, () => explainPage(found));
+  if (found.verdict === 'deny') throw new ExitError(exitCode.failure, '');
+}
+
+/** Runs a command whose exit code 1 is an answer, so that wrong input ends with the usage code. */
+export async function asUsage(run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (thrown) {
+    if (thrown instanceof InputError) throw new ExitError(exitCode.usage, thrown.message, { cause: thrown });
+    throw thrown;
+  }
+}
+
+/** Collects the values of an option that may be given several times. */
+export function several(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}

@@ -1,0 +1,178 @@
+import { InputError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { type Event, keyText } from '../datastore/store.ts';
+import {
+  cidrParts,
+  type Family,
+  familyOf,
+  hostCidr,
+  type Ip,
+  parseCidr,
+  parseIp,
+  splitCidr,
+} from '../model/address.ts';
+import type { Node, WorkloadEndpoint } from '../model/kinds.ts';
+import type { Packet } from './evaluate.ts';
+import { type EndpointTrace, explain } from './explain.ts';
+import { PolicyIndex } from './policy-index.ts';
+import { slice, sliceNode } from './slice.ts';
+
+export interface Question {
+  readonly source: Party;
+  readonly destination: Party;
+  readonly transport: Transport;
+  /** Where both ends have both: 4 unless told. */
+  readonly family?: Family;
+}
+
+export type Party = { readonly address: Ip } | { readonly namespace: string; readonly pod: string };
+export type Transport =
+  | { readonly protocol: 'tcp' | 'udp' | 'sctp'; readonly port: number }
+  | { readonly protocol: 'icmp' };
+
+export interface Side {
+  readonly address: Ip;
+  readonly namespace?: string;
+  readonly pod?: string;
+  readonly node?: string;
+  readonly interface?: string;
+  /** Absent where no policy is asked: no pod of the cluster, or a reason in `always`. */
+  readonly trace?: EndpointTrace;
+}
+
+export interface Answer {
+  readonly verdict: 'allow' | 'deny';
+  readonly transport: Transport;
+  readonly source: Side;
+  readonly destination: Side;
+  /** Why no policy is asked: the packet stays in the pod, or comes from the pod's own node. */
+  readonly always?: 'samePod' | 'ownNode';
+  /** What is wrong in the objects that count here; they are treated as more strict. */
+  readonly problems: readonly string[];
+}
+
+/** `pod`, `namespace/pod`, an address, or an IPv6 address in brackets. @throws InputError naming `field` */
+export function parseParty(text: string, namespace: string, field: string): Party {
+  const bare = /^\[(.+)\]$/.exec(text)?.[1] ?? text;
+  if (/^[\d.]+$/.test(bare) || bare.includes(':')) return { address: parseIp(bare, field) };
+  const found = /^(?:([a-z0-9-]{1,63})\/)?([a-z0-9][a-z0-9.-]{0,252})$/.exec(bare);
+  if (!found?.[2]) throw new InputError(field, text, 'a pod, namespace/pod, or an address');
+  return { namespace: found[1] ?? namespace, pod: found[2] };
+}
+
+/** `party:port`, `party:port/udp` or `party:icmp`. @throws InputError naming `field` */
+export function parseTarget(text: string, namespace: string, field: string): { party: Party; transport: Transport } {
+  const found = /^(\[[^\]]*\]|[^[\]:]+):(?:(\d{1,5})(?:\/(tcp|udp|sctp))?|(icmp))$/i.exec(text);
+  const port = Number(found?.[2] ?? 1);
+  if (!found?.[1] || port < 1 || port > 65535)
+    throw new InputError(field, text, 'POD:PORT, POD:PORT/udp or POD:icmp, an IPv6 address in brackets');
+  const party = parseParty(found[1], namespace, field);
+  if (found[4]) return { party, transport: { protocol: 'icmp' } };
+  const protocol = (found[3] ?? 'tcp').toLowerCase() as 'tcp' | 'udp' | 'sctp';
+  return { party, transport: { protocol, port } };
+}
+
+const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
+
+/**
+ * The verdict on a new connection at both of its ends. Pure but for the log of invalid objects.
+ * @param cluster every stored object; kinds without a part in policy are passed over
+ * @throws InputError for a pod that does not exist, or ends without a common family
+ */
+export function answer(cluster: readonly Event[], question: Question, log: Log): Answer {
+  const endpoints = cluster.flatMap((event) =>
+    event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint'
+      ? [{ key: keyText(event.entry.key), value: event.entry.value as WorkloadEndpoint }]
+      : [],
+  );
+  const from = resolve(endpoints, question.source, 'source');
+  const to = resolve(endpoints, question.destination, 'destination');
+  const families = ([4, 6] as const).filter(
+    (family) => addressOf(from, family) !== undefined && addressOf(to, family) !== undefined,
+  );
+  const family = question.family ?? families[0];
+  const source = family && addressOf(from, family);
+  const destination = family && addressOf(to, family);
+  if (!source || !destination)
+    throw new InputError('destination', to.addresses, 'an address of the family of the source');
+  const ends = { source: sideOf(from, source), destination: sideOf(to, destination) };
+  const { transport } = question;
+  const free = from.found && from.found === to.found ? 'samePod' : ownNode(cluster, source, to) ? 'ownNode' : undefined;
+  if (free) return { verdict: 'allow', transport, ...ends, always: free, problems: [] };
+  const index = new PolicyIndex(sliceNode, log);
+  for (const event of slice(cluster, [source, destination])) index.apply(event);
+  const policy = index.snapshot();
+  const packet = { source, destination, ...layerOf(transport, familyOf(source)) };
+  const trace = ({ found }: Resolved, direction: Packet['direction']) =>
+    found ? { trace: explain(policy, { ...packet, endpoint: found.key, direction }) } : {};
+  const egress = trace(from, 'egress');
+  const ingress = trace(to, 'ingress');
+  const denied = [egress, ingress].some((end) => 'trace' in end && end.trace?.verdict === 'deny');
+  return {
+    verdict: denied ? 'deny' : 'allow',
+    transport,
+    source: { ...ends.source, ...egress },
+    destination: { ...ends.destination, ...ingress },
+    problems: index.problems().map(({ key, error }) => `${key}: ${error.message}`),
+  };
+}
+
+/** What a packet of the transport carries; ICMP means an echo request. */
+function layerOf(transport: Transport, family: Family): Pick<Packet, 'protocol'> & Partial<Packet> {
+  if (transport.protocol === 'icmp')
+    return family === 4 ? { protocol: 1, icmp: { type: 8, code: 0 } } : { protocol: 58, icmp: { type: 128, code: 0 } };
+  return { protocol: numbers[transport.protocol], sourcePort: 40_000, destinationPort: transport.port };
+}
+
+interface Found {
+  readonly key: string;
+  readonly value: WorkloadEndpoint;
+}
+
+interface Resolved {
+  readonly found: Found | undefined;
+  readonly addresses: readonly Ip[];
+}
+
+function resolve(endpoints: readonly Found[], party: Party, field: string): Resolved {
+  if ('address' in party) {
+    const net = hostCidr(party.address);
+    const found = endpoints.find(({ value }) => value.spec.ipNetworks.includes(net));
+    return { found, addresses: [party.address] };
+  }
+  const found = endpoints.find(
+    ({ value: { metadata, spec } }) =>
+      metadata.namespace === party.namespace && (spec.pod ?? metadata.name) === party.pod,
+  );
+  if (!found)
+    throw new InputError(field, `${party.namespace}/${party.pod}`, 'a pod that exists; -n sets the namespace');
+  return { found, addresses: found.value.spec.ipNetworks.map((net) => cidrParts(parseCidr(net)).address) };
+}
+
+function addressOf({ addresses }: Resolved, family: Family): Ip | undefined {
+  return addresses.find((address) => familyOf(address) === family);
+}
+
+function sideOf({ found }: Resolved, address: Ip): Side {
+  if (!found) return { address };
+  const { metadata, spec } = found.value;
+  return {
+    address,
+    ...(metadata.namespace !== undefined && { namespace: metadata.namespace }),
+    pod: spec.pod ?? metadata.name,
+    node: spec.node,
+    interface: spec.interfaceName,
+  };
+}
+
+/** Whether the source is the node that the destination runs on: its packets, the kubelet's probes, always pass. */
+function ownNode(cluster: readonly Event[], source: Ip, { found }: Resolved): boolean {
+  return cluster.some((event) => {
+    if (event.op !== 'set' || event.entry.key.type !== 'Node' || event.entry.key.name !== found?.value.spec.node)
+      return false;
+    const { bgp } = (event.entry.value as Node).spec;
+    return [bgp?.ipv4Address, bgp?.ipv6Address].some(
+      (text) => text !== undefined && splitCidr(text).address === source,
+    );
+  });
+}

@@ -1,0 +1,101 @@
+import { InputError } from '../base/errors.ts';
+import { type Event, type Key, keyText } from '../datastore/store.ts';
+import { type Cidr, contains, hostCidr, type Ip } from '../model/address.ts';
+import type { Profile, WorkloadEndpoint } from '../model/kinds.ts';
+import { parseSelector, type Selector } from '../model/selector.ts';
+import { effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
+import type { LabelMap } from './labels.ts';
+import { networkSetOf } from './network-set.ts';
+import { type AnyPolicy, scopeSelector } from './scope.ts';
+
+/** The one node of a slice: verdicts do not depend on where an endpoint runs. */
+export const sliceNode = 'here';
+
+/**
+ * The part of a cluster that a verdict on packets between the addresses depends on: endpoints and network sets that
+ * hold one of them, their profiles, and the policies that select such an endpoint. All endpoints are put on one node.
+ * Work is one pass over the objects, without compiling what does not count.
+ */
+export function slice(cluster: readonly Event[], addresses: readonly Ip[]): Event[] {
+  const holders = cluster.filter((event) => holdsAny(event, addresses));
+  const profiles = new Set(holders.flatMap((event) => labelledOf(event)?.profiles ?? []));
+  const known = new Map<string, LabelMap>();
+  for (const event of cluster)
+    if (event.op === 'set' && event.entry.key.type === 'Profile' && profiles.has(event.entry.key.name))
+      known.set(event.entry.key.name, new Map(Object.entries((event.entry.value as Profile).spec.labelsToApply ?? {})));
+  const labels = holders
+    .filter((event) => keyOf(event).type === 'WorkloadEndpoint')
+    .flatMap((event) => labelledOf(event) ?? [])
+    .map((each) => effectiveLabels(each, (profile) => known.get(profile)));
+  const selects = selection(labels);
+  const others = cluster.filter((event) => {
+    const key = keyOf(event);
+    if (key.type === 'Tier') return true;
+    if (key.type === 'Profile') return profiles.has(key.name);
+    return (key.type === 'NetworkPolicy' || key.type === 'GlobalNetworkPolicy') && selects(event, key.namespace);
+  });
+  return [...holders.map(moved), ...others];
+}
+
+function keyOf(event: Event): Key {
+  return event.op === 'delete' ? event.key : event.entry.key;
+}
+
+function holdsAny(event: Event, addresses: readonly Ip[]): boolean {
+  const { type } = keyOf(event);
+  if (event.op === 'set' && type === 'WorkloadEndpoint') {
+    const { ipNetworks } = (event.entry.value as WorkloadEndpoint).spec;
+    return addresses.some((address) => ipNetworks.includes(hostCidr(address)));
+  }
+  if (type !== 'NetworkSet' && type !== 'GlobalNetworkSet') return false;
+  const nets = labelledOf(event)?.facts.addresses ?? [];
+  return nets.some((net: Cidr) => addresses.some((address) => contains(net, address)));
+}
+
+function labelledOf(event: Event): Labelled | undefined {
+  if (event.op === 'delete') return undefined;
+  const { key, value } = event.entry;
+  switch (key.type) {
+    case 'WorkloadEndpoint':
+      return event.op === 'set' ? endpointOf(keyText(key), value as WorkloadEndpoint) : undefined;
+    case 'NetworkSet':
+    case 'GlobalNetworkSet':
+      return networkSetOf(keyText(key), key, value);
+    default:
+      return undefined;
+  }
+}
+
+/** Whether a policy selects any of the labels; one that cannot be read may. Equal selectors are tried once. */
+function selection(labels: readonly LabelMap[]): (event: Event, namespace: string | undefined) => boolean {
+  const known = new Map<string, boolean>();
+  return (event, namespace) => {
+    if (event.op !== 'set') return event.op === 'invalid';
+    if (namespace !== undefined && !labels.some((each) => each.get('projectcalico.org/namespace') === namespace))
+      return false;
+    const { selector, serviceAccountSelector, ...spec } = (event.entry.value as AnyPolicy).spec;
+    const scope = { namespace, selector, serviceAccountSelector, namespaceSelector: spec['namespaceSelector'] };
+    const text = JSON.stringify(scope);
+    const before = known.get(text);
+    if (before !== undefined) return before;
+    const found = scopeSelector(scope, 'spec', readable);
+    const result = labels.some((each) => found.matches(each));
+    known.set(text, result);
+    return result;
+  };
+}
+
+function readable(part: () => Selector): Selector {
+  try {
+    return part();
+  } catch (thrown) {
+    if (thrown instanceof InputError) return parseSelector('all()');
+    throw thrown;
+  }
+}
+
+function moved(event: Event): Event {
+  if (event.op !== 'set' || event.entry.key.type !== 'WorkloadEndpoint') return event;
+  const value = event.entry.value as WorkloadEndpoint;
+  return { op: 'set', entry: { ...event.entry, value: { ...value, spec: { ...value.spec, node: sliceNode } } } };
+}
