@@ -52,6 +52,7 @@ let heard: Buffer;
 let clock: TestClock;
 let endings: Ending[];
 let connection: Connection;
+let extra: Partial<SessionConfig>;
 
 beforeEach(async () => {
   server = createServer();
@@ -59,12 +60,13 @@ beforeEach(async () => {
   await once(server, 'listening');
   clock = new TestClock();
   endings = [];
+  extra = {};
   heard = Buffer.alloc(0);
   const nothing = () => undefined;
   connection = new Connection('us', {
     clock,
     random: () => 1,
-    config: () => config,
+    config: () => ({ ...config, ...extra }),
     dial: () => connect((server.address() as AddressInfo).port, '127.0.0.1'),
     events: {
       moved: nothing,
@@ -173,5 +175,35 @@ describe('the stream', () => {
     peer.end();
     await until(() => endings.length === 1, { within: 5000, what: 'the end' });
     expect(endings).toEqual([{ by: 'tcp', reason: 'closed by the peer' }]);
+  });
+});
+
+describe('the send hold timer', () => {
+  /** More than the buffers of both sockets hold. */
+  const flood = [new Uint8Array(32 << 20)];
+
+  test('ends the session of a peer that does not read, without a message that it would not read either', async () => {
+    extra = { sendHoldSeconds: 20 };
+    await established();
+    peer.pause();
+    connection.send(flood);
+    await inTimerPhase(() => clock.advance(19));
+    expect(connection.state).toBe('Established');
+    await inTimerPhase(() => clock.advance(2));
+    await until(() => endings.length > 0, { within: 5000, what: 'the end' });
+    expect(endings).toMatchObject([{ by: 'us', reason: 'sendHold/0 (8/0)' }]);
+  });
+
+  test('leaves one alone that has read at last', async () => {
+    extra = { sendHoldSeconds: 20 };
+    await established();
+    peer.pause();
+    connection.send(flood);
+    await inTimerPhase(() => clock.advance(19));
+    peer.removeAllListeners('data').resume();
+    await until(() => connection.unsent === 0, { within: 10_000, what: 'everything read' });
+    await inTimerPhase(() => clock.advance(19));
+    await inTimerPhase(() => undefined);
+    expect(connection.state).toBe('Established');
   });
 });
