@@ -290,6 +290,7 @@ function optionsOf(context: Context, peer: ParsedPeer): Partial<PeerConfig> {
     ...(keepaliveSeconds === undefined ? {} : { keepaliveSeconds }),
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     ...(bfd ? { bfd } : {}),
+    ...(peer.longLivedSeconds === undefined ? {} : { longLivedSeconds: peer.longLivedSeconds }),
     ...rulesOf(context, peer),
   };
 }

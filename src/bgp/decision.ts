@@ -1,10 +1,13 @@
 import { compareIp, type Ip, ipNumber } from '../model/address.ts';
+import { llgrStale } from './communities.ts';
 import type { Candidate } from './rib.ts';
 import { neighbourAs, pathLength } from './wire/aspath.ts';
+import type { Attributes } from './wire/attributes.ts';
 
 /** The step of the decision process at which a path lost. */
 export type Reason =
   | 'notLocal'
+  | 'longLivedStale'
   | 'localPref'
   | 'asPathLength'
   | 'origin'
@@ -42,6 +45,7 @@ const originRank = { igp: 0, egp: 1, incomplete: 2 } as const;
 
 const preference: readonly Stage[] = [
   { reason: 'notLocal', keep: least(({ source }) => (source.kind === 'local' ? 0 : 1)) },
+  { reason: 'longLivedStale', keep: least(({ attributes }) => (isLastResort(attributes) ? 1 : 0)) },
   { reason: 'localPref', keep: least(({ attributes }) => -(attributes.localPref ?? defaultLocalPref)) },
   { reason: 'asPathLength', keep: least(({ attributes }) => pathLength(attributes.asPath)) },
   { reason: 'origin', keep: least(({ attributes }) => originRank[attributes.origin]) },
@@ -58,6 +62,11 @@ const tieBreaks: readonly Stage[] = [
   { reason: 'clusterListLength', keep: least(({ attributes }) => attributes.clusterList?.length ?? 0) },
   { reason: 'peerAddress', keep: leastAddress },
 ];
+
+/** Whoever keeps a route beyond its peer's restart time marks it so. RFC 9494 §4.3. */
+export function isLastResort({ communities }: Attributes): boolean {
+  return communities?.includes(llgrStale) === true;
+}
 
 /** The decision process over all eligible paths of a prefix; undefined when there is none. */
 export function decide(candidates: readonly Candidate[]): Decision | undefined {

@@ -1,4 +1,4 @@
-import { type Decision, defaultLocalPref, type Lost, type Reason } from './decision.ts';
+import { type Decision, defaultLocalPref, isLastResort, type Lost, type Reason } from './decision.ts';
 import type { Candidate } from './rib.ts';
 import { neighbourAs, pathLength } from './wire/aspath.ts';
 
@@ -19,6 +19,7 @@ export function explainLoss({ candidate, reason }: Lost, best: Candidate): strin
 
 const names: Readonly<Record<Reason, string>> = {
   notLocal: 'a route of this node goes before any learnt one',
+  longLivedStale: 'routes kept long over a restart of their peer come last',
   localPref: 'higher local preference',
   asPathLength: 'shorter AS path',
   origin: 'lower origin (igp, egp, incomplete)',
@@ -34,6 +35,8 @@ function compared({ source, attributes }: Candidate, reason: Reason): string {
     case 'notLocal':
     case 'externalOverInternal':
       return source.kind;
+    case 'longLivedStale':
+      return isLastResort(attributes) ? 'LLGR_STALE' : 'none of it';
     case 'localPref':
       return String(attributes.localPref ?? defaultLocalPref);
     case 'asPathLength':

@@ -1,4 +1,5 @@
 import { type Cidr, contains, type Family, type Ip } from '../model/address.ts';
+import { llgrStale } from './communities.ts';
 import { defaultLocalPref } from './decision.ts';
 import { type Filter, type Operation, operated } from './filters.ts';
 import type { Candidate } from './rib.ts';
@@ -31,6 +32,8 @@ export interface ExportContext {
   readonly nextHopMode: NextHopMode;
   /** A subnet with both this node and the receiving peer in it. */
   readonly sharedSubnet?: Cidr;
+  /** The peers know routes of last resort; others are not told of them. RFC 9494 §4.5. */
+  readonly longLived?: boolean;
   /** The peers take messages of up to 65535 octets. RFC 8654. */
   readonly extendedMessages?: boolean;
   /** Towards internal peers: who may hear of what other internal peers say. RFC 4456 §6. */
@@ -59,6 +62,7 @@ export function exported(
   const { source } = received;
   const { communities = [] } = received.attributes;
   if (communities.includes(noAdvertise)) return undefined;
+  if (!context.longLived && communities.includes(llgrStale)) return undefined;
   const internal = source.kind === 'ibgp' && !context.external;
   // What one internal peer says goes to no other but by reflection. RFC 4271 §9.2, RFC 4456 §6.
   if (internal && !(source.client || context.reflection?.client)) return undefined;
@@ -109,10 +113,11 @@ function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, shar
 export function contextKey(context: ExportContext): string {
   const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', removePrivateAs, filter } = context;
   const { clusterId = '', client = false } = context.reflection ?? {};
-  const { extendedMessages = false } = context;
+  const { extendedMessages = false, longLived = false } = context;
   const form = [
     family,
     extendedMessages,
+    longLived,
     asn,
     external,
     fourOctetAs,

@@ -1,5 +1,5 @@
 import type { Family, Ip } from '../model/address.ts';
-import { type Capability, missingCapability, type RestartFamily } from './wire/capabilities.ts';
+import { type Capability, type LongLivedFamily, missingCapability, type RestartFamily } from './wire/capabilities.ts';
 import { subcodes, WireError } from './wire/errors.ts';
 import { asnOf, asTrans, type Open } from './wire/open.ts';
 
@@ -20,6 +20,8 @@ export interface SessionConfig {
     readonly restartSeconds: number;
     /** Forwarding outlived whatever ended the last session. */
     readonly preserved: boolean;
+    /** How long a peer may keep our routes after the restart time; absent: not at all. RFC 9494. */
+    readonly longLivedSeconds?: number;
   };
   /** `dial`: at once. `wait`: listen, and dial after the connect retry time. `never`: only listen. */
   readonly initiative: 'dial' | 'wait' | 'never';
@@ -51,6 +53,8 @@ export interface Negotiated {
     readonly restartSeconds: number;
     readonly families: readonly RestartFamily[];
   };
+  /** The peer's long-lived graceful restart, if it knows of it; it may name no family. RFC 9494 §3. */
+  readonly longLived?: readonly LongLivedFamily[];
 }
 
 /** Seconds until the peer must have answered our OPEN. RFC 4271 §8.2.2: a large value, 4 minutes suggested. */
@@ -64,7 +68,8 @@ export function sendHoldSeconds(config: Pick<SessionConfig, 'sendHoldSeconds' | 
 /** The OPEN that this side sends. */
 export function openOf(config: SessionConfig): Open {
   const capabilities: Capability[] = config.families.map((family) => ({ capability: 'multiprotocol', family }));
-  const { restarted, restartSeconds, preserved } = config.restart;
+  const { restarted, restartSeconds, preserved, longLivedSeconds } = config.restart;
+  const longLived = longLivedSeconds === undefined ? [] : config.families;
   capabilities.push(
     { capability: 'routeRefresh' },
     { capability: 'enhancedRefresh' },
@@ -75,6 +80,14 @@ export function openOf(config: SessionConfig): Open {
       notification: true,
       restartSeconds: Math.min(restartSeconds, 0x0fff),
       families: config.families.map((family) => ({ family, preserved })),
+    },
+    {
+      capability: 'longLivedRestart',
+      families: longLived.map((family) => ({
+        family,
+        preserved,
+        staleSeconds: Math.min(longLivedSeconds ?? 0, 0xffffff),
+      })),
     },
     { capability: 'fourOctetAs', asn: config.asn },
   );
@@ -108,6 +121,7 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
   const holdSeconds = Math.min(open.holdSeconds, config.holdSeconds);
   const told = (name: Capability['capability']) => open.capabilities.some(({ capability }) => capability === name);
   const restart = open.capabilities.findLast((capability) => capability.capability === 'gracefulRestart');
+  const longLived = open.capabilities.findLast((capability) => capability.capability === 'longLivedRestart');
   return {
     peerAsn,
     identifier: open.identifier,
@@ -120,6 +134,8 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
     enhancedRefresh: told('enhancedRefresh'),
     extendedMessages: told('extendedMessages'),
     ...(restart ? { restart } : {}),
+    // Without graceful restart it means nothing. RFC 9494 §3.
+    ...(restart && longLived ? { longLived: longLived.families } : {}),
   };
 }
 

@@ -28,6 +28,7 @@ export interface ParsedPeer {
   readonly restartSeconds?: number;
   readonly password?: SecretRef;
   readonly ttlSecurity?: number;
+  readonly longLivedSeconds?: number;
   readonly bfd?: BfdSettings;
   readonly acceptDefault: boolean;
   readonly localAsn?: number;
@@ -151,6 +152,7 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
   if (spec.node !== undefined && spec.nodeSelector !== undefined) {
     throw new InputError(`${where}.nodeSelector`, spec.nodeSelector, 'none beside node');
   }
+  const longLivedSeconds = seconds(spec.longLivedStaleTime, `${where}.longLivedStaleTime`);
   const restartSeconds = seconds(spec.maxRestartTime, `${where}.maxRestartTime`);
   const keepaliveSeconds = seconds(spec.keepaliveTime, `${where}.keepaliveTime`);
   return {
@@ -162,6 +164,7 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     ...(restartSeconds === undefined ? {} : { restartSeconds }),
     ...(spec.password ? { password: spec.password.secretKeyRef } : {}),
     ...(spec.ttlSecurity ? { ttlSecurity: spec.ttlSecurity } : {}),
+    ...(longLivedSeconds === undefined ? {} : { longLivedSeconds }),
     ...(spec.bfd ? { bfd: bfdOf(spec.bfd) } : {}),
     acceptDefault: metadata.annotations?.[acceptDefaultAnnotation] === 'true',
     ...(spec.localASNumber === undefined ? {} : { localAsn: spec.localASNumber }),

@@ -323,6 +323,7 @@ export class Peer {
       restart: {
         restarted: context.restarting(),
         restartSeconds: config.restartSeconds,
+        ...(config.longLivedSeconds === undefined ? {} : { longLivedSeconds: config.longLivedSeconds }),
         preserved: context.restarted || this.#everUp,
       },
       initiative: config.initiative,

@@ -139,6 +139,18 @@ export class AdjRibIn {
     for (const [id, { attributes }] of this.#routes) this.#put(id, this.#candidate(attributes, true));
   }
 
+  /** Gives stale routes other attributes, or drops those without; returns how many went. */
+  rewriteStale(change: (attributes: Attributes) => Attributes | undefined): number {
+    const before = this.#routes.size;
+    for (const [id, { attributes, stale }] of this.#routes) {
+      if (!stale) continue;
+      const changed = change(attributes);
+      if (changed) this.#put(id, this.#candidate(changed, true));
+      else this.withdraw(id);
+    }
+    return before - this.#routes.size;
+  }
+
   /** Drops what is stale; returns how many. */
   sweep(): number {
     const before = this.#routes.size;

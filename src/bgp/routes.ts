@@ -1,8 +1,9 @@
 import { type Cidr, cidrOf, contains, type Family, octets as octetsOf, parseIp } from '../model/address.ts';
+import { llgrStale, noLlgr } from './communities.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
 import type { ExportContext } from './exporting.ts';
-import { compileFilter, type Filter, operated, type Verdict } from './filters.ts';
+import { compileFilter, type Filter, operated, type Verdict, withCommunity } from './filters.ts';
 import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { FamilyCounts } from './peer.ts';
@@ -21,6 +22,8 @@ import type { Update } from './wire/update.ts';
 /** A restarted peer must have told its whole table by then; what is stale still goes. RFC 4724 §4.2 wants a bound. */
 const stalePathSeconds = 360;
 
+type StaleTimer = 'restart' | 'stalePaths' | `longLived${Family}`;
+
 interface Counts {
   received: number;
   withdrawn: number;
@@ -38,7 +41,9 @@ export class Routes {
   readonly #counts = new Map<Family, Counts>();
   readonly #faults = new Map<string, number>();
   readonly #rejected = new Map<string, number>();
-  readonly #timers: Timers<'restart' | 'stalePaths'>;
+  readonly #timers: Timers<StaleTimer>;
+  /** How long routes stay after the restart time, by family. RFC 9494. */
+  #longLived: ReadonlyMap<Family, number> = new Map();
   #import: ImportContext | undefined;
   #enhanced = false;
   /** Routes of before the session are stale until the end-of-RIB marks. */
@@ -110,13 +115,20 @@ export class Routes {
     for (const family of this.#in.keys()) this.context.tables[family].leave(this.#source);
     const restart = graceful ? negotiated?.restart : undefined;
     const seconds = restart?.restartSeconds ?? 0;
+    const longLived = (graceful && negotiated?.longLived) || [];
+    this.#longLived = new Map(longLived.map(({ family, staleSeconds }) => [family, staleSeconds]));
     for (const [family, adj] of this.#in) {
-      if (seconds > 0 && restart?.families.some((told) => told.family === family)) adj.markStale();
+      const kept = seconds > 0 && restart?.families.some((told) => told.family === family);
+      if (kept || (this.#longLived.get(family) ?? 0) > 0) adj.markStale();
       else adj.clear();
     }
     this.#timers.disarm('stalePaths');
     const kept = this.#stale();
     if (kept === 0) return;
+    if (seconds === 0) {
+      this.#beginLongLived();
+      return;
+    }
     this.#timers.arm('restart', seconds * 1000);
     this.context.log.info({ peer: this.config.name, routes: kept, seconds }, 'peer restarts: routes kept as stale');
   }
@@ -258,14 +270,45 @@ export class Routes {
     const swept = adj.sweep();
     const { log, settled } = this.context;
     log.info({ peer: this.config.name, family, routes: adj.count, swept }, 'end of the initial table');
+    this.#timers.disarm(`longLived${family}`);
     if (this.#stale() === 0) this.#timers.disarm('stalePaths');
     settled(this.config.name, family);
   }
 
-  #expired(name: 'restart' | 'stalePaths'): void {
-    let swept = 0;
-    for (const adj of this.#in.values()) swept += adj.sweep();
+  /** Routes stay for longer, as those of last resort, where the peer asked for that; the others go. RFC 9494 §4.2. */
+  #beginLongLived(): number {
+    let dropped = 0;
+    for (const [family, adj] of this.#in) {
+      const seconds = this.#longLived.get(family) ?? 0;
+      if (seconds === 0) {
+        dropped += adj.sweep();
+        continue;
+      }
+      dropped += adj.rewriteStale((attributes) =>
+        attributes.communities?.includes(noLlgr)
+          ? undefined
+          : this.context.interner.intern(withCommunity(attributes, llgrStale)),
+      );
+      if (adj.staleCount === 0) continue;
+      this.#timers.arm(`longLived${family}`, seconds * 1000);
+      const { log } = this.context;
+      log.warn({ peer: this.config.name, family, routes: adj.staleCount, seconds }, 'stale routes kept as last resort');
+    }
+    return dropped;
+  }
+
+  #expired(name: StaleTimer): void {
     const { log } = this.context;
+    if (name === 'longLived4' || name === 'longLived6') {
+      const family = name === 'longLived4' ? 4 : 6;
+      const swept = this.#in.get(family)?.sweep();
+      log.warn({ peer: this.config.name, family, swept }, 'routes kept as last resort dropped: their time is over');
+      return;
+    }
+    let swept = 0;
+    if (name === 'restart') swept = this.#beginLongLived();
+    else for (const adj of this.#in.values()) swept += adj.sweep();
+    if (swept === 0) return;
     const message =
       name === 'restart'
         ? 'peer did not come back in time: stale routes dropped'
@@ -274,13 +317,13 @@ export class Routes {
   }
 
   /** A family that did not outlive the restart is dropped at once. RFC 4724 §4.2. */
-  #reconsiderStale(family: Family, adj: AdjRibIn, { restart, families }: Negotiated): void {
+  #reconsiderStale(family: Family, adj: AdjRibIn, { restart, longLived, families }: Negotiated): void {
     if (!families.includes(family)) {
       adj.clear();
       return;
     }
-    const told = restart?.families.find((candidate) => candidate.family === family);
-    if (!told?.preserved) adj.sweep();
+    const told = [...(restart?.families ?? []), ...(longLived ?? [])];
+    if (!told.some((candidate) => candidate.family === family && candidate.preserved)) adj.sweep();
   }
 
   /** Routes kept over the peer's restart. */
@@ -312,7 +355,7 @@ export class Routes {
     };
   }
 
-  #exportContext(family: Family, { external, fourOctetAs, extendedMessages }: Negotiated): ExportContext {
+  #exportContext(family: Family, { external, fourOctetAs, extendedMessages, longLived }: Negotiated): ExportContext {
     const { asn, addresses, clusterId } = this.context;
     const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
     if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
@@ -328,6 +371,7 @@ export class Routes {
       nextHopMode,
       ...(shared ? { sharedSubnet: shared } : {}),
       ...(external ? {} : { reflection: { clusterId, client: this.#source.client === true } }),
+      ...(longLived ? { longLived: true } : {}),
       ...(extendedMessages ? { extendedMessages } : {}),
       ...(removePrivateAs ? { removePrivateAs } : {}),
       ...(filter ? { filter } : {}),

@@ -29,6 +29,8 @@ export interface PeerConfig {
   readonly sendHoldSeconds?: number;
   /** How long the peer keeps our routes while we restart. */
   readonly restartSeconds: number;
+  /** How long it may keep them after that, as routes of last resort; absent: not at all. RFC 9494. */
+  readonly longLivedSeconds?: number;
   readonly acceptDefault: boolean;
   readonly nextHopMode: NextHopMode;
   /** AS number of this side towards the peer, in place of the speaker's own. */

@@ -156,6 +156,8 @@ export const bgpPeerSpec = z.looseObject({
   sourceAddress: z.enum(['UseNodeIP', 'None']).default('UseNodeIP'),
   /** Auto: the nodes that `peerSelector` picks peer back without an object of their own. */
   reversePeering: z.enum(['Auto', 'Manual']).default('Auto'),
+  /** Ours: how long the peer may keep this node's routes after maxRestartTime, as last resort. RFC 9494. */
+  longLivedStaleTime: z.string().optional(),
   /** Ours: accepted prefixes of a family at a time; beyond them the session ends with cease 6/1 (RFC 4486). */
   maxPrefixes: z
     .looseObject({

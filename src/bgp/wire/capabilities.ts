@@ -2,7 +2,7 @@ import { type Reader, Writer } from '../../base/bytes.ts';
 import type { Family } from '../../model/address.ts';
 import { subcodes, WireError } from './errors.ts';
 
-/** Capability codes. RFC 4760, 2918, 8654, 4724, 6793, 7313. */
+/** Capability codes. RFC 4760, 2918, 8654, 4724, 6793, 7313, 9494. */
 export const capabilityCodes = {
   multiprotocol: 1,
   routeRefresh: 2,
@@ -10,6 +10,7 @@ export const capabilityCodes = {
   gracefulRestart: 64,
   fourOctetAs: 65,
   enhancedRefresh: 70,
+  longLivedRestart: 71,
 } as const;
 
 /** A family in a graceful restart capability, with its forwarding state bit. */
@@ -17,6 +18,12 @@ export interface RestartFamily {
   readonly family: Family;
   /** The F bit: forwarding state for the family outlived the restart. */
   readonly preserved: boolean;
+}
+
+/** A family in a long-lived graceful restart capability. RFC 9494 §3. */
+export interface LongLivedFamily extends RestartFamily {
+  /** How long its routes stay after the restart time; 24 bits. */
+  readonly staleSeconds: number;
 }
 
 export type Capability =
@@ -31,6 +38,7 @@ export type Capability =
       readonly restartSeconds: number;
       readonly families: readonly RestartFamily[];
     }
+  | { readonly capability: 'longLivedRestart'; readonly families: readonly LongLivedFamily[] }
   | { readonly capability: 'fourOctetAs'; readonly asn: number }
   | { readonly capability: 'unknown'; readonly code: number; readonly value: Uint8Array };
 
@@ -80,6 +88,9 @@ export function readCapability(r: Reader): Capability {
     case capabilityCodes.enhancedRefresh:
       expectLength(code, length, length === 0);
       return { capability: 'enhancedRefresh' };
+    case capabilityCodes.longLivedRestart:
+      expectLength(code, length, length % 7 === 0);
+      return { capability: 'longLivedRestart', families: readLongLived(value) };
     case capabilityCodes.gracefulRestart:
       expectLength(code, length, length >= 2 && (length - 2) % 4 === 0);
       return readRestart(value);
@@ -108,6 +119,19 @@ function readRestart(r: Reader): Capability {
     restartSeconds: head & 0x0fff,
     families,
   };
+}
+
+/** AFI, SAFI, flags and 24 bits of seconds of each family. */
+function readLongLived(r: Reader): LongLivedFamily[] {
+  const families: LongLivedFamily[] = [];
+  while (r.left > 0) {
+    const family = familyOfAfi(r.u16('capability.afi'));
+    const safi = r.u8('capability.safi');
+    const preserved = (r.u8('capability.flags') & 0x80) !== 0;
+    const staleSeconds = r.u8('capability.staleTime') * 0x10000 + r.u16('capability.staleTime');
+    if (family !== undefined && safi === unicast) families.push({ family, preserved, staleSeconds });
+  }
+  return families;
 }
 
 export function writeCapability(w: Writer, capability: Capability): void {
@@ -141,6 +165,15 @@ function writeValue(w: Writer, capability: Capability): number {
         w.u8(preserved ? 0x80 : 0);
       }
       return capabilityCodes.gracefulRestart;
+    case 'longLivedRestart':
+      for (const { family, preserved, staleSeconds } of capability.families) {
+        w.u16(afiOf(family));
+        w.u8(unicast);
+        w.u8(preserved ? 0x80 : 0);
+        w.u8(staleSeconds >>> 16);
+        w.u16(staleSeconds & 0xffff);
+      }
+      return capabilityCodes.longLivedRestart;
     case 'fourOctetAs':
       w.u32(capability.asn);
       return capabilityCodes.fourOctetAs;

@@ -128,3 +128,41 @@ describe('graceful restart after a NOTIFICATION', () => {
     expect(await frr.show('show bgp neighbors')).toContain('Cease/Administrative Shutdown/Hard Reset');
   });
 });
+
+describe('long-lived graceful restart with BIRD', () => {
+  const times = (restart: number, stale: number) =>
+    `graceful restart time ${restart}; long lived graceful restart on; long lived stale time ${stale};`;
+
+  test('its routes outlive the restart time as last resort, and are fresh when it is back', async () => {
+    const bird = new Bird(link);
+    const exporting = 'if net = 198.51.100.0/24 then bgp_community.add((65535, 7));';
+    const options = { asn: 65010, peerAsn: 64512, routes: theirs, protocol: times(1, 3600), exporting };
+    await bird.start(options);
+    speaker.start(configOf(64512, [peerOf(4, 65010, { longLivedSeconds: 3600 })], ours));
+    for (const prefix of theirs) await speaker.learnt(prefix);
+    await bird.learnt('10.65.1.0/26');
+    await bird.kill();
+    await speaker.forgotten('198.51.100.0/24');
+    const [path] = (await speaker.learnt('192.0.2.0/24')).paths;
+    expect(path).toMatchObject({ stale: true, communities: ['65535:6'] });
+    await bird.start(options, true);
+    await until(async () => (await speaker.learnt('192.0.2.0/24')).paths[0]?.stale === false, {
+      within: 60_000,
+      what: 'fresh routes',
+    });
+    expect((await speaker.learnt('192.0.2.0/24')).paths[0]).not.toHaveProperty('communities');
+  });
+
+  test('BIRD keeps ours, marked, after we were killed', async () => {
+    const bird = new Bird(link);
+    await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs, protocol: times(1, 3600) });
+    const peer = peerOf(4, 65010, { restartSeconds: 1, longLivedSeconds: 3600 });
+    speaker.start(configOf(64512, [peer], ours));
+    await bird.learnt('10.65.1.0/26');
+    await speaker.kill();
+    await until(async () => /\(65535,6\)/.test(await bird.route('10.65.1.0/26')), {
+      within: 60_000,
+      what: 'LLGR_STALE in BIRD',
+    });
+  });
+});

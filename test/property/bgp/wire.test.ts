@@ -87,6 +87,17 @@ const capability: fc.Arbitrary<Capability> = fc.oneof(
       maxLength: 3,
     }),
   }),
+  fc.record({
+    capability: fc.constant('longLivedRestart' as const),
+    families: fc.array(
+      fc.record({
+        family: fc.constantFrom(4 as const, 6 as const),
+        preserved: fc.boolean(),
+        staleSeconds: fc.nat({ max: 0xffffff }),
+      }),
+      { maxLength: 2 },
+    ),
+  }),
   fc.record({ capability: fc.constant('fourOctetAs' as const), asn: fc.nat({ max: 0xffffffff }) }),
   fc.record({
     capability: fc.constant('unknown' as const),

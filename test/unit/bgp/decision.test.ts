@@ -31,6 +31,7 @@ const path = (...asns: number[]) => [{ type: 'sequence', asns }] as const;
 describe('the better path wins, and the other one is told why it lost', () => {
   const cases: [Reason, () => [better: Candidate, worse: Candidate]][] = [
     ['notLocal', () => [candidate({ localPref: 1 }, { kind: 'local' }), candidate({ localPref: 900 })]],
+    ['longLivedStale', () => [candidate({ localPref: 1 }), candidate({ localPref: 900, communities: [0xffff0006] })]],
     ['localPref', () => [candidate({ localPref: 101, asPath: path(1, 2, 3) }), candidate()]],
     ['asPathLength', () => [candidate({ asPath: path(65001), origin: 'incomplete' }), candidate()]],
     ['asPathLength', () => [candidate({ asPath: [{ type: 'set', asns: [1, 2, 3] }] }), candidate()]],

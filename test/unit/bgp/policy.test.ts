@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { loser, prevailing } from '../../../src/bgp/collision.ts';
+import { llgrStale } from '../../../src/bgp/communities.ts';
 import { type ExportContext, exported, noAdvertise, noExport, noExportSubconfed } from '../../../src/bgp/exporting.ts';
 import type { Operation } from '../../../src/bgp/filters.ts';
 import { type ImportContext, rejectAttributes, rejectPrefix } from '../../../src/bgp/importing.ts';
@@ -149,6 +150,12 @@ describe('export', () => {
     const told = exported(from('ibgp', known), { ...internal, nextHopMode: 'self', reflection });
     const clusterList = [parseIp('1.1.1.1'), parseIp('2.2.2.2')];
     expect(told).toEqual({ ...attributes, ...known, clusterList, nextHop: self });
+  });
+
+  test('routes of last resort are for those who know what that means', () => {
+    const route = from('ebgp', { communities: [llgrStale] });
+    expect(exported(route, internal)).toBeUndefined();
+    expect(exported(route, { ...internal, longLived: true })?.communities).toEqual([llgrStale]);
   });
 
   test('private AS numbers are left out where that is wanted', () => {

@@ -84,16 +84,17 @@ const open: Open = {
         { family: 6, preserved: false },
       ],
     },
+    { capability: 'longLivedRestart', families: [{ family: 4, preserved: true, staleSeconds: 0x015180 }] },
     { capability: 'fourOctetAs', asn: 4200000001 },
   ],
 };
 
 describe('OPEN', () => {
   const body =
-    '04 5ba0 005a 0a000001 26 02 24 01 04 0001 00 01 01 04 0002 00 01 02 00 46 00 06 00 40 0a c078 0001 01 80 0002 01 00 41 04 fa56ea01';
+    '04 5ba0 005a 0a000001 2f 02 2d 01 04 0001 00 01 01 04 0002 00 01 02 00 46 00 06 00 40 0a c078 0001 01 80 0002 01 00 47 07 0001 01 80 015180 41 04 fa56ea01';
 
   test('with every capability', () => {
-    expect(writeMessage({ type: 'open', open })).toEqual(bytes(`${marker} 0043 01 ${body}`));
+    expect(writeMessage({ type: 'open', open })).toEqual(bytes(`${marker} 004c 01 ${body}`));
     expect(readOpen(bytes(body))).toEqual(open);
     expect(asnOf(open)).toBe(4200000001);
   });
@@ -146,6 +147,7 @@ describe('OPEN', () => {
     ['a parameter that overruns', '04 fde9 00b4 0a000002 02 02 05', 0, ''],
     ['a capability that overruns', '04 fde9 00b4 0a000002 04 02 02 41 04', 0, ''],
     ['a multiprotocol capability of three octets', '04 fde9 00b4 0a000002 07 02 05 01 03 000100', 0, ''],
+    ['a long-lived restart capability of six octets', '04 fde9 00b4 0a000002 0a 02 08 47 06 000101800000', 0, ''],
     ['an enhanced refresh capability with a value', '04 fde9 00b4 0a000002 05 02 03 46 01 00', 0, ''],
     ['an extended message capability with a value', '04 fde9 00b4 0a000002 05 02 03 06 01 00', 0, ''],
     ['a graceful restart capability of three octets', '04 fde9 00b4 0a000002 07 02 05 40 03 000100', 0, ''],
