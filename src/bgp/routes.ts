@@ -1,4 +1,4 @@
-import { type Cidr, cidrOf, contains, type Family, octets as octetsOf, parseIp } from '../model/address.ts';
+import { type Cidr, cidrOf, contains, type Family, familyOf, octets as octetsOf, parseIp } from '../model/address.ts';
 import { llgrStale, noLlgr } from './communities.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
@@ -357,7 +357,9 @@ export class Routes {
 
   #exportContext(family: Family, { external, fourOctetAs, extendedMessages, longLived }: Negotiated): ExportContext {
     const { asn, addresses, clusterId } = this.context;
-    const own = addresses.find(({ address }) => address.includes(':') === (family === 6));
+    const ofFamily = addresses.filter(({ address }) => familyOf(address) === family);
+    // The session's own address comes first: the peer is known to reach it.
+    const own = ofFamily.find(({ address }) => address === this.config.localAddress) ?? ofFamily[0];
     if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
     const shared: Cidr | undefined = contains(own.subnet, this.config.address) ? own.subnet : undefined;
     const { nextHopMode, exportRules, localAsn, removePrivateAs } = this.config;

@@ -37,7 +37,7 @@ export async function runBgpFile(file: string, env: NodeJS.ProcessEnv, check: bo
     }
   };
   try {
-    await runAlone({ setup, reload, load, log, clock: systemClock, signal });
+    await runAlone({ setup, reload, load, env, log, clock: systemClock, signal });
   } finally {
     process.off('SIGHUP', fire);
   }

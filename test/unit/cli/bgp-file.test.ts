@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -66,4 +66,14 @@ test.each([
 
 test('a file that is not there', () => {
   expect(() => readSpeakerFile(join(directory, 'nothere'))).toThrow(/--config: ENOENT/);
+});
+
+test('the example of the guide is understood', () => {
+  const guide = readFileSync(join(import.meta.dirname, '../../../docs/bgp.md'), 'utf8');
+  const example = [...guide.matchAll(/```yaml\n(.*?)```/gs)].map(([, text = '']) => text);
+  writeFileSync(join(directory, 'tor.key'), 'sesame');
+  writeFileSync(file, example.find((text) => text.startsWith('asn:')) ?? '');
+  const { config } = readSpeakerFile(file);
+  expect(config.peers[0]?.importRules?.[4]).toHaveLength(2);
+  expect(config.ranges).toMatchObject([{ name: 'clients', limit: 100, peer: { routeReflectorClient: true } }]);
 });
