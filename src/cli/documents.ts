@@ -1,4 +1,4 @@
-import { type Document, LineCounter, parseAllDocuments } from 'yaml';
+import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml';
 import { InputError } from '../base/errors.ts';
 import type { Key, Value } from '../datastore/store.ts';
 import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts';
@@ -29,19 +29,74 @@ const mostAliases = 100;
  * @throws InputError with file, line, field and value of the first problem
  */
 export function readManifests(text: string, file: string, defaultNamespace: string): Manifest[] {
-  const size = Buffer.byteLength(text);
-  if (size > largestManifest) throw new InputError(file, `${size} octets`, `at most ${largestManifest} octets`);
   const lines = new LineCounter();
-  const documents = parseAllDocuments(text, { lineCounter: lines, logLevel: 'silent' });
-  if (!Array.isArray(documents)) return [];
-  if (documents.length > mostDocuments)
-    throw new InputError(file, `${documents.length} documents`, `at most ${mostDocuments}`);
+  const documents = parse(text, file, lines);
   return documents.flatMap((document) => {
     const where = `${file}:${lineOf(document, lines)}`;
     const value = plainValue(document, lines, file, where);
     if (value === null || value === undefined) return [];
     return itemsOf(value, where).map((item) => manifestOf(item, where, defaultNamespace));
   });
+}
+
+/** The documents of a text of bounded size. */
+function parse(text: string, file: string, lines: LineCounter): readonly Document.Parsed[] {
+  const size = Buffer.byteLength(text);
+  if (size > largestManifest) throw new InputError(file, `${size} octets`, `at most ${largestManifest} octets`);
+  const documents = parseAllDocuments(text, { lineCounter: lines, logLevel: 'silent' });
+  if (!Array.isArray(documents)) return [];
+  if (documents.length > mostDocuments)
+    throw new InputError(file, `${documents.length} documents`, `at most ${mostDocuments}`);
+  return documents;
+}
+
+/** One object of a file, not checked yet. */
+export interface RawObject {
+  /** Line on which its document begins, counted from 1. */
+  readonly line: number;
+  readonly value: unknown;
+  /** Line of a field such as `spec.ingress[0].ports`, or of the nearest thing around it that is there. */
+  lineOf(field: string): number;
+}
+
+/** The objects of a text as far as it can be read, and every fault of its YAML. @throws InputError for its size */
+export function readObjects(text: string, file: string): { objects: RawObject[]; faults: InputError[] } {
+  const lines = new LineCounter();
+  const objects: RawObject[] = [];
+  const faults: InputError[] = [];
+  for (const document of parse(text, file, lines)) {
+    const where = `${file}:${lineOf(document, lines)}`;
+    try {
+      const value = plainValue(document, lines, file, where);
+      if (value === null || value === undefined) continue;
+      const items = itemsOf(value, where);
+      for (const [at, item] of items.entries()) {
+        const root = item === value ? [] : ['items', at];
+        objects.push({
+          line: lineOf(document, lines),
+          value: item,
+          lineOf: (field) => lineOfField(document, lines, [...root, ...pathOf(field)]),
+        });
+      }
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      faults.push(thrown);
+    }
+  }
+  return { objects, faults };
+}
+
+/** `spec.ingress[0].ports` → its steps. */
+function pathOf(field: string): (string | number)[] {
+  return [...field.matchAll(/\[(\d+)\]|([^.[\]]+)/g)].map(([, index, key]) => (index ? Number(index) : (key ?? '')));
+}
+
+function lineOfField(document: Document.Parsed, lines: LineCounter, path: readonly (string | number)[]): number {
+  for (let length = path.length; length > 0; length--) {
+    const node = document.getIn(path.slice(0, length), true);
+    if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+  }
+  return lineOf(document, lines);
 }
 
 function plainValue(document: Document.Parsed, lines: LineCounter, file: string, where: string): unknown {
@@ -71,7 +126,8 @@ function itemsOf(value: unknown, where: string): readonly unknown[] {
   return items;
 }
 
-function manifestOf(value: unknown, where: string, defaultNamespace: string): Manifest {
+/** A raw object as the resource to store. @throws InputError with the first problem, its place before the field */
+export function manifestOf(value: unknown, where: string, defaultNamespace: string): Manifest {
   try {
     const resource = isKubernetesObject(value)
       ? parseKubernetes(value, defaultNamespace)

@@ -16,6 +16,7 @@ import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
 import { bgpCommand } from './peering.ts';
 import { aliases, listResources, tableOf, views } from './resources.ts';
+import { validateCommand } from './validate.ts';
 
 interface Scoped {
   readonly namespace: string;
@@ -50,6 +51,7 @@ function command(): Command {
   get.action(show);
   program.addCommand(bgpCommand());
   program.addCommand(explainCommand());
+  program.addCommand(validateCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

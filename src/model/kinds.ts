@@ -302,23 +302,34 @@ export function parseResource<K extends Kind>(kind: K, value: unknown): Resource
   return result.data as unknown as ResourceOf<K>;
 }
 
+/** Every problem that a schema finds in an object, in the order of its fields. */
+export function resourceProblems(kind: Kind, value: unknown): InputError[] {
+  const shape = z.looseObject({ metadata, spec: kinds[kind].spec as z.ZodType });
+  const result = shape.safeParse(value);
+  return result.success ? [] : issuesOf(result.error, value, kind);
+}
+
 /** The first problem that a schema found, as an InputError with the offending value. */
 export function firstIssue(error: z.ZodError, input: unknown, where: string): InputError {
-  const issue = error.issues[0];
-  const path = issue?.path ?? [];
-  let value: unknown = input;
-  for (const step of path)
-    value = typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[step] : undefined;
-  const field = path.reduce<string>(
-    (text, step) => (typeof step === 'number' ? `${text}[${step}]` : `${text}.${String(step)}`),
-    where,
-  );
-  if (issue?.code === 'unrecognized_keys') {
-    const key = issue.keys[0] ?? '';
-    return new InputError(`${field}.${key}`, (value as Record<string, unknown>)[key], 'no such field');
-  }
-  const message = issue?.message ?? 'a valid value';
-  return new InputError(field, value, message.replace(/^(Invalid input: )?expected /i, ''));
+  return issuesOf(error, input, where)[0] ?? new InputError(where, input, 'a valid value');
+}
+
+/** All problems that a schema found, each with its field and the offending value. */
+export function issuesOf(error: z.ZodError, input: unknown, where: string): InputError[] {
+  return error.issues.flatMap((issue) => {
+    let value: unknown = input;
+    for (const step of issue.path)
+      value = typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[step] : undefined;
+    const field = issue.path.reduce<string>(
+      (text, step) => (typeof step === 'number' ? `${text}[${step}]` : `${text}.${String(step)}`),
+      where,
+    );
+    if (issue.code === 'unrecognized_keys')
+      return issue.keys.map(
+        (key) => new InputError(`${field}.${key}`, (value as Record<string, unknown>)[key], 'no such field'),
+      );
+    return [new InputError(field, value, issue.message.replace(/^(Invalid input: )?expected /i, ''))];
+  });
 }
 
 function nameOf(value: unknown): string | undefined {

@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { InputError } from '../base/errors.ts';
-import { firstIssue, type NetworkPolicy, type Profile, parseResource } from './kinds.ts';
+import { firstIssue, issuesOf, type NetworkPolicy, type Profile, parseResource } from './kinds.ts';
 import { convertSpec } from './kubernetes/convert.ts';
 import { namespace, networkPolicy, serviceAccount } from './kubernetes/schema.ts';
 import { apiVersion } from './resource.ts';
@@ -99,6 +99,15 @@ export function convertServiceAccount(value: unknown, defaultNamespace = 'defaul
     metadata: { name: `ksa.${metadata.namespace ?? defaultNamespace}.${metadata.name}` },
     spec: { labelsToApply: inherited(serviceAccountPrefix, metadata) },
   });
+}
+
+const schemas = { NetworkPolicy: networkPolicy, Namespace: namespace, ServiceAccount: serviceAccount } as const;
+
+/** Every problem that a schema finds in an object that `isKubernetesObject`. */
+export function kubernetesProblems(value: unknown): InputError[] {
+  const { kind } = value as { kind: keyof typeof schemas };
+  const result = schemas[kind].safeParse(value);
+  return result.success ? [] : issuesOf(result.error, value, kind);
 }
 
 function inherited(
