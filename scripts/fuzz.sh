@@ -7,5 +7,5 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 "$root/node_modules/.bin/esbuild" "$root/test/fuzz/main.ts" --bundle --platform=node --format=esm --target=node24 \
   --log-level=warning "--outfile=$out/fuzz.mjs" \
-  "--banner:js=import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
+  "--banner:js=import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);"
 "$root/node_modules/.bin/node" "$out/fuzz.mjs" "$@"
