@@ -15,6 +15,7 @@ import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from 
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
 import { bgpCommand } from './peering.ts';
+import { policyCommand } from './policy.ts';
 import { aliases, listResources, tableOf, views } from './resources.ts';
 import { validateCommand } from './validate.ts';
 
@@ -52,6 +53,7 @@ function command(): Command {
   program.addCommand(bgpCommand());
   program.addCommand(explainCommand());
   program.addCommand(validateCommand());
+  program.addCommand(policyCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

@@ -1,0 +1,122 @@
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { InputError } from '../base/errors.ts';
+import { createLog } from '../base/log.ts';
+import type { Event } from '../datastore/store.ts';
+import { parseIp } from '../model/address.ts';
+import { issuesOf, parseResource } from '../model/kinds.ts';
+import { apiVersion } from '../model/resource.ts';
+import { type Answer, answer, parseParty, parseTarget } from '../policy/question.ts';
+import { largestManifest } from './documents.ts';
+
+/*
+ * Assertions of reachability, for the CI of a repository of policies: which connections must be allowed or denied, and
+ * the pods that they are about where no datastore gives them.
+ */
+
+const podShape = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,252}$/, 'expected the name of a pod'),
+  namespace: z.string().min(1).max(63).optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+  serviceAccount: z.string().min(1).optional(),
+  address: z.string().optional(),
+  ports: z
+    .array(
+      z.strictObject({
+        name: z.string().min(1),
+        port: z.number().int().min(1).max(65535),
+        protocol: z.enum(['TCP', 'UDP', 'SCTP']).default('TCP'),
+      }),
+    )
+    .optional(),
+});
+
+const casesShape = z.strictObject({
+  pods: z.array(podShape).max(65_000).default([]),
+  cases: z
+    .array(
+      z.strictObject({
+        name: z.string().optional(),
+        from: z.string(),
+        to: z.string(),
+        expect: z.enum(['allow', 'deny']),
+      }),
+    )
+    .min(1),
+});
+
+export type Cases = z.output<typeof casesShape>;
+
+/** @throws InputError with the field and value of the first problem */
+export function readCases(text: string, file: string): Cases {
+  if (Buffer.byteLength(text) > largestManifest)
+    throw new InputError(file, 'too long', `at most ${largestManifest} octets`);
+  const result = casesShape.safeParse(parsed(text, file));
+  if (result.success) return result.data;
+  throw issuesOf(result.error, parsed(text, file), file)[0] ?? new InputError(file, text, 'cases');
+}
+
+function parsed(text: string, file: string): unknown {
+  try {
+    return parse(text, { maxAliasCount: 100, logLevel: 'error' });
+  } catch (cause) {
+    const detail = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause);
+    throw new InputError(file, 'YAML', `one readable document: ${detail}`, { cause });
+  }
+}
+
+/**
+ * The pods of a case file as the endpoints that they would be. One without an address gets one of 100.64.0.0/10
+ * (RFC 6598), which policies for the world outside hardly name.
+ * @throws InputError for an address that is none
+ */
+export function podEvents({ pods }: Cases, namespace: string): Event[] {
+  return pods.map((pod, at): Event => {
+    const space = pod.namespace ?? namespace;
+    const next = at + 1;
+    const address = parseIp(pod.address ?? `100.64.${next >> 8}.${next & 255}`, `pods[${at}].address`);
+    const value = parseResource('WorkloadEndpoint', {
+      kind: 'WorkloadEndpoint',
+      apiVersion,
+      metadata: { name: `test-k8s-${pod.name}-eth0`, namespace: space, labels: pod.labels ?? {} },
+      spec: {
+        orchestrator: 'k8s',
+        node: 'test',
+        endpoint: 'eth0',
+        pod: pod.name,
+        interfaceName: `cali${at}`,
+        ipNetworks: [`${address}/${address.includes(':') ? 128 : 32}`],
+        profiles: [`kns.${space}`, ...(pod.serviceAccount === undefined ? [] : [`ksa.${space}.${pod.serviceAccount}`])],
+        ...(pod.serviceAccount !== undefined && { serviceAccountName: pod.serviceAccount }),
+        ...(pod.ports && { ports: pod.ports }),
+      },
+    });
+    return {
+      op: 'set',
+      entry: { key: { type: 'WorkloadEndpoint', namespace: space, name: value.metadata.name }, value, revision: '0' },
+    };
+  });
+}
+
+export interface CaseResult {
+  readonly name: string;
+  readonly expected: 'allow' | 'deny';
+  readonly passed: boolean;
+  readonly answer: Answer;
+}
+
+/** Asks every case. @throws InputError naming the case, for an end that does not exist or cannot be read */
+export function runCases({ cases }: Cases, cluster: readonly Event[], namespace: string): CaseResult[] {
+  const log = createLog('margayctl', 'silent');
+  return cases.map(({ name, from, to, expect }, at) => {
+    const source = parseParty(from, namespace, `cases[${at}].from`);
+    const { party: destination, transport } = parseTarget(to, namespace, `cases[${at}].to`);
+    try {
+      const found = answer(cluster, { source, destination, transport }, log);
+      return { name: name ?? `${from} -> ${to}`, expected: expect, passed: found.verdict === expect, answer: found };
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      throw new InputError(`cases[${at}].${thrown.field}`, thrown.value, thrown.expected, { cause: thrown });
+    }
+  });
+}
