@@ -118,8 +118,8 @@ export class Dataplane {
       ({ class: routeClass }) => routeClass !== 'localWorkload' && routeClass !== 'vxlan',
     );
     this.#cut([...closed.released, ...departed]);
-    failures.push(...(await this.#applyFirewall(firewall, endpoints, retry)));
-    failures.push(...this.#applyVxlan(failures.length > 0));
+    const refused = await this.#applyFirewall(firewall, endpoints, retry);
+    failures.push(...refused, ...this.#applyVxlan(refused.length > 0));
     failures.push(...this.#endpoints.apply(endpoints.values()));
     const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
     this.#cut(opened.released);

@@ -1,12 +1,23 @@
 import type { Event } from '../../datastore/store.ts';
 import { addressAt, attributeOf } from '../../ipam/block.ts';
 import type { DesiredSet, Route, RuleText } from '../../kernel/types.ts';
-import { type Cidr, type Family, familyOf, hostCidr, type Ip, parseCidr } from '../../model/address.ts';
+import { type Cidr, type Family, familyOf, hostCidr, parseCidr } from '../../model/address.ts';
 import type { Block } from '../../model/ipam.ts';
 import { isEntry } from './endpoints.ts';
 import { gatewayRoute } from './route.ts';
 import type { RouteClass, RouteTable } from './routes.ts';
-import { memberOf, type Place, type PoolMode, placeOf, poolFor, samePlace, vxlanDevices, wayTo } from './tunnels.ts';
+import {
+  memberOf,
+  type Place,
+  type PoolMode,
+  placeOf,
+  poolFor,
+  type Range,
+  rangeOf,
+  samePlace,
+  vxlanDevices,
+  wayTo,
+} from './tunnels.ts';
 
 export interface VxlanSettings {
   /** `auto`: when a pool of the family wants it. */
@@ -28,8 +39,7 @@ export interface DesiredTunnel {
 
 /** Who has what of a block: its owner all, and the nodes that borrowed from it single addresses. */
 interface Shares {
-  readonly owner: string | undefined;
-  readonly borrowed: ReadonlyMap<Ip, string>;
+  readonly parts: readonly { readonly destination: Cidr; readonly range: Range; readonly node: string }[];
 }
 
 interface Said {
@@ -99,7 +109,7 @@ export class RemoteBlocks {
   block(cidr: Cidr, block: Block | undefined): void {
     if (!this.options.families.includes(familyOf(cidr))) return;
     for (const node of nodesOf(this.#blocks.get(cidr))) this.#byNode.get(node)?.delete(cidr);
-    const shares = block && !block.deleted ? sharesOf(block) : undefined;
+    const shares = block && !block.deleted ? sharesOf(cidr, block) : undefined;
     if (shares) this.#blocks.set(cidr, shares);
     else this.#blocks.delete(cidr);
     for (const node of nodesOf(shares)) {
@@ -159,7 +169,7 @@ export class RemoteBlocks {
   #wanted(family: Family): boolean {
     const { enabled } = this.settings;
     if (enabled !== 'auto') return enabled;
-    return [...this.#pools.values()].some(({ cidr, vxlanMode }) => familyOf(cidr) === family && vxlanMode !== 'Never');
+    return [...this.#pools.values()].some(({ range, vxlanMode }) => range.family === family && vxlanMode !== 'Never');
   }
 
   #changed(): void {
@@ -188,18 +198,20 @@ export class RemoteBlocks {
   #wishes(cidr: Cidr): { readonly class: RouteClass; readonly route: Route }[] {
     const shares = this.#blocks.get(cidr);
     if (!shares) return [];
-    const parts: [Cidr, string][] = [...shares.borrowed].map(([address, node]) => [hostCidr(address), node]);
-    if (shares.owner !== undefined) parts.push([cidr, shares.owner]);
-    return parts.flatMap(([destination, node]) => this.#wish(destination, node) ?? []);
+    return shares.parts.flatMap((part) => this.#wish(part) ?? []);
   }
 
-  #wish(destination: Cidr, node: string): { readonly class: RouteClass; readonly route: Route } | undefined {
+  #wish({
+    destination,
+    range,
+    node,
+  }: Shares['parts'][number]): { readonly class: RouteClass; readonly route: Route } | undefined {
     if (node === this.options.node) return undefined;
-    const family = familyOf(destination);
+    const { family } = range;
     const places = this.#places.get(family);
     const there = places?.get(node);
     const rules = { vxlan: this.#wanted(family), plain: this.options.plain };
-    const way = wayTo(poolFor(this.#poolsInOrder, destination), places?.get(this.options.node), there, rules);
+    const way = wayTo(poolFor(this.#poolsInOrder, range), places?.get(this.options.node), there, rules);
     if (way === undefined || !there) return undefined;
     if (way === 'direct') return { class: 'noEncap', route: gatewayRoute(destination, [{ gateway: there.underlay }]) };
     if (there.tunnel === undefined) return undefined;
@@ -208,22 +220,23 @@ export class RemoteBlocks {
   }
 }
 
-/** `host:<node>` → the node. */
-function sharesOf(block: Block): Shares {
+/** `host:<node>` owns the block; an address whose attributes name another node is that node's. */
+function sharesOf(cidr: Cidr, block: Block): Shares {
   const owner = block.affinity?.startsWith('host:') ? block.affinity.slice(5) : undefined;
-  const borrowed = new Map<Ip, string>();
+  const part = (destination: Cidr, node: string) => ({ destination, range: rangeOf(destination), node });
+  const parts = owner === undefined ? [] : [part(cidr, owner)];
   for (const [ordinal, index] of block.allocations.entries()) {
     if (index === null) continue;
     const attribute = attributeOf(block, ordinal);
     const node = attribute?.secondary?.['node'];
     if (node === undefined || node === owner || attribute?.releasedAt !== undefined) continue;
-    borrowed.set(addressAt(block, ordinal), node);
+    parts.push(part(hostCidr(addressAt(block, ordinal)), node));
   }
-  return { owner, borrowed };
+  return { parts };
 }
 
 function nodesOf(shares: Shares | undefined): ReadonlySet<string> {
-  return new Set(shares ? [...(shares.owner === undefined ? [] : [shares.owner]), ...shares.borrowed.values()] : []);
+  return new Set(shares?.parts.map(({ node }) => node));
 }
 
 /** Calico's name. */
@@ -236,5 +249,9 @@ export function poolMode(
   key: string,
   spec: { cidr: string; vxlanMode: PoolMode['vxlanMode']; ipipMode: PoolMode['ipipMode'] },
 ): PoolMode {
-  return { cidr: parseCidr(spec.cidr, `${key}.spec.cidr`), vxlanMode: spec.vxlanMode, ipipMode: spec.ipipMode };
+  return {
+    range: rangeOf(parseCidr(spec.cidr, `${key}.spec.cidr`)),
+    vxlanMode: spec.vxlanMode,
+    ipipMode: spec.ipipMode,
+  };
 }

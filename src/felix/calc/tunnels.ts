@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import {
+  bits,
   type Cidr,
   cidrOf,
-  contains,
+  cidrParts,
   type Family,
   hostCidr,
   type Ip,
   ipBytes,
+  ipNumber,
   parseIp,
   splitCidr,
 } from '../../model/address.ts';
@@ -18,6 +20,24 @@ export const vxlanDevices: { readonly [F in Family]: string } = { 4: 'vxlan.cali
 /** Octets that VXLAN adds: outer IP header, UDP, VXLAN, inner Ethernet. RFC 7348 §5. */
 export const vxlanOverhead: { readonly [F in Family]: number } = { 4: 50, 6: 70 };
 
+/** A prefix as numbers, so that asking it ten thousand times costs little. */
+export interface Range {
+  readonly family: Family;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+export function rangeOf(cidr: Cidr): Range {
+  const { address, length, family } = cidrParts(cidr);
+  const first = ipNumber(address);
+  return { family, first, last: first + (1n << BigInt(bits(family) - length)) - 1n };
+}
+
+/** Whether `inner` lies in `outer`. */
+export function within(outer: Range, inner: Range): boolean {
+  return outer.family === inner.family && outer.first <= inner.first && inner.last <= outer.last;
+}
+
 /** One node as the others of a family reach it. */
 export interface Place {
   readonly node: string;
@@ -25,6 +45,7 @@ export interface Place {
   readonly underlay: Ip;
   /** Network of that address, as the node says. */
   readonly subnet: Cidr;
+  readonly at: { readonly underlay: Range; readonly subnet: Range };
   /** Address of its VXLAN device. */
   readonly tunnel?: Ip;
   readonly mac: string;
@@ -46,12 +67,14 @@ export function placeOf(name: string, spec: Node['spec'], family: Family): Place
   const { address, length } = own.includes('/')
     ? splitCidr(own, `${field}.bgp.ipv${family}Address`)
     : { address: parseIp(own, field), length: family === 4 ? 32 : 128 };
+  const subnet = cidrOf(ipBytes(address), length);
   const tunnel = family === 4 ? spec.ipv4VXLANTunnelAddr : spec.ipv6VXLANTunnelAddr;
   const mac = family === 4 ? spec.vxlanTunnelMACAddr : spec.vxlanTunnelMACAddrV6;
   return {
     node: name,
     underlay: address,
-    subnet: cidrOf(ipBytes(address), length),
+    subnet,
+    at: { underlay: rangeOf(hostCidr(address)), subnet: rangeOf(subnet) },
     ...(tunnel !== undefined && tunnel !== '' && { tunnel: parseIp(tunnel, `${field}.ipv${family}VXLANTunnelAddr`) }),
     mac: (mac || derivedMac(name, family)).toLowerCase(),
   };
@@ -64,7 +87,7 @@ export function samePlace(a: Place | undefined, b: Place | undefined): boolean {
 }
 
 export interface PoolMode {
-  readonly cidr: Cidr;
+  readonly range: Range;
   readonly vxlanMode: 'Never' | 'Always' | 'CrossSubnet';
   readonly ipipMode: 'Never' | 'Always' | 'CrossSubnet';
 }
@@ -81,7 +104,7 @@ export function wayTo(
   },
 ): 'vxlan' | 'direct' | undefined {
   if (!pool || !own || !there) return undefined;
-  const near = contains(own.subnet, there.underlay);
+  const near = within(own.at.subnet, there.at.underlay);
   const { vxlanMode, ipipMode } = pool;
   if (vxlanMode === 'Never') return rules.plain && ipipMode === 'Never' && near ? 'direct' : undefined;
   if (vxlanMode === 'CrossSubnet' && near) return 'direct';
@@ -89,9 +112,9 @@ export function wayTo(
 }
 
 /** The pool that an address or block lies in; the longest prefix if several do. */
-export function poolFor(pools: Iterable<PoolMode>, inner: Cidr): PoolMode | undefined {
+export function poolFor(pools: Iterable<PoolMode>, inner: Range): PoolMode | undefined {
   let best: PoolMode | undefined;
-  for (const pool of pools) if (contains(pool.cidr, inner) && (!best || contains(best.cidr, pool.cidr))) best = pool;
+  for (const pool of pools) if (within(pool.range, inner) && (!best || within(best.range, pool.range))) best = pool;
   return best;
 }
 

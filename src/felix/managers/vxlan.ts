@@ -106,15 +106,15 @@ export class VxlanManager {
       ),
       (wanted, found) => wanted === found,
     );
+    const known = new Map(this.netlink.forwarding(device).map(({ mac, destination }) => [mac, destination] as const));
     const forwarding = diff(
       new Map(peers.map(({ mac, underlay }) => [mac, underlay] as const)),
-      new Map(this.netlink.forwarding(device).map(({ mac, destination }) => [mac, destination] as const)),
+      known,
       (wanted, found) => wanted === found,
     );
     for (const [mac, destination] of forwarding.upserts) this.netlink.setForwarding({ device, mac, destination });
     for (const [address, mac] of neighbours.upserts) this.netlink.setNeighbour({ device, address, mac });
     for (const address of neighbours.deletes) this.netlink.deleteNeighbour({ device, address });
-    const known = new Map(this.netlink.forwarding(device).map(({ mac, destination }) => [mac, destination]));
     for (const mac of forwarding.deletes) {
       const destination = known.get(mac);
       if (destination !== undefined) this.netlink.deleteForwarding({ device, mac, destination });

@@ -132,6 +132,31 @@ describe.each([
     expect(found).toEqual([{ device: 'cali1', address, mac: '02:00:00:00:00:02', permanent: true }]);
   });
 
+  test('a VXLAN device, its neighbours and where it forwards to', () => {
+    const { host } = machine();
+    const request = { name: 'vx0', id: 4096, port: 4789, local: parseIp('127.0.0.1'), mac: '66:00:00:00:00:01' };
+    const made = host.addVxlan({ ...request, mtu: 1450 });
+    expect(made).toMatchObject({ name: 'vx0', kind: 'vxlan', mac: request.mac, mtu: 1450, up: false });
+    expect(made.vxlan).toEqual({ id: 4096, port: 4789, local: '127.0.0.1', learning: false });
+    expect(host.link('vx0')?.vxlan).toEqual(made.vxlan);
+    expect(codeOf(() => host.addVxlan({ ...request, mtu: 1450 }))).toBe('EEXIST');
+    host.setLink('vx0', { up: true });
+    const [mac, address] = ['66:00:00:00:00:02', parseIp('10.0.0.5')];
+    host.setForwarding({ device: 'vx0', mac, destination: parseIp('192.0.2.1') });
+    host.setForwarding({ device: 'vx0', mac, destination: parseIp('192.0.2.2') });
+    const [entry, ...others] = host.forwarding('vx0');
+    expect([entry, others]).toMatchObject([{ mac, destination: '192.0.2.2', permanent: true }, []]);
+    host.setNeighbour({ device: 'vx0', address, mac });
+    for (let twice = 0; twice < 2; twice++) {
+      host.deleteForwarding({ device: 'vx0', mac, destination: parseIp('192.0.2.2') });
+      host.deleteNeighbour({ device: 'vx0', address });
+      expect(host.forwarding('vx0')).toEqual([]);
+      expect(host.neighbours('vx0').filter((one) => one.permanent)).toEqual([]);
+    }
+    expect(host.deleteLink('vx0')).toBe(true);
+    expect(codeOf(() => host.forwarding('vx0'))).toBe('ENODEV');
+  });
+
   test('a monitor tells of links and routes until it is stopped', async () => {
     const { host, netns } = machine();
     const stop = new AbortController();

@@ -115,3 +115,12 @@ test('pools: none when told so, IPv6 only when given', () => {
     ['fd65::/64', 122, false],
   ]);
 });
+
+test('the encapsulation of the default pools', () => {
+  const modeOf = (env: Record<string, string>) => poolsFrom(env)[0]?.spec.vxlanMode;
+  expect(modeOf({})).toBe('Never');
+  expect(modeOf({ CALICO_IPV4POOL_VXLAN: 'always' })).toBe('Always');
+  expect(modeOf({ CALICO_IPV4POOL_VXLAN: 'CrossSubnet', CALICO_IPV4POOL_IPIP: 'Off' })).toBe('CrossSubnet');
+  expect(() => poolsFrom({ CALICO_IPV4POOL_VXLAN: 'Perhaps' })).toThrow('CALICO_IPV4POOL_VXLAN: "Perhaps": expected');
+  expect(() => poolsFrom({ CALICO_IPV4POOL_IPIP: 'Always' })).toThrow('CALICO_IPV4POOL_IPIP: "Always": expected Never');
+});
