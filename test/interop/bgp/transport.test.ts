@@ -200,8 +200,12 @@ test('a session over IPv6 link-local addresses, opened by either side', async ()
   expect(await speaker.established('them')).toMatchObject({ address: local, interface: 'eth0' });
   await speaker.stop();
   await bird.reconfigure(birdWith('', ends));
-  speaker.start(file({ ...neighbor, passive: true }));
+  speaker.start(file({ ...neighbor, passive: true }, { originate: ['fd65:1::/122'] }));
   await speaker.established('them');
+  await until(async () => (await bird.ask('show', 'route', 'all')).includes(`BGP.next_hop: ${us.six}`), {
+    within: 20_000,
+    what: 'our route in BIRD, with our global address as next hop',
+  });
 });
 
 async function linkLocal(host: Host): Promise<string> {
