@@ -20,6 +20,7 @@ import {
 import type { Block } from '../model/ipam.ts';
 import type { Node } from '../model/kinds.ts';
 import { announcedWith } from './advertisements.ts';
+import type { StationConfig } from './bmp/monitor.ts';
 import type { FilterRule } from './filters.ts';
 import { type Objects, type ParsedPeer, seconds } from './objects.ts';
 import type { SecretRef, Secrets } from './secrets.ts';
@@ -75,6 +76,7 @@ export function compile(
     listenPort: portOf(objects),
     addresses,
     peers: [...peers.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    ...(stationsOf(objects).length > 0 ? { bmp: stationsOf(objects) } : {}),
     originations: originations(objects, nodename),
     ...announcedWith(objects, problems),
   };
@@ -88,6 +90,10 @@ interface Context {
   readonly asn: number;
   readonly problems: Problem[];
   readonly secrets: Secrets;
+}
+
+function stationsOf({ configuration }: Objects): StationConfig[] {
+  return (configuration?.spec.bmp ?? []).map(({ address, port }) => ({ address: parseIp(address), port }));
 }
 
 function portOf({ configuration }: Objects): number {

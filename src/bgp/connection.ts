@@ -7,7 +7,7 @@ import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiat
 import { MessageTally } from './tally.ts';
 import { Timers } from './timers.ts';
 import { WireError } from './wire/errors.ts';
-import { type Frame, maxExtendedLength, maxMessageLength, readFrame } from './wire/framing.ts';
+import { type Frame, maxExtendedLength, maxMessageLength, readFrame, writeFrame } from './wire/framing.ts';
 import { type Message, type RefreshSubtype, readRefresh, writeMessage } from './wire/message.ts';
 import { hardened, readNotification } from './wire/notification.ts';
 import { readOpen } from './wire/open.ts';
@@ -45,6 +45,8 @@ export class Connection {
   #machine: Machine;
   #socket: Socket | undefined;
   #last: Socket | undefined;
+  #sentOpen: Uint8Array | undefined;
+  #receivedOpen: Uint8Array | undefined;
   #rest: Uint8Array = new Uint8Array(0);
   #corked = false;
   readonly #timers: Timers<TimerName>;
@@ -65,6 +67,13 @@ export class Connection {
 
   get negotiated(): Negotiated | undefined {
     return this.#machine.negotiated;
+  }
+
+  /** The OPENs of both sides, whole, and the ports: for those who watch the session. */
+  get opening(): { readonly sent: Uint8Array; readonly received: Uint8Array; readonly remotePort: number } {
+    const [sent, received] = [this.#sentOpen, this.#receivedOpen];
+    if (!sent || !received) throw new Error('no OPEN has been exchanged');
+    return { sent, received, remotePort: this.#last?.remotePort ?? 0 };
   }
 
   get local(): { readonly address: string | undefined; readonly port: number | undefined } {
@@ -180,7 +189,9 @@ export class Connection {
 
   #sendMessage(message: Message, { negotiated }: Machine): void {
     const final = message.type === 'notification' && negotiated?.restart?.notification === true;
-    this.send([writeMessage(final ? { ...message, notification: hardened(message.notification) } : message)]);
+    const octets = writeMessage(final ? { ...message, notification: hardened(message.notification) } : message);
+    if (message.type === 'open') this.#sentOpen = octets;
+    this.send([octets]);
   }
 
   #expired(name: TimerName): void {
@@ -285,6 +296,7 @@ export class Connection {
     this.#tally.received(frame.type);
     switch (frame.type) {
       case 'open':
+        this.#receivedOpen = writeFrame('open', (w) => w.bytes(frame.body));
         this.event({ on: 'open', open: readOpen(frame.body) });
         break;
       case 'keepalive':

@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Family, Ip } from '../model/address.ts';
 import type { Bfd } from './bfd/agent.ts';
+import type { Monitor } from './bmp/monitor.ts';
 import type { AttributeInterner } from './intern.ts';
 import type { Limits } from './limits.ts';
 import type { NodeAddress } from './settings.ts';
@@ -21,6 +22,7 @@ export interface SpeakerContext {
   readonly random: () => number;
   readonly limits: Limits;
   readonly bfd: Bfd;
+  readonly monitor: Monitor;
   /** This process took over from an earlier one, and the kernel kept the routes. */
   readonly restarted: boolean;
   /** Still so: path selection is put off. */

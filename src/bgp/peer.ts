@@ -1,8 +1,10 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
-import type { Family } from '../model/address.ts';
+import { type Family, parseIp } from '../model/address.ts';
 import type { BfdWatch } from './bfd/agent.ts';
 import type { BfdStatus } from './bfd/settings.ts';
+import type { BmpDown } from './bmp/messages.ts';
+import type { MonitoredSession } from './bmp/monitor.ts';
 import { type Contender, loser } from './collision.ts';
 import { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
@@ -380,7 +382,30 @@ export class Peer {
       if (other !== connection) other.event({ on: 'collisionLost' });
     }
     this.#dialer.dispose();
+    this.context.monitor.up(this.#monitored(connection, negotiated));
     this.#routes.up(connection, negotiated);
+  }
+
+  /** The session as monitoring stations are told of it. */
+  #monitored(connection: Connection, { peerAsn, identifier, families }: Negotiated): MonitoredSession {
+    const { sent, received, remotePort } = connection.opening;
+    const { address, port = 0 } = connection.local;
+    const { config, context } = this;
+    const routes = this.#routes;
+    return {
+      name: this.name,
+      peer: { address: config.address, asn: peerAsn, identifier },
+      up: {
+        localAddress: address === undefined ? context.identifier : parseIp(address.replace(/^::ffff:|%.*$/g, '')),
+        localPort: port,
+        remotePort,
+        sentOpen: sent,
+        receivedOpen: received,
+      },
+      families,
+      routes: () => routes.monitored(),
+      statistics: () => routes.statistics(),
+    };
   }
 
   #ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void {
@@ -395,6 +420,7 @@ export class Peer {
     if (connection === this.#session?.connection) {
       const lasted = this.context.clock.monotonic() - this.#session.since;
       this.#session = undefined;
+      this.context.monitor.down(this.name, downOf(ending));
       this.#flaps++;
       if (lasted > errorPause.most * 2000) this.#errors.reset();
       this.#routes.down(negotiated, !this.#stopped && isGraceful(ending, negotiated));
@@ -459,4 +485,9 @@ function isGraceful({ by, notification }: Ending, negotiated: Negotiated | undef
 
 function isPrefixLimit({ code, subcode }: Notification): boolean {
   return code === errorCodes.cease && subcode === subcodes.cease.maxPrefixes;
+}
+
+function downOf({ by, notification }: Ending): BmpDown {
+  const message = notification && writeMessage({ type: 'notification', notification });
+  return { by: by === 'us' ? 'us' : 'peer', ...(message ? { notification: message } : {}) };
 }

@@ -1,4 +1,5 @@
 import { type Cidr, cidrOf, contains, type Family, familyOf, octets as octetsOf, parseIp } from '../model/address.ts';
+import type { BmpStatistics } from './bmp/messages.ts';
 import { llgrStale, noLlgr } from './communities.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
@@ -16,7 +17,7 @@ import { Timers } from './timers.ts';
 import type { Attributes } from './wire/attributes.ts';
 import type { WireError } from './wire/errors.ts';
 import type { RefreshSubtype } from './wire/message.ts';
-import { eachPrefix, octetsFor, type PrefixBlock } from './wire/nlri.ts';
+import { cidrsOf, eachPrefix, octetsFor, type PrefixBlock } from './wire/nlri.ts';
 import type { Update } from './wire/update.ts';
 
 /** A restarted peer must have told its whole table by then; what is stale still goes. RFC 4724 §4.2 wants a bound. */
@@ -192,7 +193,7 @@ export class Routes {
 
   #refreshEnds(family: Family, adj: AdjRibIn): void {
     if (this.#counts.get(family)?.endOfRib === false && this.#restartedPeer) return;
-    const swept = adj.sweep();
+    const swept = this.#sweep(family, adj);
     if (this.#stale() === 0) this.#timers.disarm('stalePaths');
     this.context.log.info({ peer: this.config.name, family, routes: adj.count, swept }, 'end of the repeated routes');
   }
@@ -205,6 +206,19 @@ export class Routes {
   /** What is kept of the peer's routes. */
   *received(): Generator<{ family: Family; id: PrefixId; candidate: Candidate }> {
     for (const [family, adj] of this.#in) for (const [id, candidate] of adj.entries()) yield { family, id, candidate };
+  }
+
+  /** The same, as monitoring stations are told. */
+  *monitored(): Generator<{ family: Family; prefix: Cidr; attributes: Attributes }> {
+    for (const { family, id, candidate } of this.received()) {
+      if (candidate.stale) continue;
+      yield { family, prefix: this.context.tables[family].rib.prefixes.cidr(id), attributes: candidate.attributes };
+    }
+  }
+
+  statistics(): BmpStatistics {
+    const rejected = [...this.#rejected.values()].reduce((sum, count) => sum + count, 0);
+    return { rejected, routes: new Map([...this.#in].map(([family, adj]) => [family, adj.count])) };
   }
 
   resume(): void {
@@ -233,6 +247,8 @@ export class Routes {
     const { prefixes } = this.context.tables[block.family].rib;
     const filter = this.#filters.get(block.family);
     const shared = new Map<Verdict, Attributes>();
+    const told = this.context.monitor.active ? new Map<Attributes, Cidr[]>() : undefined;
+    const gone: Cidr[] = [];
     eachPrefix(block, (octets, at, length) => {
       this.#tally(block.family, 'received');
       const reason = rejection ?? rejectPrefix(block.family, octets, at, length, context);
@@ -241,6 +257,7 @@ export class Routes {
         this.#unreject(block.family, octets, at, length);
         const kept = shared.get(verdict) ?? this.context.interner.intern(operated(attributes, verdict ?? []));
         shared.set(verdict, kept);
+        if (told) listIn(told, kept).push(prefixAt(block.family, octets, at, length));
         return adj.announce(prefixes.intern(octets, at, length), kept);
       }
       this.#reject(reason ?? 'filter');
@@ -248,12 +265,18 @@ export class Routes {
       this.rejections.add({ prefix, reason: reason ?? 'filter', attributes });
       const known = prefixes.find(octets, at, length);
       if (known !== undefined) adj.withdraw(known);
+      if (known !== undefined) gone.push(prefix);
     });
+    const { monitor } = this.context;
+    for (const [kept, list] of told ?? []) monitor.announced(this.config.name, block.family, kept, list);
+    monitor.withdrawn(this.config.name, block.family, gone);
   }
 
   #withdraw(block: PrefixBlock): void {
     const adj = this.#in.get(block.family);
     const { prefixes } = this.context.tables[block.family].rib;
+    const { monitor } = this.context;
+    if (monitor.active) monitor.withdrawn(this.config.name, block.family, cidrsOf(block));
     eachPrefix(block, (octets, at, length) => {
       this.#tally(block.family, 'withdrawn');
       this.#unreject(block.family, octets, at, length);
@@ -267,7 +290,8 @@ export class Routes {
     const adj = this.#in.get(family);
     if (!counts || !adj) return;
     counts.endOfRib = true;
-    const swept = adj.sweep();
+    const swept = this.#sweep(family, adj);
+    this.context.monitor.endOfRib(this.config.name, family);
     const { log, settled } = this.context;
     log.info({ peer: this.config.name, family, routes: adj.count, swept }, 'end of the initial table');
     this.#timers.disarm(`longLived${family}`);
@@ -307,7 +331,7 @@ export class Routes {
     }
     let swept = 0;
     if (name === 'restart') swept = this.#beginLongLived();
-    else for (const adj of this.#in.values()) swept += adj.sweep();
+    else for (const [family, adj] of this.#in) swept += this.#sweep(family, adj);
     if (swept === 0) return;
     const message =
       name === 'restart'
@@ -329,6 +353,17 @@ export class Routes {
   /** Routes kept over the peer's restart. */
   get stale(): number {
     return this.#stale();
+  }
+
+  /** Drops what is stale; returns how many. */
+  #sweep(family: Family, adj: AdjRibIn): number {
+    const { monitor, tables } = this.context;
+    if (monitor.active && adj.staleCount > 0) {
+      const stale = [...adj.entries()].filter(([, candidate]) => candidate.stale);
+      const gone = stale.map(([id]) => tables[family].rib.prefixes.cidr(id));
+      monitor.withdrawn(this.config.name, family, gone);
+    }
+    return adj.sweep();
   }
 
   #stale(): number {
@@ -424,4 +459,10 @@ function prefixAt(family: Family, octets: Uint8Array, at: number, length: number
   const address = new Uint8Array(octetsOf(family));
   address.set(octets.subarray(at, at + octetsFor(length)));
   return cidrOf(address, length);
+}
+
+function listIn<K, V>(lists: Map<K, V[]>, key: K): V[] {
+  const list = lists.get(key) ?? [];
+  lists.set(key, list);
+  return list;
 }

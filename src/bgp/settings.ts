@@ -1,6 +1,7 @@
 import type { Secret } from '../base/secret.ts';
 import type { Cidr, Family, Ip } from '../model/address.ts';
 import type { BfdSettings } from './bfd/settings.ts';
+import type { StationConfig } from './bmp/monitor.ts';
 import type { NextHopMode } from './exporting.ts';
 import type { Community, RulesOf } from './filters.ts';
 import type { SessionConfig } from './negotiate.ts';
@@ -79,6 +80,8 @@ export interface SpeakerConfig {
   readonly addresses: readonly NodeAddress[];
   readonly peers: readonly PeerConfig[];
   readonly ranges?: readonly RangeConfig[];
+  /** BMP stations that sessions and routes are exported to. RFC 7854. */
+  readonly bmp?: readonly StationConfig[];
   /** Prefixes that this node announces as its own. */
   readonly originations: readonly Cidr[];
   /** Communities that originations inside a prefix carry; all prefixes that match count. */

@@ -6,6 +6,7 @@ import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
 import { ownAttributes } from './advertisements.ts';
 import { BfdAgent } from './bfd/agent.ts';
 import type { Counter } from './bfd/settings.ts';
+import { Stations } from './bmp/monitor.ts';
 import type { SpeakerContext } from './context.ts';
 import { Convergence } from './convergence.ts';
 import { DynamicPeers } from './dynamic.ts';
@@ -63,6 +64,7 @@ export class Speaker {
   #converged = false;
   #running = false;
   readonly #bfd: BfdAgent;
+  readonly #monitor: Stations;
   #cancelDeferral: (() => void) | undefined;
 
   constructor(
@@ -76,6 +78,7 @@ export class Speaker {
       6: new AdjRibIn(this.#local, this.tables[6].rib),
     };
     this.#bfd = new BfdAgent(deps);
+    this.#monitor = new Stations({ ...deps, name: () => this.#config.identifier });
     this.#strangers = new Strangers(deps.clock, deps.log);
     this.#dynamic = new DynamicPeers({
       clock: deps.clock,
@@ -107,6 +110,7 @@ export class Speaker {
     const { clock, log } = this.deps;
     await this.#listening.follow(this.#config);
     this.#running = true;
+    this.#monitor.follow(this.#config.bmp ?? []);
     for (const peer of this.#config.peers) this.#convergence.expect(peer.name, peer.families);
     this.#originate([], this.#config.originations);
     for (const peer of this.#config.peers) this.#addPeer(peer);
@@ -125,6 +129,7 @@ export class Speaker {
     const before = this.#config;
     await this.#listening.follow(config);
     this.#config = config;
+    this.#monitor.follow(config.bmp ?? []);
     const identity = identityOf(config) === identityOf(before);
     const wanted = new Map([...this.#dynamic.follow(config), ...config.peers].map((peer) => [peer.name, peer]));
     for (const [name, peer] of [...this.#peers]) {
@@ -156,6 +161,7 @@ export class Speaker {
     // First, so that no neighbour takes our going for a broken path.
     await this.#bfd.close();
     await Promise.all(peers.map((peer) => (how === 'shutdown' ? peer.stop('shutdown') : peer.stop())));
+    this.#monitor.follow([]);
   }
 
   /** Returns what ends the subscription. `converged` is not called when it already is so. */
@@ -178,6 +184,11 @@ export class Speaker {
 
   peers(): PeerStatus[] {
     return [...this.#peers.values()].map((peer) => peer.status());
+  }
+
+  /** BMP stations, and whether they are connected. */
+  stations(): ReturnType<Stations['status']> {
+    return this.#monitor.status();
   }
 
   /** BFD packets by what became of them. */
@@ -227,6 +238,7 @@ export class Speaker {
       random,
       limits,
       bfd: this.#bfd,
+      monitor: this.#monitor,
       restarted,
       restarting: () => restarted && !this.#converged,
       settled: (name, family) => {

@@ -98,6 +98,8 @@ export const standaloneSchema = z.strictObject({
   routerId: identifier,
   /** Of this speaker as a route reflector; absent: the router id. */
   clusterId: identifier.optional(),
+  /** BMP stations. RFC 7854. */
+  bmp: z.array(z.strictObject({ address: ip, port })).optional(),
   listen: z.strictObject({ port: port.default(179), addresses: z.array(ip).min(1).optional() }).default({ port: 179 }),
   /** This host's addresses: the next hop of what it announces, one of each family that is spoken. */
   addresses: z.array(ownAddress).default([]),

@@ -91,6 +91,7 @@ class Compiler {
       asn: file.asn,
       identifier: file.routerId,
       ...(file.clusterId ? { clusterId: file.clusterId } : {}),
+      ...(file.bmp ? { bmp: file.bmp } : {}),
       listenPort: file.listen.port,
       ...(file.listen.addresses ? { listenAddresses: file.listen.addresses } : {}),
       addresses: this.#addresses,

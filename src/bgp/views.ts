@@ -113,6 +113,7 @@ export function statusOf(speaker: Speaker): object {
     converged: speaker.converged,
     awaited: speaker.awaited,
     bfd: speaker.bfdCounts(),
+    bmp: speaker.stations(),
     peers: { configured: peers.length, established: peers.filter(({ state }) => state === 'Established').length },
   };
 }

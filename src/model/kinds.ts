@@ -114,6 +114,8 @@ export const bgpConfigurationSpec = z.looseObject({
   listenPort: z.number().int().min(1).max(65535).default(179),
   nodeMeshMaxRestartTime: z.string().optional(),
   nodeMeshPassword: password.optional(),
+  /** BMP stations (RFC 7854). Ours: Calico has no such field, and its objects keep it. */
+  bmp: z.array(z.looseObject({ address: ip, port: z.number().int().min(1).max(65535) })).default([]),
   /** Names for community values, which `prefixAdvertisements` may use. */
   communities: z.array(z.looseObject({ name: z.string().min(1), value: community })).default([]),
   /** Communities that routes inside a prefix are told with. */

@@ -423,3 +423,24 @@ test('endpoints and durations', () => {
   ]);
   expect(() => seconds('30', 'f')).toThrow('f: "30"');
 });
+
+describe('fields of ours', () => {
+  const peer = (bfd: object) => set('BGPPeer', 'tor', { peerIP: '10.0.0.1', asNumber: 65001, bfd });
+  const bfdOf = (bfd: object) => compiled(storeOf(a, peer(bfd))).config.peers[0]?.bfd;
+
+  test('bfd of a peer, with defaults that find out within 900 ms', () => {
+    expect(bfdOf({})).toEqual({ minTxMs: 300, minRxMs: 300, multiplier: 3, multihop: false });
+    expect(bfdOf({ minTxMs: 50, multiplier: 5, multihop: true })).toMatchObject({ minTxMs: 50, multiplier: 5 });
+    expect(() => peer({ minTxMs: 10 })).toThrow(/^BGPPeer\(tor\)\.spec\.bfd\.minTxMs: 10: /);
+    expect(() => peer({ multiplier: 0 })).toThrow(/^BGPPeer\(tor\)\.spec\.bfd\.multiplier: 0: /);
+  });
+
+  test('bmp stations of the configuration', () => {
+    const spec = { bmp: [{ address: '10.0.0.5', port: 1790 }] };
+    const { config } = compiled(storeOf(a, set('BGPConfiguration', 'default', spec)));
+    expect(config.bmp).toEqual([{ address: '10.0.0.5', port: 1790 }]);
+    expect(compiled(storeOf(a)).config).not.toHaveProperty('bmp');
+    const wrong = { bmp: [{ address: 'tor', port: 1790 }] };
+    expect(() => set('BGPConfiguration', 'default', wrong)).toThrow(/spec\.bmp\[0\]\.address: "tor"/);
+  });
+});
