@@ -48,6 +48,10 @@ export class Reader {
     return this.#view.getUint32(this.#take(4, field));
   }
 
+  skip(length: number, field: string): void {
+    this.#take(length, field);
+  }
+
   /** A view, not a copy. */
   bytes(length: number, field: string): Uint8Array {
     const at = this.#take(length, field);
@@ -71,12 +75,10 @@ export class Reader {
 /** A growing network-order buffer. */
 export class Writer {
   #bytes: Uint8Array;
-  #view: DataView;
   #length = 0;
 
   constructor(capacity = 256) {
     this.#bytes = new Uint8Array(capacity);
-    this.#view = new DataView(this.#bytes.buffer);
   }
 
   get length(): number {
@@ -85,17 +87,21 @@ export class Writer {
 
   u8(value: number): void {
     const at = this.#grow(1);
-    this.#view.setUint8(at, value);
+    this.#bytes[at] = value;
   }
 
   u16(value: number): void {
     const at = this.#grow(2);
-    this.#view.setUint16(at, value);
+    this.#bytes[at] = value >>> 8;
+    this.#bytes[at + 1] = value;
   }
 
   u32(value: number): void {
     const at = this.#grow(4);
-    this.#view.setUint32(at, value);
+    this.#bytes[at] = value >>> 24;
+    this.#bytes[at + 1] = value >>> 16;
+    this.#bytes[at + 2] = value >>> 8;
+    this.#bytes[at + 3] = value;
   }
 
   bytes(value: Uint8Array): void {
@@ -106,13 +112,33 @@ export class Writer {
   /** Overwrites one octet written before, for lengths known only afterwards. */
   patch8(at: number, value: number): void {
     if (at + 1 > this.#length) throw new RangeError(`patch at ${at} past ${this.#length}`);
-    this.#view.setUint8(at, value);
+    this.#bytes[at] = value;
   }
 
   /** Overwrites two octets written before, for lengths known only afterwards. */
   patch16(at: number, value: number): void {
     if (at + 2 > this.#length) throw new RangeError(`patch at ${at} past ${this.#length}`);
-    this.#view.setUint16(at, value);
+    this.#bytes[at] = value >>> 8;
+    this.#bytes[at + 1] = value;
+  }
+
+  /** Forgets what was written, to be used again. */
+  clear(): void {
+    this.#length = 0;
+  }
+
+  /** Appends what another writer holds. */
+  append(other: Writer): void {
+    const at = this.#grow(other.#length);
+    const from = other.#bytes;
+    const to = this.#bytes;
+    // Mostly a few octets, for which a view and a block copy cost more than the loop.
+    for (let i = 0; i < other.#length; i++) to[at + i] = from[i] ?? 0;
+  }
+
+  /** What was written as text, one character for each octet. */
+  latin1(): string {
+    return Buffer.from(this.#bytes.buffer, 0, this.#length).toString('latin1');
   }
 
   /** A copy of what was written. */
@@ -127,7 +153,6 @@ export class Writer {
       const larger = new Uint8Array(Math.max(need, this.#bytes.length * 2));
       larger.set(this.#bytes);
       this.#bytes = larger;
-      this.#view = new DataView(larger.buffer);
     }
     this.#length = need;
     return at;

@@ -39,6 +39,8 @@ export interface ConnectionDeps {
 
 /** How long a half-closed connection may go on sending before it is cut. */
 const drainMilliseconds = 2000;
+/** Octets that came at once after which the event loop goes round before more is read: about a socket's buffer. */
+const chunkWorthATurn = 32_768;
 
 /** Runs the state machine of one TCP connection: its actions become writes, timers and events to the peer. */
 export class Connection {
@@ -221,7 +223,12 @@ export class Connection {
       current(() => this.event({ on: 'tcpUp' })),
     );
     socket.on('data', (chunk: Uint8Array) => {
-      if (this.#socket === socket) this.#received(chunk);
+      if (this.#socket !== socket) return;
+      this.#received(chunk);
+      // libuv hands over up to 32 chunks at once; other sessions' timers and the tables shall not wait for all of them.
+      if (this.#socket !== socket || chunk.length < chunkWorthATurn) return;
+      socket.pause();
+      setImmediate(() => socket.resume());
     });
     socket.on(
       'drain',

@@ -72,11 +72,22 @@ export function isLastResort({ communities }: Attributes): boolean {
 export function decide(candidates: readonly Candidate[]): Decision | undefined {
   const [only] = candidates;
   if (only === undefined) return undefined;
-  if (candidates.length === 1) return { best: only, multipath: candidates, lost: [] };
+  if (candidates.length === 1) return unrivalled(only, candidates);
   const lost: Lost[] = [];
   const equal = run(preference, candidates, lost);
   const [best = only] = run(tieBreaks, equal, lost);
   return { best, multipath: multipath(best, equal), lost };
+}
+
+const unrivalledDecisions = new WeakMap<Candidate, Decision>();
+
+/** One object for all prefixes that only this candidate leads to: mostly there are many. */
+function unrivalled(best: Candidate, multipath: readonly Candidate[]): Decision {
+  const known = unrivalledDecisions.get(best);
+  if (known) return known;
+  const decision: Decision = { best, multipath, lost: [] };
+  unrivalledDecisions.set(best, decision);
+  return decision;
 }
 
 function run(stages: readonly Stage[], candidates: readonly Candidate[], lost: Lost[]): readonly Candidate[] {

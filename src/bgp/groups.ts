@@ -60,8 +60,8 @@ const pumpSlice = 4096;
 export class UpdateGroup {
   readonly #out = new Map<PrefixId, Advertised>();
   readonly #members = new Map<Source, Member>();
-  /** By candidate and the filter's verdict; `undefined` as attributes: not for these peers. */
-  readonly #exports = new WeakMap<Candidate, Map<Verdict, Attributes | undefined>>();
+  /** By candidate and the filter's verdict, shared by all its prefixes; `undefined`: not for these peers. */
+  readonly #exports = new WeakMap<Candidate, Map<Verdict, Advertised | undefined>>();
 
   /**
    * @param report a route whose attributes leave no room in a message: it is withdrawn instead
@@ -136,14 +136,14 @@ export class UpdateGroup {
     const partitions = new Map<Source | undefined, Partition[]>();
     for (const { id, best } of changes) {
       const before = this.#out.get(id);
-      const attributes = best && this.#export(best, id);
-      if (before === undefined && attributes === undefined) continue;
-      if (before && attributes === before.attributes && best?.source === before.source) continue;
-      this.#record(id, before, attributes && best ? { attributes, source: best.source } : undefined);
-      const same = before !== undefined && before.attributes === attributes;
-      const partition = partitionOf(partitions, before?.source, attributes ? best?.source : undefined, same);
+      const after = best && this.#export(best, id);
+      if (before === after) continue;
+      const same = before !== undefined && before.attributes === after?.attributes;
+      this.#record(id, before, after);
+      if (same && before.source === after?.source) continue;
+      const partition = partitionOf(partitions, before?.source, after?.source, same);
       partition.ids.push(id);
-      if (attributes) append(partition.announce, attributes, id);
+      if (after) append(partition.announce, after.attributes, id);
     }
     const flat = [...partitions.values()].flat();
     for (const member of this.#members.values()) for (const partition of flat) this.#tell(member, partition);
@@ -228,13 +228,13 @@ export class UpdateGroup {
     }
   }
 
-  #export(best: Candidate, id: PrefixId): Attributes | undefined {
+  #export(best: Candidate, id: PrefixId): Advertised | undefined {
     const verdict = this.#judge(best, id);
     if (verdict === 'reject') return undefined;
-    const known = this.#exports.get(best) ?? new Map<Verdict, Attributes | undefined>();
+    const known = this.#exports.get(best) ?? new Map<Verdict, Advertised | undefined>();
     if (!known.has(verdict)) {
       const attributes = exported(best, this.context, verdict);
-      known.set(verdict, attributes && this.interner.intern(attributes));
+      known.set(verdict, attributes && { attributes: this.interner.intern(attributes), source: best.source });
       this.#exports.set(best, known);
     }
     return known.get(verdict);

@@ -1,5 +1,6 @@
-import { type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
+import { type Family, familyOf, type Ip } from '../model/address.ts';
 import type { Limits } from './limits.ts';
+import { octetsOf } from './wire/addresses.ts';
 import { neighbourAs, occurrences, pathLength } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
 import { octetsFor } from './wire/nlri.ts';
@@ -54,7 +55,7 @@ function communityCount({ communities, extendedCommunities, largeCommunities }: 
 
 /** A unicast address that a route can point to; link-local ones name no interface and so lead nowhere. */
 function usableNextHop(nextHop: Ip): boolean {
-  const address = ipBytes(nextHop);
+  const address = octetsOf(nextHop);
   const [first = 0, second = 0] = address;
   if (familyOf(nextHop) === 4) return first !== 0 && first !== 127 && first < 224;
   const zeros = address.subarray(0, 15).every((octet) => octet === 0);
@@ -94,7 +95,7 @@ function martian6(address: Uint8Array, length: number): Rejection | undefined {
 function isOwnAddress(address: Uint8Array, length: number, { ownAddresses }: ImportContext): boolean {
   if (length !== address.length * 8) return false;
   for (const own of ownAddresses) {
-    const octets = ipBytes(own);
+    const octets = octetsOf(own);
     if (octets.length === address.length && octets.every((octet, i) => octet === address[i])) return true;
   }
   return false;

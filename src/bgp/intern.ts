@@ -26,9 +26,11 @@ export class AttributeInterner {
   }
 }
 
+const scratch = new Writer(512);
+
 /** The wire form, which leaves nothing out for a four-octet peer in our own AS; an IPv6 next hop stands apart. */
 function keyOf(attributes: Attributes): string {
-  const w = new Writer(128);
-  writeAttributes(w, attributes, { fourOctetAs: true, external: false });
-  return `${attributes.nextHop ?? ''} ${Buffer.from(w.finish()).toString('latin1')}`;
+  scratch.clear();
+  writeAttributes(scratch, attributes, { fourOctetAs: true, external: false });
+  return `${attributes.nextHop ?? ''} ${scratch.latin1()}`;
 }

@@ -44,7 +44,7 @@ export class PrefixTable implements PrefixWriter<PrefixId> {
     const id = this.#free.pop() ?? this.#grow();
     const start = id * this.#width;
     this.#octets.fill(0, start, start + this.#width);
-    this.#octets.set(source.subarray(at, at + octetsFor(length)), start);
+    for (let i = octetsFor(length) - 1; i >= 0; i--) this.#octets[start + i] = source[at + i] ?? 0;
     const spare = length & 7;
     const last = start + (length >> 3);
     if (spare > 0) this.#octets[last] = (this.#octets[last] ?? 0) & (0xff << (8 - spare)) & 0xff;
@@ -90,8 +90,9 @@ export class PrefixTable implements PrefixWriter<PrefixId> {
   write(w: Writer, id: PrefixId): void {
     const length = this.#lengths[id] ?? 0;
     const start = id * this.#width;
+    const end = start + octetsFor(length);
     w.u8(length);
-    w.bytes(this.#octets.subarray(start, start + octetsFor(length)));
+    for (let at = start; at < end; at++) w.u8(this.#octets[at] ?? 0);
   }
 
   #grow(): PrefixId {

@@ -26,6 +26,7 @@ export interface Candidate {
 export class Rib {
   readonly prefixes: PrefixTable;
   readonly #candidates: (readonly Candidate[] | undefined)[] = [];
+  readonly #alone = new WeakMap<Candidate, readonly Candidate[]>();
   /** Each is retained. */
   readonly #dirty = new Set<PrefixId>();
 
@@ -48,7 +49,7 @@ export class Rib {
     this.#touch(id);
     if (before === undefined) {
       this.prefixes.retain(id);
-      this.#candidates[id] = [candidate];
+      this.#candidates[id] = this.#only(candidate);
     } else {
       this.#candidates[id] = at < 0 ? [...before, candidate] : before.with(at, candidate);
     }
@@ -90,6 +91,15 @@ export class Rib {
       this.#dirty.delete(id);
     }
     return taken;
+  }
+
+  /** One list for all prefixes that have only this candidate. */
+  #only(candidate: Candidate): readonly Candidate[] {
+    const known = this.#alone.get(candidate);
+    if (known) return known;
+    const list = [candidate];
+    this.#alone.set(candidate, list);
+    return list;
   }
 
   #touch(id: PrefixId): void {

@@ -205,6 +205,7 @@ export class Speaker {
         selected: (changes) => {
           for (const listener of this.#listeners) listener.selected(changes);
         },
+        wanted: () => this.#listeners.size > 0,
         settled: () => this.#check(),
         oversized: (attributes, prefixes) =>
           this.deps.log.warn({ family, prefixes, asPath: attributes.asPath }, 'attributes too long to pass on'),

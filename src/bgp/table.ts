@@ -18,6 +18,8 @@ export interface TableDeps {
   readonly schedule: (work: () => void) => void;
   readonly interner: AttributeInterner;
   readonly selected: (changes: readonly Selected[]) => void;
+  /** Whether anybody listens to `selected`. Default: yes. */
+  readonly wanted?: () => boolean;
   /** Nothing is left to decide. */
   readonly settled: () => void;
   readonly oversized: (attributes: Attributes, prefixes: number) => void;
@@ -162,15 +164,16 @@ export class RouteTable {
     const changes: Change[] = [];
     const selected: Selected[] = [];
     const dirty = this.rib.takeDirty(slice);
+    const wanted = this.deps.wanted?.() ?? true;
     for (const id of dirty) {
       const decision = decide(this.rib.candidates(id));
       this.#select(id, decision);
       changes.push({ id, best: decision?.best });
-      selected.push({ prefix: this.rib.prefixes.cidr(id), decision });
+      if (wanted) selected.push({ prefix: this.rib.prefixes.cidr(id), decision });
     }
     if (changes.length > 0) {
       for (const group of this.#groups.values()) group.apply(changes);
-      this.deps.selected(selected);
+      if (wanted) this.deps.selected(selected);
     }
     for (const id of dirty) this.rib.prefixes.release(id);
     let more = this.rib.pending > 0;

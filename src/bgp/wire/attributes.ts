@@ -1,5 +1,6 @@
 import { Reader, TruncatedError, Writer } from '../../base/bytes.ts';
-import { familyOf, formatIp, type Ip, ipBytes } from '../../model/address.ts';
+import { familyOf, formatIp, type Ip } from '../../model/address.ts';
+import { octetsOf } from './addresses.ts';
 import { type AsPath, isConfederation, readAsPath, writeAsPath } from './aspath.ts';
 import { type Remedy, subcodes, WireError } from './errors.ts';
 import { asTrans } from './open.ts';
@@ -130,7 +131,7 @@ export const table: readonly Row[] = [
     },
     // An IPv6 next hop goes into MP_REACH_NLRI, which update.ts writes.
     write: (w, { nextHop }) =>
-      nextHop !== undefined && familyOf(nextHop) === 4 && writeIf(nextHop, (value) => w.bytes(ipBytes(value))),
+      nextHop !== undefined && familyOf(nextHop) === 4 && writeIf(nextHop, (value) => w.bytes(octetsOf(value))),
   },
   {
     code: 4,
@@ -199,7 +200,8 @@ export const table: readonly Row[] = [
     read: (r, into) => {
       into.originatorId = formatIp(r.bytes(4, 'originatorId'));
     },
-    write: (w, { originatorId }, codec) => !codec.external && writeIf(originatorId, (value) => w.bytes(ipBytes(value))),
+    write: (w, { originatorId }, codec) =>
+      !codec.external && writeIf(originatorId, (value) => w.bytes(octetsOf(value))),
   },
   {
     code: 10,
@@ -211,7 +213,8 @@ export const table: readonly Row[] = [
     read: (r, into) => {
       into.clusterList = many(r, 4, () => formatIp(r.bytes(4, 'cluster')));
     },
-    write: (w, { clusterList }, codec) => !codec.external && writeEach(clusterList, (value) => w.bytes(ipBytes(value))),
+    write: (w, { clusterList }, codec) =>
+      !codec.external && writeEach(clusterList, (value) => w.bytes(octetsOf(value))),
   },
   {
     code: 16,
@@ -331,15 +334,19 @@ function readUnknown(code: number, flags: number, value: Uint8Array, into: Draft
   if ((flags & transitive) !== 0) into.unknown = [...(into.unknown ?? []), { code, flags, value: value.slice() }];
 }
 
+/** The value of the attribute being written; nothing in `table` writes another one meanwhile. */
+const scratch = new Writer(256);
+
 /** Writes every attribute but MP_REACH_NLRI and MP_UNREACH_NLRI, by ascending code. RFC 4271 §5. */
 export function writeAttributes(w: Writer, attributes: Attributes, codec: Codec): void {
   const unknown = [...(attributes.unknown ?? [])];
   for (const row of table) {
     while (unknown[0] && unknown[0].code < row.code) writeUnknown(w, unknown.shift());
-    const value = new Writer(64);
-    if (!row.write(value, attributes, codec)) continue;
+    scratch.clear();
+    if (!row.write(scratch, attributes, codec)) continue;
     const isPartial = attributes.partial?.includes(row.code) ? partial : 0;
-    writeAttribute(w, row.flags | isPartial, row.code, value.finish());
+    writeHeader(w, row.flags | isPartial, row.code, scratch.length);
+    w.append(scratch);
   }
   for (const rest of unknown) writeUnknown(w, rest);
 }
@@ -350,12 +357,16 @@ function writeUnknown(w: Writer, unknown: UnknownAttribute | undefined): void {
 
 /** Header and value of one attribute; the extended length only where it is needed. */
 export function writeAttribute(w: Writer, flags: number, code: number, value: Uint8Array): void {
-  const long = value.length > 255;
+  writeHeader(w, flags, code, value.length);
+  w.bytes(value);
+}
+
+function writeHeader(w: Writer, flags: number, code: number, length: number): void {
+  const long = length > 255;
   w.u8(long ? flags | extendedLength : flags);
   w.u8(code);
-  if (long) w.u16(value.length);
-  else w.u8(value.length);
-  w.bytes(value);
+  if (long) w.u16(length);
+  else w.u8(length);
 }
 
 function many<T>(r: Reader, size: number, read: () => T): readonly T[] {
@@ -384,5 +395,5 @@ function readAggregator(r: Reader, width: 2 | 4): Aggregator {
 function writeAggregator(w: Writer, { asn, address }: Aggregator, width: 2 | 4): void {
   if (width === 4) w.u32(asn);
   else w.u16(asn > 0xffff ? asTrans : asn);
-  w.bytes(ipBytes(address));
+  w.bytes(octetsOf(address));
 }

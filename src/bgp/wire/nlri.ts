@@ -20,12 +20,13 @@ export function octetsFor(length: number): number {
 export function readPrefixes(r: Reader, family: Family, field: string): PrefixBlock {
   const start = r.offset;
   const length = r.left;
+  const most = bits(family);
   const octetsOfBlock = r.buffer.subarray(start, start + length);
   try {
     while (r.left > 0) {
-      const prefixLength = r.u8(`${field}.length`);
-      if (prefixLength > bits(family)) throw badNetwork(field, `length ${prefixLength} > ${bits(family)}`);
-      r.bytes(octetsFor(prefixLength), `${field}.prefix`);
+      const prefixLength = r.u8(field);
+      if (prefixLength > most) throw badNetwork(field, `length ${prefixLength} > ${most}`);
+      r.skip(octetsFor(prefixLength), field);
     }
   } catch (thrown) {
     if (thrown instanceof TruncatedError) throw badNetwork(field, thrown.message);
