@@ -1,10 +1,12 @@
 import { Command } from 'commander';
+import { createLog } from '../base/log.ts';
+import { type Change, merged, preview } from '../policy/preview.ts';
 import { readInput } from './apply.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { asUsage, several } from './explain.ts';
 import { explainPage } from './explain-page.ts';
-import { parseFormat, print } from './output.ts';
+import { formatTable, parseFormat, print } from './output.ts';
 import { type CaseResult, podEvents, readCases, runCases } from './policy-cases.ts';
 
 interface Options {
@@ -28,7 +30,47 @@ export function policyCommand(): Command {
     .option('-n, --namespace <namespace>', 'of pods and objects that name none', 'default')
     .option('-o, --output <format>', 'json or yaml instead of lines')
     .action((cases: string, options: Options) => asUsage(() => testPolicy(cases, options)));
+  policy
+    .command('diff')
+    .description('which pods reach which others differently once a file is applied: exit 0 none, 1 some')
+    .requiredOption('-f, --filename <file>', 'what would be applied; may be given several times', several)
+    .option(
+      '--cluster <file>',
+      'what there is, from a file instead of the datastore; may be given several times',
+      several,
+    )
+    .option('-n, --namespace <namespace>', 'of objects that name none', 'default')
+    .option('-o, --output <format>', 'json or yaml instead of a table')
+    .action((options: DiffOptions) => asUsage(() => diffPolicy(options)));
   return policy;
+}
+
+interface DiffOptions extends Options {
+  readonly filename: readonly string[];
+  readonly cluster?: readonly string[];
+}
+
+async function diffPolicy({ filename, cluster, namespace, output }: DiffOptions): Promise<void> {
+  const format = parseFormat(output);
+  const change = await clusterOfFiles(filename, namespace);
+  const before = cluster ? await clusterOfFiles(cluster, namespace) : await clusterOfStore();
+  const changes = preview(before, merged(before, change), createLog('margayctl', 'silent'));
+  print(format, changes, () => changeTable(changes));
+  if (changes.length > 0) throw new ExitError(exitCode.failure, '');
+}
+
+function changeTable(changes: readonly Change[]): string {
+  const rows = changes.map(({ from, to, family, protocol, port, before, after }) => [
+    from,
+    to,
+    `${protocol} ${port}`,
+    `IPv${family}`,
+    `${before} -> ${after}`,
+  ]);
+  return formatTable(
+    { columns: ['from', 'to', 'port', 'family', 'verdict'], rows },
+    'no connection between pods changes',
+  );
 }
 
 async function testPolicy(file: string, { filename, namespace, output }: Options): Promise<void> {
