@@ -335,6 +335,11 @@ function warnOfIgnored({ objects, problems }: Context): void {
     if (value === undefined || value === null || value === '' || (Array.isArray(value) && value.length === 0)) continue;
     problems.push({ object: `BGPConfiguration(default).spec.${field}`, detail: `has no effect: ${detail}` });
   }
+  for (const { name, reachableBy } of objects.peers.values()) {
+    if (!reachableBy) continue;
+    const detail = `has no effect: no route to the peer is made; the node needs one by other means`;
+    problems.push({ object: `BGPPeer(${name}).spec.reachableBy`, detail });
+  }
 }
 
 /** A value out of an object's text; one that is not understood is a problem, and absent. */

@@ -41,6 +41,8 @@ export interface ParsedPeer {
   readonly maxPrefixes?: PrefixLimit;
   /** Names of BGPFilters, in order. */
   readonly filters: readonly string[];
+  /** Asks for a static route to the peer; felix makes none. */
+  readonly reachableBy?: string;
 }
 
 /** Annotation of a BGPPeer whose routers may announce a default route. */
@@ -175,6 +177,7 @@ export function parsePeer(peer: BgpPeer): ParsedPeer {
     removePrivateAs: spec.removePrivateAS,
     ...(spec.maxPrefixes ? { maxPrefixes: prefixLimitOf(spec.maxPrefixes, `${where}.maxPrefixes`) } : {}),
     filters: spec.filters,
+    ...(typeof spec['reachableBy'] === 'string' ? { reachableBy: spec['reachableBy'] } : {}),
   };
 }
 

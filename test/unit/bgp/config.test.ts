@@ -353,10 +353,12 @@ describe('BGPConfiguration', () => {
 
   test('fields without effect are named', () => {
     const spec = { ignoredInterfaces: ['eth9'], localWorkloadPeeringIPV4: '', localWorkloadPeeringIPV6: 'fd00::1' };
-    const { problems } = compiled(storeOf(a, set('BGPConfiguration', 'default', spec)));
+    const tor = set('BGPPeer', 'tor', { peerIP: '10.0.0.9', asNumber: 65001, reachableBy: '10.0.0.1' });
+    const { problems } = compiled(storeOf(a, tor, set('BGPConfiguration', 'default', spec)));
     expect(problems.map(({ object }) => object)).toEqual([
       'BGPConfiguration(default).spec.ignoredInterfaces',
       'BGPConfiguration(default).spec.localWorkloadPeeringIPV6',
+      'BGPPeer(tor).spec.reachableBy',
     ]);
   });
 });
