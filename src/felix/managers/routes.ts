@@ -103,12 +103,12 @@ export class RouteManager {
   /** @param ready whether a route may be added now; the others wait for a later call, what stands of them stays */
   async apply(ready: (candidate: Candidate) => boolean): Promise<RoutesReport> {
     for (const destination of this.table.takeDirty()) this.#dirty.add(destination);
-    const todo = [...this.#dirty];
+    const dirty = [...this.#dirty];
     this.#dirty = new Set();
     const report = { changed: 0, released: [] as Ip[] };
-    for (let at = 0; at < todo.length; at += sliceLength) {
+    for (let at = 0; at < dirty.length; at += sliceLength) {
       if (at > 0) await new Promise((resolve) => setImmediate(resolve));
-      this.#slice(todo.slice(at, at + sliceLength), ready, report);
+      this.#slice(dirty.slice(at, at + sliceLength), ready, report);
     }
     return { ...report, failures: [...this.#failed.values()] };
   }
