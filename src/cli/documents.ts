@@ -24,7 +24,7 @@ const mostAliases = 100;
 
 /**
  * Every document of a YAML (or JSON) text as the resource to store: `projectcalico.org/v3` kinds, and Kubernetes
- * NetworkPolicy, Namespace and ServiceAccount. Lists (`kind: List`) are taken apart, empty documents skipped.
+ * NetworkPolicy, Namespace, ServiceAccount, Service and EndpointSlice. Lists (`kind: List`) are taken apart, empty documents skipped.
  * @param file as the person named it, for messages
  * @throws InputError with file, line, field and value of the first problem
  */
@@ -153,7 +153,7 @@ function parseOwn(value: unknown, defaultNamespace: string): ResourceOf<keyof ty
     throw new InputError(
       'kind',
       kind,
-      `NetworkPolicy, Namespace, ServiceAccount of Kubernetes or one of ${Object.keys(kinds).join(', ')}`,
+      `NetworkPolicy, Namespace, ServiceAccount, Service, EndpointSlice of Kubernetes or one of ${Object.keys(kinds).join(', ')}`,
     );
   if (version !== apiVersion) throw new InputError('apiVersion', version, `${apiVersion} for kind ${kind}`);
   if (!kinds[kind].namespaced || typeof metadata !== 'object' || metadata === null || 'namespace' in metadata)

@@ -112,6 +112,31 @@ const bgpPeers: View<'BGPPeer'> = {
   ],
 };
 
+const services: View<'Service'> = {
+  kind: 'Service',
+  columns: ['name', 'type', 'cluster', 'external', 'loadbalancer', 'policy'],
+  row: ({ metadata, spec }) => [
+    metadata.name,
+    spec.type,
+    list(spec.clusterIPs),
+    list(spec.externalIPs),
+    list(spec.loadBalancerIPs),
+    spec.externalTrafficPolicy,
+  ],
+};
+
+const endpointSlices: View<'EndpointSlice'> = {
+  kind: 'EndpointSlice',
+  columns: ['name', 'service', 'family', 'endpoints', 'nodes'],
+  row: ({ metadata, spec }) => [
+    metadata.name,
+    spec.service ?? '-',
+    spec.addressType,
+    String(spec.endpoints.length),
+    list([...new Set(spec.endpoints.flatMap(({ nodeName }) => nodeName ?? []))].sort()),
+  ],
+};
+
 /** What `get` takes → how it is shown. */
 export const views: Readonly<Record<string, View>> = {
   nodes: nodes as unknown as View,
@@ -124,6 +149,8 @@ export const views: Readonly<Record<string, View>> = {
   globalnetworksets: globalNetworkSets as unknown as View,
   profiles: profiles as unknown as View,
   bgppeers: bgpPeers as unknown as View,
+  services: services as unknown as View,
+  endpointslices: endpointSlices as unknown as View,
 };
 
 /** Names that mean the same. */
@@ -148,6 +175,9 @@ export const aliases: Readonly<Record<string, string>> = {
   globalnetworkset: 'globalnetworksets',
   profile: 'profiles',
   bgppeer: 'bgppeers',
+  service: 'services',
+  svc: 'services',
+  endpointslice: 'endpointslices',
 };
 
 export interface Listed {

@@ -4,10 +4,11 @@ import { parseCidr, parseIp } from './address.ts';
 import { felixConfigurationSpec } from './felix-configuration.ts';
 import { globalNetworkPolicySpec, networkPolicySpec, networkSetSpec, profileSpec, tierSpec } from './policy.ts';
 import { apiVersion, type Resource } from './resource.ts';
+import { endpointSliceSpec, serviceSpec } from './service.ts';
 
 /*
  * The `projectcalico.org/v3` kinds that the agent reads and writes, with Calico's field names, defaults and limits.
- * Unknown fields are kept: another version of Calico may own them.
+ * Unknown fields are kept: another version of Calico may own them. Service and EndpointSlice are not Calico's.
  */
 
 const cidr = z.string().refine(accepts(parseCidr), 'expected a prefix such as 10.0.0.0/8 or fd00::/64');
@@ -107,6 +108,8 @@ const secretName = z.string().regex(/^[\w-][\w.-]{0,252}$/, 'expected the name o
 /** A password in a Kubernetes Secret. */
 const password = z.looseObject({ secretKeyRef: z.looseObject({ name: secretName, key: secretName }) });
 
+const serviceRanges = z.array(z.looseObject({ cidr })).default([]);
+
 export const bgpConfigurationSpec = z.looseObject({
   logSeverityScreen: z.string().default('Info'),
   nodeToNodeMeshEnabled: z.boolean().default(true),
@@ -116,6 +119,12 @@ export const bgpConfigurationSpec = z.looseObject({
   nodeMeshPassword: password.optional(),
   /** BMP stations (RFC 7854). Ours: Calico has no such field, and its objects keep it. */
   bmp: z.array(z.looseObject({ address: ip, port: z.number().int().min(1).max(65535) })).default([]),
+  /** Ranges of service addresses; those with a length of 32 or 128 stand for one service's. */
+  serviceClusterIPs: serviceRanges,
+  serviceExternalIPs: serviceRanges,
+  serviceLoadBalancerIPs: serviceRanges,
+  /** Disabled: every load balancer address by itself, and no range. */
+  serviceLoadBalancerAggregation: z.enum(['Enabled', 'Disabled']).default('Enabled'),
   /** Names for community values, which `prefixAdvertisements` may use. */
   communities: z.array(z.looseObject({ name: z.string().min(1), value: community })).default([]),
   /** Communities that routes inside a prefix are told with. */
@@ -237,6 +246,7 @@ export const kinds = {
   BGPFilter: { plural: 'bgpfilters', namespaced: false, spec: bgpFilterSpec },
   BGPPeer: { plural: 'bgppeers', namespaced: false, spec: bgpPeerSpec },
   ClusterInformation: { plural: 'clusterinformations', namespaced: false, spec: clusterInformationSpec },
+  EndpointSlice: { plural: 'endpointslices', namespaced: true, spec: endpointSliceSpec },
   FelixConfiguration: { plural: 'felixconfigurations', namespaced: false, spec: felixConfigurationSpec },
   GlobalNetworkPolicy: { plural: 'globalnetworkpolicies', namespaced: false, spec: globalNetworkPolicySpec },
   GlobalNetworkSet: { plural: 'globalnetworksets', namespaced: false, spec: networkSetSpec },
@@ -246,6 +256,7 @@ export const kinds = {
   NetworkSet: { plural: 'networksets', namespaced: true, spec: networkSetSpec },
   Node: { plural: 'nodes', namespaced: false, spec: nodeSpec },
   Profile: { plural: 'profiles', namespaced: false, spec: profileSpec },
+  Service: { plural: 'services', namespaced: true, spec: serviceSpec },
   Tier: { plural: 'tiers', namespaced: false, spec: tierSpec },
   WorkloadEndpoint: { plural: 'workloadendpoints', namespaced: true, spec: workloadEndpointSpec },
 } as const;
@@ -267,6 +278,8 @@ export type GlobalNetworkPolicy = ResourceOf<'GlobalNetworkPolicy'>;
 export type NetworkSet = ResourceOf<'NetworkSet'>;
 export type GlobalNetworkSet = ResourceOf<'GlobalNetworkSet'>;
 export type Tier = ResourceOf<'Tier'>;
+export type Service = ResourceOf<'Service'>;
+export type EndpointSlice = ResourceOf<'EndpointSlice'>;
 
 const metadata = z.looseObject({
   name: z.string().min(1).max(253),

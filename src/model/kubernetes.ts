@@ -1,14 +1,23 @@
 import type { z } from 'zod';
 import { InputError } from '../base/errors.ts';
-import { firstIssue, issuesOf, type NetworkPolicy, type Profile, parseResource } from './kinds.ts';
+import {
+  type EndpointSlice,
+  firstIssue,
+  issuesOf,
+  type NetworkPolicy,
+  type Profile,
+  parseResource,
+  type Service,
+} from './kinds.ts';
 import { convertSpec } from './kubernetes/convert.ts';
-import { namespace, networkPolicy, serviceAccount } from './kubernetes/schema.ts';
+import { endpointSlice, namespace, networkPolicy, service, serviceAccount } from './kubernetes/schema.ts';
+import { endpointSliceSpecOf, serviceSpecOf } from './kubernetes/service.ts';
 import { apiVersion } from './resource.ts';
 import { namespacePrefix } from './selector.ts';
 
 /*
  * Kubernetes objects as the resources that stand for them when etcd is the datastore: what Calico's kube-controllers
- * would write there.
+ * would write there, and Services with their EndpointSlices, for whose addresses Calico asks the Kubernetes API.
  */
 
 const policyPrefix = 'knp.default.';
@@ -20,6 +29,8 @@ const converters = {
   'networking.k8s.io/v1/NetworkPolicy': convertNetworkPolicy,
   'v1/Namespace': convertNamespace,
   'v1/ServiceAccount': convertServiceAccount,
+  'v1/Service': convertService,
+  'discovery.k8s.io/v1/EndpointSlice': convertEndpointSlice,
 } as const;
 
 /** Whether `parseKubernetes` knows this `apiVersion` and `kind`. */
@@ -29,11 +40,14 @@ export function isKubernetesObject(value: unknown): boolean {
 
 /**
  * NetworkPolicy → NetworkPolicy `knp.default.<name>`; Namespace → Profile `kns.<name>`; ServiceAccount → Profile
- * `ksa.<namespace>.<name>`.
+ * `ksa.<namespace>.<name>`; Service and EndpointSlice → those of the same name.
  * @param defaultNamespace where a namespaced object belongs that names no namespace
  * @throws InputError that names the field and value
  */
-export function parseKubernetes(value: unknown, defaultNamespace = 'default'): NetworkPolicy | Profile {
+export function parseKubernetes(
+  value: unknown,
+  defaultNamespace = 'default',
+): NetworkPolicy | Profile | Service | EndpointSlice {
   const convert = converterOf(value);
   if (!convert) throw new InputError('kind', kindOf(value), `one of ${Object.keys(converters).join(', ')}`);
   return convert(value, defaultNamespace);
@@ -101,7 +115,35 @@ export function convertServiceAccount(value: unknown, defaultNamespace = 'defaul
   });
 }
 
-const schemas = { NetworkPolicy: networkPolicy, Namespace: namespace, ServiceAccount: serviceAccount } as const;
+/** v1 Service: its addresses and traffic policies. @throws InputError */
+export function convertService(value: unknown, defaultNamespace = 'default'): Service {
+  const found = check('Service', service, value);
+  return parseResource('Service', {
+    kind: 'Service',
+    apiVersion,
+    metadata: { name: found.metadata.name, namespace: found.metadata.namespace ?? defaultNamespace },
+    spec: serviceSpecOf(found),
+  });
+}
+
+/** discovery.k8s.io/v1 EndpointSlice. @throws InputError */
+export function convertEndpointSlice(value: unknown, defaultNamespace = 'default'): EndpointSlice {
+  const found = check('EndpointSlice', endpointSlice, value);
+  return parseResource('EndpointSlice', {
+    kind: 'EndpointSlice',
+    apiVersion,
+    metadata: { name: found.metadata.name, namespace: found.metadata.namespace ?? defaultNamespace },
+    spec: endpointSliceSpecOf(found),
+  });
+}
+
+const schemas = {
+  NetworkPolicy: networkPolicy,
+  Namespace: namespace,
+  ServiceAccount: serviceAccount,
+  Service: service,
+  EndpointSlice: endpointSlice,
+} as const;
 
 /** Every problem that a schema finds in an object that `isKubernetesObject`. */
 export function kubernetesProblems(value: unknown): InputError[] {

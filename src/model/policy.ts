@@ -19,6 +19,13 @@ const icmp = z.strictObject({
   code: z.number().int().min(0).max(255).optional(),
 });
 
+/**
+ * Annotations of a rule that was converted: where in the original it was written, counted from 0 (absent: at the same
+ * place), and what it is called there.
+ */
+export const ruleIndexAnnotation = 'margay.io/rule';
+export const ruleNameAnnotation = 'margay.io/rule-name';
+
 /** A field of Calico's that would restrict a rule in a way that no rule here can: refused, never left out. */
 const refused = (why: string) => z.undefined({ error: `expected no such field: ${why}` }).optional();
 

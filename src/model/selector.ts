@@ -93,6 +93,14 @@ export function serviceAccountSelector(selector: Selector): Selector {
   );
 }
 
+/**
+ * Label of nodes where a rule's end can be one. Selectors that demand it reach nodes only, all others never do, whatever
+ * labels a pod claims. Calico's agents select nothing by it.
+ */
+export const kindLabel = 'margay.io/kind';
+export const nodeKind = 'Node';
+export const nodeKindTerm = `${kindLabel} == '${nodeKind}'`;
+
 /** `label in {values}`. */
 export function among(label: string, values: readonly string[]): Selector {
   return new Selector({ op: 'in', label, values: [...new Set(values)].toSorted() });

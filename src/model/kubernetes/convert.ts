@@ -83,12 +83,13 @@ function entityOf({ ipBlock, podSelector: pod, namespaceSelector }: PolicyPeer):
   };
 }
 
-function podSelector(selector: LabelSelector): string {
+/** Pods that a Kubernetes selector selects. */
+export function podSelector(selector: LabelSelector): string {
   return [pods, ...terms(selector)].join(' && ');
 }
 
 /** Conditions of a label selector in Calico's language, in a fixed order. */
-function terms({ matchLabels, matchExpressions }: LabelSelector): string[] {
+export function terms({ matchLabels, matchExpressions }: LabelSelector): string[] {
   const equal = Object.entries(matchLabels ?? {})
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => `${key} == '${value}'`);

@@ -11,7 +11,7 @@ import { contains, parseCidr } from '../address.ts';
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const word = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 
-const objectName = z.string().max(253).regex(subdomain, 'expected a DNS subdomain name');
+export const objectName = z.string().max(253).regex(subdomain, 'expected a DNS subdomain name');
 const namespaceName = z
   .string()
   .max(63)
@@ -41,7 +41,7 @@ export const labelSelector = z.strictObject({
   matchExpressions: z.array(requirement).nullish(),
 });
 
-const cidr = z.string().transform((text, context) => {
+export const cidr = z.string().transform((text, context) => {
   try {
     if (text.includes('/')) return parseCidr(text);
   } catch (thrown) {
@@ -59,7 +59,7 @@ export const ipBlock = z.strictObject({ cidr, except: z.array(cidr).nullish() })
   }
 });
 
-const portNumber = z.number().int().min(1).max(65535);
+export const portNumber = z.number().int().min(1).max(65535);
 
 export const policyPort = z
   .strictObject({
@@ -122,6 +122,51 @@ export const serviceAccount = z.looseObject({
   metadata: z.looseObject({ name: objectName, namespace: namespaceName.nullish(), labels: labels.nullish() }),
 });
 
+const trafficPolicy = z.enum(['Cluster', 'Local']).nullish();
+const ips = z.array(z.string()).nullish();
+
+/** Only what the announcement of addresses needs; everything else may be there. */
+export const service = z.looseObject({
+  kind: z.literal('Service'),
+  apiVersion: z.literal('v1'),
+  metadata: z.looseObject({ name: objectName, namespace: namespaceName.nullish(), labels: labels.nullish() }),
+  spec: z.looseObject({
+    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).nullish(),
+    clusterIP: z.string().nullish(),
+    clusterIPs: ips,
+    externalIPs: ips,
+    externalTrafficPolicy: trafficPolicy.or(z.literal('')),
+    internalTrafficPolicy: trafficPolicy,
+  }),
+  status: z
+    .looseObject({
+      loadBalancer: z
+        .looseObject({ ingress: z.array(z.looseObject({ ip: z.string().nullish() })).nullish() })
+        .nullish(),
+    })
+    .nullish(),
+});
+
+const condition = z.boolean().nullish();
+
+export const endpointSlice = z.looseObject({
+  kind: z.literal('EndpointSlice'),
+  apiVersion: z.literal('discovery.k8s.io/v1'),
+  metadata: z.looseObject({ name: objectName, namespace: namespaceName.nullish(), labels: labels.nullish() }),
+  addressType: z.enum(['IPv4', 'IPv6', 'FQDN']),
+  endpoints: z
+    .array(
+      z.looseObject({
+        addresses: z.array(z.string()).nullish(),
+        nodeName: z.string().nullish(),
+        conditions: z.looseObject({ ready: condition, serving: condition, terminating: condition }).nullish(),
+      }),
+    )
+    .nullish(),
+});
+
+export type KubernetesService = z.output<typeof service>;
+export type KubernetesEndpointSlice = z.output<typeof endpointSlice>;
 export type LabelSelector = z.output<typeof labelSelector>;
 export type Requirement = z.output<typeof requirement>;
 export type PolicyPort = z.output<typeof policyPort>;
@@ -137,7 +182,7 @@ function isLabelKey(text: string): boolean {
 }
 
 /** A number in range, or an IANA service name (RFC 6335 §5.1). */
-function isPort(value: unknown): boolean {
+export function isPort(value: unknown): boolean {
   if (typeof value === 'number') return Number.isInteger(value) && value >= 1 && value <= 65535;
   if (typeof value !== 'string' || value.length > 15) return false;
   return /^[a-z0-9]+(-[a-z0-9]+)*$/.test(value) && /[a-z]/.test(value);

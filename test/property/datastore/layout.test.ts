@@ -16,7 +16,11 @@ const cidr = fc.oneof(
 );
 const key: fc.Arbitrary<Key> = fc.oneof(
   fc.record({ type: fc.constantFrom('IPPool', 'Node', 'Profile', 'BGPPeer'), name }),
-  fc.record({ type: fc.constantFrom('WorkloadEndpoint', 'NetworkPolicy'), namespace: name, name }),
+  fc.record({
+    type: fc.constantFrom('WorkloadEndpoint', 'NetworkPolicy', 'Service', 'EndpointSlice'),
+    namespace: name,
+    name,
+  }),
   fc.record({ type: fc.constant('Block'), cidr }),
   fc.record({ type: fc.constant('BlockAffinity'), host: name, cidr }),
   fc.record({ type: fc.constant('Handle'), id: fc.string({ minLength: 1 }) }),
