@@ -7,17 +7,29 @@ import type { Objects } from './objects.ts';
 import type { SpeakerConfig } from './settings.ts';
 import type { Attributes } from './wire/attributes.ts';
 
-/** `prefixAdvertisements` with the names of communities resolved; one that cannot be is left out and named. */
-export function announcedWith({ configuration }: Objects, problems: Problem[]): Pick<SpeakerConfig, 'advertisements'> {
-  const { communities = [], prefixAdvertisements = [] } = configuration?.spec ?? {};
-  const values = new Map(communities.map(({ name, value }) => [name, value]));
-  const advertisements = prefixAdvertisements.map(({ cidr, communities: names }) => ({
+/**
+ * `prefixAdvertisements` with the names of communities resolved; one that cannot be is left out and named. A node's own
+ * BGPConfiguration, `node.<name>`, stands in for the common one where it has any.
+ */
+export function announcedWith(
+  { configuration, nodeConfigurations }: Objects,
+  nodename: string,
+  problems: Problem[],
+): Pick<SpeakerConfig, 'advertisements'> {
+  const own = nodeConfigurations.get(nodename);
+  const object = own?.spec.prefixAdvertisements.length ? own : configuration;
+  const named = [...(configuration?.spec.communities ?? []), ...(own?.spec.communities ?? [])];
+  const values = new Map(named.map(({ name, value }) => [name, value]));
+  const advertisements = (object?.spec.prefixAdvertisements ?? []).map(({ cidr, communities: names }) => ({
     cidr: parseCidr(cidr),
     communities: names.flatMap((name) => {
       const text = values.get(name) ?? name;
       if (isCommunity(text)) return [parseCommunity(text)];
       const detail = `${name} is neither a community nor the name of one`;
-      problems.push({ object: `BGPConfiguration(default).spec.prefixAdvertisements(${cidr})`, detail });
+      problems.push({
+        object: `BGPConfiguration(${object?.metadata.name}).spec.prefixAdvertisements(${cidr})`,
+        detail,
+      });
       return [];
     }),
   }));

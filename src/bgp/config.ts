@@ -3,27 +3,24 @@ import { InputError } from '../base/errors.ts';
 import { Secret } from '../base/secret.ts';
 import {
   type Cidr,
-  cidrParts,
   compareIp,
-  contains,
   type Family,
   familyOf,
   formatIp,
-  hostCidr,
   type Ip,
-  ipFromNumber,
-  ipNumber,
   parseCidr,
   parseIp,
   splitCidr,
 } from '../model/address.ts';
-import type { Block } from '../model/ipam.ts';
 import type { Node } from '../model/kinds.ts';
 import { announcedWith } from './advertisements.ts';
 import type { StationConfig } from './bmp/monitor.ts';
 import type { FilterRule } from './filters.ts';
+import { ignoredFields } from './ignored.ts';
 import { type Objects, type ParsedPeer, seconds } from './objects.ts';
+import { originations } from './originations.ts';
 import type { SecretRef, Secrets } from './secrets.ts';
+import { announcerOf, rangesOf } from './services.ts';
 import type { NodeAddress, PeerConfig, SpeakerConfig } from './settings.ts';
 
 /** Seconds; Calico's, who leaves BIRD's hold time at 90 and lets peers keep routes for two minutes. */
@@ -45,24 +42,32 @@ export interface Compiled {
   readonly problems: readonly Problem[];
 }
 
+/** What the process's environment says of the services' addresses. */
+export interface ServiceEnvironment {
+  /** `CALICO_ADVERTISE_CLUSTER_IPS`: a comma list in place of `serviceClusterIPs`. */
+  readonly clusterIPs?: string;
+  /** `CALICO_K8S_NODE_REF`: the node's name in Kubernetes. */
+  readonly node?: string;
+}
+
 /**
  * A node's BGP configuration out of the datastore's objects; undefined while the node itself has no BGP address.
  * @param routerId `CALICO_ROUTER_ID`: an IPv4 address, `hash` (of the node's name), or absent: the IPv4 address
  * @param secrets finds passwords; a session that should have one and has none is left out
- * @throws InputError for a router id that is neither
+ * @throws InputError for a router id that is neither, or a wrong range of cluster addresses in the environment
  */
 export function compile(
   objects: Objects,
   nodename: string,
   routerId: string | undefined,
   secrets: Secrets = () => ({ problem: 'there are no secrets' }),
+  environment: ServiceEnvironment = {},
 ): Compiled | undefined {
   const own = objects.nodes.get(nodename);
   const addresses = own ? addressesOf(own) : [];
   if (!own || addresses.length === 0) return undefined;
-  const problems: Problem[] = [];
+  const problems: Problem[] = ignoredFields(objects);
   const context: Context = { objects, own, addresses, asn: asnOf(own, objects), problems, secrets };
-  warnOfIgnored(context);
   const peers = new Map<Ip, PeerConfig>();
   // Explicit peers come first: they take the place of a mesh session with the same address.
   for (const peer of [...explicitPeers(context), ...meshPeers(context)]) {
@@ -73,12 +78,13 @@ export function compile(
     asn: context.asn,
     ...(clusterId ? { clusterId } : {}),
     identifier: identifierOf(nodename, addresses, routerId),
-    listenPort: portOf(objects),
+    listenPort: portOf(objects, nodename),
+    ...(bindsToNode(objects) ? { listenAddresses: addresses.map(({ address }) => address) } : {}),
     addresses,
     peers: [...peers.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     ...(stationsOf(objects).length > 0 ? { bmp: stationsOf(objects) } : {}),
-    originations: originations(objects, nodename),
-    ...announcedWith(objects, problems),
+    originations: announced(objects, own, environment),
+    ...announcedWith(objects, nodename, problems),
   };
   return { config, problems };
 }
@@ -96,8 +102,21 @@ function stationsOf({ configuration }: Objects): StationConfig[] {
   return (configuration?.spec.bmp ?? []).map(({ address, port }) => ({ address: parseIp(address), port }));
 }
 
-function portOf({ configuration }: Objects): number {
-  return configuration?.spec.listenPort ?? defaultPort;
+/** A node's own BGPConfiguration, `node.<name>`, goes before the common one. */
+function portOf({ configuration, nodeConfigurations }: Objects, nodename: string): number {
+  return nodeConfigurations.get(nodename)?.spec.listenPort ?? configuration?.spec.listenPort ?? defaultPort;
+}
+
+/** `bindMode: NodeIP`: only the node's BGP addresses are listened on. */
+function bindsToNode({ configuration }: Objects): boolean {
+  return configuration?.spec.bindMode === 'NodeIP';
+}
+
+/** Blocks, borrowed addresses and what services add. */
+function announced(objects: Objects, own: Node, { clusterIPs, node }: ServiceEnvironment): readonly Cidr[] {
+  const ours = originations(objects, own.metadata.name);
+  const services = objects.services.originations(rangesOf(objects.configuration, clusterIPs), announcerOf(own, node));
+  return services.length === 0 ? ours : [...new Set([...ours, ...services])].sort();
 }
 
 function asnOf(node: Node, { configuration }: Objects): number {
@@ -180,7 +199,7 @@ function* nodePeers(context: Context, node: Node, name: string, extra?: Partial<
       name: `${name}-${node.metadata.name}-ipv${family}`,
       role: name === 'mesh' ? 'mesh' : 'peer',
       address,
-      port: portOf(objects),
+      port: portOf(objects, node.metadata.name),
       asn: asnOf(node, objects),
       families: [family],
       localAddress: ours,
@@ -322,26 +341,6 @@ function rulesOf({ objects, problems }: Context, { name, filters }: ParsedPeer):
   return { importRules: rules.import, exportRules: rules.export };
 }
 
-/** Fields of BGPConfiguration whose effect somebody may count on, and that are not followed. */
-const ignored: Readonly<Record<string, string>> = {
-  ignoredInterfaces: 'the speaker takes no routes from interfaces, so none can be left out',
-  localWorkloadPeeringIPV4: 'peering with pods of the node is not offered',
-  localWorkloadPeeringIPV6: 'peering with pods of the node is not offered',
-};
-
-function warnOfIgnored({ objects, problems }: Context): void {
-  for (const [field, detail] of Object.entries(ignored)) {
-    const value = objects.configuration?.spec[field];
-    if (value === undefined || value === null || value === '' || (Array.isArray(value) && value.length === 0)) continue;
-    problems.push({ object: `BGPConfiguration(default).spec.${field}`, detail: `has no effect: ${detail}` });
-  }
-  for (const { name, reachableBy } of objects.peers.values()) {
-    if (!reachableBy) continue;
-    const detail = `has no effect: no route to the peer is made; the node needs one by other means`;
-    problems.push({ object: `BGPPeer(${name}).spec.reachableBy`, detail });
-  }
-}
-
 /** A value out of an object's text; one that is not understood is a problem, and absent. */
 function attempt<T>({ problems }: Context, object: string, read: () => T): T | undefined {
   try {
@@ -351,27 +350,4 @@ function attempt<T>({ problems }: Context, object: string, read: () => T): T | u
     problems.push({ object, detail: thrown.message });
     return undefined;
   }
-}
-
-/** This node's blocks, and single addresses that it uses out of others' blocks, inside pools that are exported. */
-export function originations({ pools, blocks }: Objects, nodename: string): Cidr[] {
-  const exportedPools = [...pools.values()]
-    .filter(({ spec }) => !spec.disableBGPExport)
-    .map(({ spec }) => parseCidr(spec.cidr));
-  const found: Cidr[] = [];
-  for (const block of blocks.values()) {
-    if (block.deleted || !exportedPools.some((pool) => contains(pool, block.cidr))) continue;
-    if (block.affinity === `host:${nodename}`) found.push(block.cidr);
-    else found.push(...borrowed(block, nodename));
-  }
-  return found.sort();
-}
-
-function borrowed(block: Block, nodename: string): Cidr[] {
-  const { address, family } = cidrParts(block.cidr);
-  return block.allocations.flatMap((index, ordinal): Cidr[] => {
-    const attribute = index === null ? undefined : block.attributes?.[index];
-    if (attribute?.secondary?.['node'] !== nodename || attribute.releasedAt !== undefined) return [];
-    return [hostCidr(ipFromNumber(ipNumber(address) + BigInt(ordinal), family))];
-  });
 }

@@ -24,7 +24,10 @@ export interface BgpOptions {
   readonly nodename: string;
   /** Where `bgp.sock` and `routes.sock` are served; made if missing. */
   readonly runDir: string;
-  /** Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), CALICO_ROUTER_ID, MARGAY_SECRETS_DIR. */
+  /**
+   * Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), CALICO_ROUTER_ID, CALICO_ADVERTISE_CLUSTER_IPS,
+   * CALICO_K8S_NODE_REF, MARGAY_SECRETS_DIR.
+   */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   readonly clock: Clock;
@@ -44,9 +47,10 @@ export async function runBgp(options: BgpOptions): Promise<void> {
   const changed = new Trigger(clock);
   let inSync = false;
   const consumer = (update: Update): void => {
-    if (update.op === 'events') for (const event of update.events) objects.apply(event);
+    let relevant = update.op === 'inSync';
     if (update.op === 'inSync') inSync = true;
-    if (inSync && update.op !== 'connection') changed.fire();
+    if (update.op === 'events') for (const event of update.events) relevant = objects.apply(event) || relevant;
+    if (inSync && relevant) changed.fire();
   };
   const syncing = sync({ store, types: watched, consumer, log, clock, signal });
   try {
@@ -133,7 +137,10 @@ class Configs {
   next(): SpeakerConfig | undefined {
     const { nodename, env, log } = this.options;
     this.secrets.used = false;
-    const compiled = compile(this.objects, nodename, env['CALICO_ROUTER_ID'], this.secrets.find);
+    const compiled = compile(this.objects, nodename, env['CALICO_ROUTER_ID'], this.secrets.find, {
+      ...(env['CALICO_ADVERTISE_CLUSTER_IPS'] ? { clusterIPs: env['CALICO_ADVERTISE_CLUSTER_IPS'] } : {}),
+      ...(env['CALICO_K8S_NODE_REF'] ? { node: env['CALICO_K8S_NODE_REF'] } : {}),
+    });
     if (!compiled) {
       if (!this.#missing)
         log.warn({ node: nodename }, 'this Node has no spec.bgp address in the datastore; waiting for one');

@@ -4,16 +4,26 @@ import type { Event, Key, Type, Value } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
 import { type Ip, parseIp } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
-import type { BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node } from '../model/kinds.ts';
+import type { BgpConfiguration, BgpFilter, BgpPeer, EndpointSlice, IpPool, Node, Service } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
 import type { BfdSettings } from './bfd/settings.ts';
 import type { NextHopMode } from './exporting.ts';
 import { type ParsedFilter, parseFilter } from './filter-resource.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
 import type { SecretRef } from './secrets.ts';
+import { ServiceIndex } from './service-index.ts';
 
 /** The datastore objects that a node's BGP configuration is made of. */
-export const watched: readonly Type[] = ['BGPConfiguration', 'BGPFilter', 'BGPPeer', 'Node', 'IPPool', 'Block'];
+export const watched: readonly Type[] = [
+  'BGPConfiguration',
+  'BGPFilter',
+  'BGPPeer',
+  'Node',
+  'IPPool',
+  'Block',
+  'Service',
+  'EndpointSlice',
+];
 
 /** A BGPPeer with its texts understood. */
 export interface ParsedPeer {
@@ -49,50 +59,65 @@ export interface ParsedPeer {
 export const acceptDefaultAnnotation = 'bgp.margay.io/accept-default-route';
 
 export interface Objects {
+  /** `default`. */
   readonly configuration: BgpConfiguration | undefined;
+  /** `node.<name>`, by the node's name: what one node has otherwise. */
+  readonly nodeConfigurations: ReadonlyMap<string, BgpConfiguration>;
   readonly peers: ReadonlyMap<string, ParsedPeer>;
   readonly filters: ReadonlyMap<string, ParsedFilter>;
   readonly nodes: ReadonlyMap<string, Node>;
   readonly pools: ReadonlyMap<string, IpPool>;
   readonly blocks: ReadonlyMap<string, Block>;
+  readonly services: Pick<ServiceIndex, 'originations'>;
 }
+
+const nodePrefix = 'node.';
 
 /** Follows the datastore. An object that cannot be understood is logged, and its last good version stays. */
 export class ObjectStore implements Objects {
   configuration: BgpConfiguration | undefined;
+  readonly nodeConfigurations = new Map<string, BgpConfiguration>();
   readonly peers = new Map<string, ParsedPeer>();
   readonly filters = new Map<string, ParsedFilter>();
   readonly nodes = new Map<string, Node>();
   readonly pools = new Map<string, IpPool>();
   readonly blocks = new Map<string, Block>();
+  readonly services = new ServiceIndex();
 
   constructor(private readonly log: Log) {}
 
-  apply(event: Event): void {
+  /** Whether the configuration may be another now; most changes of services and endpoints concern other nodes. */
+  apply(event: Event): boolean {
     switch (event.op) {
       case 'set':
-        return void this.#set(event.entry.key, event.entry.value);
+        return this.#set(event.entry.key, event.entry.value);
       case 'delete':
-        return void this.#delete(event.key);
+        return this.#delete(event.key);
       case 'invalid':
         this.#refuse(event.entry.key, event.entry.error);
+        return false;
     }
   }
 
-  #set(key: Key, value: Value<Type>): void {
+  #set(key: Key, value: Value<Type>): boolean {
     try {
-      this.#take(key, value);
+      return this.#take(key, value);
     } catch (thrown) {
       if (!(thrown instanceof InputError)) throw thrown;
       this.#refuse(key, thrown);
+      return false;
     }
   }
 
   /** @throws InputError */
-  #take(key: Key, value: Value<Type>): void {
+  #take(key: Key, value: Value<Type>): boolean {
     switch (key.type) {
+      case 'Service':
+        return this.services.setService(value as Service);
+      case 'EndpointSlice':
+        return this.services.setSlice(value as EndpointSlice);
       case 'BGPConfiguration':
-        if (key.name === 'default') this.configuration = value as BgpConfiguration;
+        this.#configure(key.name, value as BgpConfiguration);
         break;
       case 'BGPFilter':
         this.filters.set(key.name, parseFilter(value as BgpFilter));
@@ -112,12 +137,24 @@ export class ObjectStore implements Objects {
       default:
         throw new Error(`${key.type} is not watched`);
     }
+    return true;
   }
 
-  #delete(key: Key): void {
+  #configure(name: string, value: BgpConfiguration | undefined): void {
+    if (name === 'default') this.configuration = value;
+    else if (!name.startsWith(nodePrefix)) return;
+    else if (value) this.nodeConfigurations.set(name.slice(nodePrefix.length), value);
+    else this.nodeConfigurations.delete(name.slice(nodePrefix.length));
+  }
+
+  #delete(key: Key): boolean {
     switch (key.type) {
+      case 'Service':
+        return this.services.deleteService(key.namespace, key.name);
+      case 'EndpointSlice':
+        return this.services.deleteSlice(key.namespace, key.name);
       case 'BGPConfiguration':
-        if (key.name === 'default') this.configuration = undefined;
+        this.#configure(key.name, undefined);
         break;
       case 'BGPFilter':
         this.filters.delete(key.name);
@@ -137,6 +174,7 @@ export class ObjectStore implements Objects {
       default:
         throw new Error(`${key.type} is not watched`);
     }
+    return true;
   }
 
   #refuse(key: Key, error: Error): void {

@@ -114,7 +114,10 @@ export const bgpConfigurationSpec = z.looseObject({
   logSeverityScreen: z.string().default('Info'),
   nodeToNodeMeshEnabled: z.boolean().default(true),
   asNumber: asNumber.default(64512),
-  listenPort: z.number().int().min(1).max(65535).default(179),
+  /** Default: 179. */
+  listenPort: z.number().int().min(1).max(65535).optional(),
+  /** NodeIP: only the node's BGP addresses are listened on. */
+  bindMode: z.enum(['None', 'NodeIP']).optional(),
   nodeMeshMaxRestartTime: z.string().optional(),
   nodeMeshPassword: password.optional(),
   /** BMP stations (RFC 7854). Ours: Calico has no such field, and its objects keep it. */

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import { ownAttributes } from '../../../src/bgp/advertisements.ts';
-import { compile, originations } from '../../../src/bgp/config.ts';
+import { compile } from '../../../src/bgp/config.ts';
 import { acceptDefaultAnnotation, ObjectStore, parseEndpoint, seconds } from '../../../src/bgp/objects.ts';
+import { originations } from '../../../src/bgp/originations.ts';
 import type { Event } from '../../../src/datastore/store.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import type { Block } from '../../../src/model/ipam.ts';
