@@ -2,7 +2,7 @@ import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml';
 import { InputError } from '../base/errors.ts';
 import type { Key, Value } from '../datastore/store.ts';
 import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts';
-import { isKubernetesObject, kubernetesName, parseKubernetes } from '../model/kubernetes.ts';
+import { isKubernetesObject, kubernetesKinds, kubernetesName, parseKubernetes } from '../model/kubernetes.ts';
 import { apiVersion } from '../model/resource.ts';
 
 /** One resource out of a manifest, ready to be written. */
@@ -153,7 +153,7 @@ function parseOwn(value: unknown, defaultNamespace: string): ResourceOf<keyof ty
     throw new InputError(
       'kind',
       kind,
-      `NetworkPolicy, Namespace, ServiceAccount, Service, EndpointSlice of Kubernetes or one of ${Object.keys(kinds).join(', ')}`,
+      `an object of Kubernetes (${kubernetesKinds.join(', ')}) or one of ${Object.keys(kinds).join(', ')}`,
     );
   if (version !== apiVersion) throw new InputError('apiVersion', version, `${apiVersion} for kind ${kind}`);
   if (!kinds[kind].namespaced || typeof metadata !== 'object' || metadata === null || 'namespace' in metadata)

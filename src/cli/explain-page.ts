@@ -59,8 +59,12 @@ const outcomeText = {
 function policyLines({ policy, chain, rules }: PolicyTrace): string[] {
   return [
     `    ${policy} (chain ${chain})${rules.length === 0 ? ': no rules' : ''}`,
-    ...rules.map((rule) => `      rule ${rule.rule + 1} ${rule.action}: ${ruleText(rule)}`),
+    ...rules.map((rule) => `      rule ${rule.rule + 1}${nameText(rule)} ${rule.action}: ${ruleText(rule)}`),
   ];
+}
+
+function nameText({ name }: RuleTrace): string {
+  return name === undefined ? '' : ` "${name}"`;
 }
 
 function ruleText({ matched, conditions }: RuleTrace): string {

@@ -142,17 +142,17 @@ function warningsOf(sound: readonly Sound[]): Finding[] {
     };
     const policy = value as AnyPolicy;
     const kubernetes = isKubernetesObject(raw.value);
+    const allowsOnly = kubernetes && key.type === 'NetworkPolicy';
+    const subject = !kubernetes ? 'spec.selector' : allowsOnly ? 'spec.podSelector' : 'spec.subject';
     const { selector, rules, tier } = compilePolicy(policy, () => true);
     const selects = labels.length === 0 || labels.some((each) => selector.matches(each));
     return [
-      ...(selects
-        ? []
-        : [warn(kubernetes ? 'spec.podSelector' : 'spec.selector', 'selects none of the pods in the files')]),
+      ...(selects ? [] : [warn(subject, 'selects none of the pods in the files')]),
       ...(tiers.has(tier)
         ? []
         : [warn('spec.tier', `tier ${tier} is not in the files; until it exists, what this selects is isolated`)]),
-      // The rules of Kubernetes only allow, and any of them may; none can stand in another's way.
-      ...(kubernetes ? [] : ruleWarnings(rules, tiers.get(tier) ?? true)).map(({ field, problem }) =>
+      // The rules of a Kubernetes NetworkPolicy only allow, and any of them may; none can stand in another's way.
+      ...(allowsOnly ? [] : ruleWarnings(rules, tiers.get(tier) ?? true)).map(({ field, problem }) =>
         warn(`spec.${field}`, problem),
       ),
     ];

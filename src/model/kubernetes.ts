@@ -3,12 +3,19 @@ import { InputError } from '../base/errors.ts';
 import {
   type EndpointSlice,
   firstIssue,
+  type GlobalNetworkPolicy,
   issuesOf,
   type NetworkPolicy,
   type Profile,
   parseResource,
   type Service,
 } from './kinds.ts';
+import {
+  type ClusterPolicyKind,
+  clusterPolicyName,
+  clusterPolicyProblems,
+  convertClusterPolicy,
+} from './kubernetes/cluster-policy.ts';
 import { convertSpec } from './kubernetes/convert.ts';
 import { endpointSlice, namespace, networkPolicy, service, serviceAccount } from './kubernetes/schema.ts';
 import { endpointSliceSpecOf, serviceSpecOf } from './kubernetes/service.ts';
@@ -31,7 +38,13 @@ const converters = {
   'v1/ServiceAccount': convertServiceAccount,
   'v1/Service': convertService,
   'discovery.k8s.io/v1/EndpointSlice': convertEndpointSlice,
+  'policy.networking.k8s.io/v1alpha1/AdminNetworkPolicy': ofCluster('AdminNetworkPolicy'),
+  'policy.networking.k8s.io/v1alpha1/BaselineAdminNetworkPolicy': ofCluster('BaselineAdminNetworkPolicy'),
+  'policy.networking.k8s.io/v1alpha2/ClusterNetworkPolicy': ofCluster('ClusterNetworkPolicy'),
 } as const;
+
+/** `v1/Namespace`, `networking.k8s.io/v1/NetworkPolicy` and so on. */
+export const kubernetesKinds: readonly string[] = Object.keys(converters);
 
 /** Whether `parseKubernetes` knows this `apiVersion` and `kind`. */
 export function isKubernetesObject(value: unknown): boolean {
@@ -40,16 +53,17 @@ export function isKubernetesObject(value: unknown): boolean {
 
 /**
  * NetworkPolicy → NetworkPolicy `knp.default.<name>`; Namespace → Profile `kns.<name>`; ServiceAccount → Profile
- * `ksa.<namespace>.<name>`; Service and EndpointSlice → those of the same name.
+ * `ksa.<namespace>.<name>`; Service and EndpointSlice → those of the same name; AdminNetworkPolicy → GlobalNetworkPolicy
+ * `kanp.<name>`, BaselineAdminNetworkPolicy → `kbanp.default`, ClusterNetworkPolicy → `kcnp.<name>`.
  * @param defaultNamespace where a namespaced object belongs that names no namespace
  * @throws InputError that names the field and value
  */
 export function parseKubernetes(
   value: unknown,
   defaultNamespace = 'default',
-): NetworkPolicy | Profile | Service | EndpointSlice {
+): NetworkPolicy | GlobalNetworkPolicy | Profile | Service | EndpointSlice {
   const convert = converterOf(value);
-  if (!convert) throw new InputError('kind', kindOf(value), `one of ${Object.keys(converters).join(', ')}`);
+  if (!convert) throw new InputError('kind', kindOf(value), `one of ${kubernetesKinds.join(', ')}`);
   return convert(value, defaultNamespace);
 }
 
@@ -59,11 +73,19 @@ export function kubernetesName(
   name: string,
 ): { readonly kind: string; readonly name: string; readonly namespace?: string } | undefined {
   if (kind === 'NetworkPolicy' && name.startsWith(policyPrefix)) return { kind, name: name.slice(policyPrefix.length) };
+  if (kind === 'GlobalNetworkPolicy') return clusterPolicyName(name);
   if (kind !== 'Profile') return undefined;
   if (name.startsWith('kns.')) return { kind: 'Namespace', name: name.slice(4) };
   const account = /^ksa\.([^.]+)\.(.+)$/.exec(name);
   if (account?.[1] && account[2]) return { kind: 'ServiceAccount', namespace: account[1], name: account[2] };
   return undefined;
+}
+
+function ofCluster(kind: ClusterPolicyKind): (value: unknown) => GlobalNetworkPolicy {
+  return (value) => {
+    refuseHidden(value, kind, 0);
+    return convertClusterPolicy(kind, value);
+  };
 }
 
 /** networking.k8s.io/v1 NetworkPolicy, the whole language. @throws InputError */
@@ -147,8 +169,9 @@ const schemas = {
 
 /** Every problem that a schema finds in an object that `isKubernetesObject`. */
 export function kubernetesProblems(value: unknown): InputError[] {
-  const { kind } = value as { kind: keyof typeof schemas };
-  const result = schemas[kind].safeParse(value);
+  const { kind } = value as { kind: keyof typeof schemas | ClusterPolicyKind };
+  if (!(kind in schemas)) return clusterPolicyProblems(kind as ClusterPolicyKind, value);
+  const result = schemas[kind as keyof typeof schemas].safeParse(value);
   return result.success ? [] : issuesOf(result.error, value, kind);
 }
 

@@ -1,7 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { Profile } from '../model/kinds.ts';
 import { kubernetesName } from '../model/kubernetes.ts';
-import type { PolicyRule } from '../model/policy.ts';
+import { type PolicyRule, ruleIndexAnnotation, ruleNameAnnotation } from '../model/policy.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
 import type { PolicyRules, Rule } from './ir.ts';
 import { compileMatch, type RuleContext } from './match.ts';
@@ -102,14 +102,25 @@ function compileRules(list: readonly PolicyRule[], field: string, context: RuleC
   for (const [index, rule] of list.entries()) {
     const compiled = tolerate(problems, () => compileMatch(rule, `${field}[${index}]`, context));
     if (sound && compiled) {
-      rules.push({ action: actions[rule.action], match: compiled.match, index });
+      rules.push({ action: actions[rule.action], match: compiled.match, ...placeOf(rule, index) });
       requests.push(...compiled.requests);
     } else if (rule.action === 'Deny' || rule.action === 'Pass') {
-      rules.push({ action: 'deny', match: {}, index });
+      rules.push({ action: 'deny', match: {}, ...placeOf(rule, index) });
       break;
     }
   }
   return { rules, requests, problems };
+}
+
+/** Where a rule was written, and its name there; converted rules tell it in annotations. */
+function placeOf({ metadata }: PolicyRule, at: number): Pick<Rule, 'index' | 'name'> {
+  const annotations = new Map(Object.entries(metadata?.annotations ?? {}));
+  const index = annotations.get(ruleIndexAnnotation);
+  const name = annotations.get(ruleNameAnnotation);
+  return {
+    index: index !== undefined && /^\d{1,4}$/.test(index) ? Number(index) : at,
+    ...(name !== undefined && { name }),
+  };
 }
 
 function tolerate<T>(problems: InputError[], compute: () => T): T | undefined {

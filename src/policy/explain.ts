@@ -17,6 +17,8 @@ export interface Condition {
 export interface RuleTrace {
   /** Index in the policy as written. */
   readonly rule: number;
+  /** What its author calls it. */
+  readonly name?: string;
   readonly action: Rule['action'];
   readonly matched: boolean;
   /** All conditions of a rule that matched, else the first that failed. */
@@ -98,11 +100,17 @@ function traceProfiles(policy: NodePolicy, names: readonly string[], packet: Pac
 
 function traceRules(policy: NodePolicy, rules: PolicyRules | undefined, prefix: string, packet: Packet): PolicyTrace {
   const traces: RuleTrace[] = [];
-  for (const { index, action, match } of rules?.[packet.direction] ?? []) {
+  for (const { index, name, action, match } of rules?.[packet.direction] ?? []) {
     const failed = failing(match, packet, policy.sets);
     const names = failed === undefined ? (Object.keys(match) as (keyof Match)[]) : [failed];
     const conditions = names.map((condition) => ({ condition, wanted: wanted(match, condition, policy.sets) }));
-    traces.push({ rule: index, action, matched: failed === undefined, conditions });
+    traces.push({
+      rule: index,
+      ...(name !== undefined && { name }),
+      action,
+      matched: failed === undefined,
+      conditions,
+    });
     if (failed === undefined && action !== 'log') break;
   }
   return { policy: rules?.title ?? '', chain: chainName(prefix, rules?.name ?? ''), rules: traces };

@@ -55,8 +55,10 @@ export interface Match {
 export interface Rule {
   readonly action: 'allow' | 'deny' | 'log' | 'pass';
   readonly match: Match;
-  /** Index of the rule in its policy, as written. */
+  /** Index of the rule in its policy, as written; rules that stand for one share it. */
   readonly index: number;
+  /** What the author calls it. */
+  readonly name?: string;
 }
 
 /** A policy's or profile's rules in both directions. */

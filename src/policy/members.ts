@@ -1,7 +1,7 @@
 import { type Cidr, cidrParts } from '../model/address.ts';
-import { hashId, type Selector } from '../model/selector.ts';
+import { hashId, kindLabel, nodeKind, type Selector } from '../model/selector.ts';
 import type { IpSet, SetId } from './ir.ts';
-import { LabelIndex, type LabelMap } from './labels.ts';
+import { LabelIndex, type LabelIndexEvents, type LabelMap } from './labels.ts';
 
 export type PortProtocol = 'tcp' | 'udp' | 'sctp';
 
@@ -10,6 +10,11 @@ export interface SetRequest {
   readonly id: SetId;
   readonly selector: Selector;
   readonly port?: { readonly name: string; readonly protocol: PortProtocol };
+}
+
+/** Whether a set is of nodes; only its selector says so. */
+function isOfNodes({ selector }: SetRequest): boolean {
+  return selector.pins.get(kindLabel)?.every((value) => value === nodeKind) ?? false;
 }
 
 /** What an endpoint brings into the sets that it is in. */
@@ -42,27 +47,43 @@ interface Active {
 export class SetTable {
   readonly #active = new Map<SetId, Active>();
   readonly #facts = new Map<string, EndpointFacts>();
-  readonly #index = new LabelIndex({
+  readonly #events: LabelIndexEvents = {
     join: (id, endpoint) => this.#count(id as SetId, this.#facts.get(endpoint), 1),
     leave: (id, endpoint) => this.#count(id as SetId, this.#facts.get(endpoint), -1),
-  });
+  };
+  readonly #endpoints = new LabelIndex(this.#events);
+  /** Apart, so that no selector reaches nodes but those that mean nodes. */
+  readonly #nodes = new LabelIndex(this.#events);
   #snapshot: ReadonlyMap<SetId, IpSet> | undefined;
 
   setEndpoint(name: string, labels: LabelMap, facts: EndpointFacts): void {
+    this.#set(this.#endpoints, name, labels, facts);
+  }
+
+  deleteEndpoint(name: string): void {
+    this.#endpoints.deleteItem(name);
+    this.#facts.delete(name);
+  }
+
+  setNode(name: string, labels: LabelMap, facts: EndpointFacts): void {
+    this.#set(this.#nodes, name, labels, facts);
+  }
+
+  deleteNode(name: string): void {
+    this.#nodes.deleteItem(name);
+    this.#facts.delete(name);
+  }
+
+  #set(index: LabelIndex, name: string, labels: LabelMap, facts: EndpointFacts): void {
     const before = this.#facts.get(name);
     if (!before || JSON.stringify(before) !== JSON.stringify(facts)) {
-      for (const id of this.#index.matches(name)) {
+      for (const id of index.matches(name)) {
         this.#count(id as SetId, facts, 1);
         this.#count(id as SetId, before, -1);
       }
       this.#facts.set(name, facts);
     }
-    this.#index.setItem(name, labels);
-  }
-
-  deleteEndpoint(name: string): void {
-    this.#index.deleteItem(name);
-    this.#facts.delete(name);
+    index.setItem(name, labels);
   }
 
   retain(request: SetRequest): void {
@@ -73,15 +94,19 @@ export class SetTable {
     }
     this.#active.set(request.id, { request, users: 1, members: new Map(), cached: undefined });
     this.#snapshot = undefined;
-    this.#index.setSelector(request.id, request.selector);
+    this.#indexOf(request).setSelector(request.id, request.selector);
   }
 
   release(request: SetRequest): void {
     const active = this.#active.get(request.id);
     if (!active || --active.users > 0) return;
-    this.#index.deleteSelector(request.id);
+    this.#indexOf(active.request).deleteSelector(request.id);
     this.#active.delete(request.id);
     this.#snapshot = undefined;
+  }
+
+  #indexOf(request: SetRequest): LabelIndex {
+    return isOfNodes(request) ? this.#nodes : this.#endpoints;
   }
 
   /** Unchanged sets, and the map if no set changed, are the same objects as before. */

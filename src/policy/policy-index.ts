@@ -1,12 +1,13 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Event, type Key, keyText } from '../datastore/store.ts';
-import type { GlobalNetworkSet, NetworkSet, Profile, Tier, WorkloadEndpoint } from '../model/kinds.ts';
+import type { GlobalNetworkSet, NetworkSet, Node, Profile, Tier, WorkloadEndpoint } from '../model/kinds.ts';
 import { compilePolicy } from './compile.ts';
 import { type Endpoint, effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
 import type { EndpointPolicy, NodePolicy } from './ir.ts';
 import { SetTable } from './members.ts';
 import { networkSetOf } from './network-set.ts';
+import { nodeOf } from './node.ts';
 import { PolicyTable } from './policies.ts';
 import { ProfileTable } from './profiles.ts';
 import type { AnyPolicy } from './scope.ts';
@@ -20,8 +21,8 @@ export interface PolicyProblem {
 }
 
 /**
- * Policy of one node: takes the events of workload endpoints, profiles, tiers, policies and network sets in any order, and gives
- * what local endpoints are subject to. The result depends on the objects that exist, never on how they came.
+ * Policy of one node: takes the events of workload endpoints, profiles, tiers, policies, network sets and nodes in any
+ * order, and gives what local endpoints are subject to. The result depends on the objects that exist, never on how they came.
  * Work is proportional to what a change touches; parts of the snapshot that did not change keep their identity.
  */
 export class PolicyIndex {
@@ -68,6 +69,9 @@ export class PolicyIndex {
       case 'GlobalNetworkSet':
         this.#setNets(text, key, event);
         break;
+      case 'Node':
+        this.#setNode(text, event);
+        return;
       default:
         return;
     }
@@ -180,6 +184,14 @@ export class PolicyIndex {
       this.#sets.deleteEndpoint(text);
     }
     if (event.op === 'set') this.#report(text, []);
+  }
+
+  /** One that cannot be read stays as it was: its addresses may be what a Deny rule closes. */
+  #setNode(text: string, event: Event): void {
+    if (event.op === 'delete') this.#sets.deleteNode(text);
+    if (event.op !== 'set') return;
+    const { labels, facts } = nodeOf(event.entry.value as Node);
+    this.#sets.setNode(text, labels, facts);
   }
 
   #relabelNets(nets: Labelled): void {

@@ -27,8 +27,8 @@ export function sortKey(kind: PolicyKind, name: string, namespace: string | unde
 
 /** As a person calls it. */
 export function policyTitle(kind: PolicyKind, name: string, namespace: string | undefined): string {
-  if (kind === 'GlobalNetworkPolicy') return `GlobalNetworkPolicy ${name}`;
   const kubernetes = kubernetesName(kind, name);
+  if (kind === 'GlobalNetworkPolicy') return `${kubernetes?.kind ?? kind} ${kubernetes?.name ?? name}`;
   return kubernetes
     ? `NetworkPolicy ${namespace}/${kubernetes.name}`
     : `NetworkPolicy.projectcalico.org ${namespace}/${name}`;

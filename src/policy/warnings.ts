@@ -16,7 +16,8 @@ export function ruleWarnings(rules: PolicyRules, defaultDeny: boolean): Warning[
   return (['ingress', 'egress'] as const).flatMap((direction) => {
     const list = rules[direction];
     const warnings = list.flatMap((rule, at): Warning[] => {
-      const problem = unmatchable(rule.match) ?? shadowed(list.slice(0, at));
+      const problem =
+        unmatchable(rule.match) ?? shadowed(list.slice(0, at).filter(({ index }) => index !== rule.index));
       return problem === undefined ? [] : [{ field: `${direction}[${rule.index}]`, problem }];
     });
     const last = list.at(-1);

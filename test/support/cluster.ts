@@ -10,7 +10,7 @@ import type { Cluster, Connection, Peer, Pod, Policy } from './oracle.ts';
 export const node = 'node-1';
 const labelKey = fc.constantFrom('app', 'constructor', 'example.com/tier');
 const labelValue = fc.constantFrom('', 'a', 'b');
-const labels = fc.dictionary(labelKey, labelValue, { maxKeys: 3 });
+export const labels = fc.dictionary(labelKey, labelValue, { maxKeys: 3 });
 
 const requirement = fc.oneof(
   fc.record({
@@ -20,7 +20,7 @@ const requirement = fc.oneof(
   }),
   fc.record({ key: labelKey, operator: fc.constantFrom('Exists', 'DoesNotExist') }),
 );
-const selector = fc.oneof(
+export const selector = fc.oneof(
   { weight: 2, arbitrary: fc.constant({}) },
   { weight: 3, arbitrary: fc.record({ matchLabels: labels }) },
   {
@@ -119,7 +119,7 @@ export function connections({ pods: list }: Cluster): Connection[] {
   );
 }
 
-function set(key: Key, value: unknown): Event {
+export function set(key: Key, value: unknown): Event {
   return { op: 'set', entry: { key, value, revision: '1' } as Extract<Event, { op: 'set' }>['entry'] };
 }
 

@@ -48,13 +48,23 @@ export interface Connection {
 
 /** Whether the policies on `pod` let it accept (`Ingress`) or open (`Egress`) the connection. */
 export function permits(cluster: Cluster, pod: Pod, direction: 'Ingress' | 'Egress', connection: Connection): boolean {
+  return decides(cluster, pod, direction, connection) ?? true;
+}
+
+/** The same, undefined when no policy isolates the pod in the direction. */
+export function decides(
+  cluster: Cluster,
+  pod: Pod,
+  direction: 'Ingress' | 'Egress',
+  connection: Connection,
+): boolean | undefined {
   const isolating = cluster.policies.filter(
     (policy) =>
       policy.namespace === pod.namespace &&
       selects(policy.spec.podSelector, pod.labels) &&
       typesOf(policy).includes(direction),
   );
-  if (isolating.length === 0) return true;
+  if (isolating.length === 0) return undefined;
   const other = direction === 'Ingress' ? connection.source : connection.destination;
   return isolating.some((policy) =>
     rulesOf(policy, direction).some(
@@ -103,7 +113,7 @@ function admits(cluster: Cluster, port: V1NetworkPolicyPort, connection: Connect
     );
 }
 
-function selects(selector: V1LabelSelector, labels: Readonly<Record<string, string>>): boolean {
+export function selects(selector: V1LabelSelector, labels: Readonly<Record<string, string>>): boolean {
   const has = (key: string) => Object.keys(labels).includes(key);
   const equal = Object.entries(selector.matchLabels ?? {}).every(([key, value]) => has(key) && labels[key] === value);
   const expressions = (selector.matchExpressions ?? []).every(({ key, operator, values = [] }) => {
@@ -114,7 +124,7 @@ function selects(selector: V1LabelSelector, labels: Readonly<Record<string, stri
   return equal && expressions;
 }
 
-function within(cidr: string, address: string): boolean {
+export function within(cidr: string, address: string): boolean {
   const family = (text: string) => (text.includes(':') ? 'ipv6' : 'ipv4');
   if (family(cidr) !== family(address)) return false;
   const [net = '', length = ''] = cidr.split('/');

@@ -126,7 +126,8 @@ function envelope<S extends z.ZodRawShape>(kind: string, apiVersion: string, mos
   return z.strictObject({
     kind: z.literal(kind),
     apiVersion: z.literal(apiVersion),
-    metadata: z.looseObject({ name: objectName }),
+    // Longer ones have no room for the prefix under which they are stored.
+    metadata: z.looseObject({ name: objectName.max(247) }),
     spec: z.strictObject({ ...spec, ingress: unread, egress: unread }),
     status: z.looseObject({}).nullish(),
   });

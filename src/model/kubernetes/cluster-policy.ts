@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { InputError } from '../../base/errors.ts';
+import type { InputError } from '../../base/errors.ts';
 import { firstIssue, type GlobalNetworkPolicy, issuesOf, parseResource } from '../kinds.ts';
 import type { EntityRule, PolicyRule } from '../policy.ts';
 import { ruleIndexAnnotation, ruleNameAnnotation } from '../policy.ts';
@@ -72,12 +72,6 @@ export function readClusterPolicy(kind: ClusterPolicyKind, value: unknown): Clus
     readRules(spec[direction] ?? [], direction, `${kind}.spec.${direction}`, version, problems),
   );
   const name = version.prefix + metadata.name;
-  if (name.length > 253)
-    throw new InputError(
-      `${kind}.metadata.name`,
-      metadata.name,
-      `at most ${253 - version.prefix.length} characters`,
-    );
   const policy = parseResource('GlobalNetworkPolicy', {
     kind: 'GlobalNetworkPolicy',
     apiVersion,

@@ -70,7 +70,9 @@ test('what only compiling finds, all of it', () => {
 
 test('broken YAML, unknown kinds and members of lists', () => {
   expect(brief('a: [1\nb: 2\n')[0]).toMatch(/^f\.yaml:2 error document/);
-  expect(brief('kind: Gadget\napiVersion: v1\n')[0]).toMatch(/^f\.yaml:1 error kind "Gadget" \| NetworkPolicy/);
+  expect(brief('kind: Gadget\napiVersion: v1\n')[0]).toMatch(
+    /^f\.yaml:1 error kind "Gadget" \| an object of Kubernetes .*NetworkPolicy/,
+  );
   const list =
     'kind: List\nitems:\n- kind: Tier\n  apiVersion: projectcalico.org/v3\n  metadata: {name: t}\n  spec:\n    order: x\n';
   expect(brief(list)[0]).toMatch(/^f\.yaml:7 error spec\.order "x"/);
