@@ -4,7 +4,7 @@ import type { Problem } from './config.ts';
 import { parseCommunity } from './filter-resource.ts';
 import { withCommunity } from './filters.ts';
 import type { Objects } from './objects.ts';
-import type { SpeakerConfig } from './settings.ts';
+import type { OwnAttributes, SpeakerConfig } from './settings.ts';
 import type { Attributes } from './wire/attributes.ts';
 
 /**
@@ -36,8 +36,13 @@ export function announcedWith(
   return advertisements.length > 0 ? { advertisements } : {};
 }
 
-/** Of a prefix that this node announces as its own: communities of every range that it is in. */
-export function ownAttributes(prefix: Cidr, advertisements: SpeakerConfig['advertisements'] = []): Attributes {
-  const communities = advertisements.flatMap((range) => (contains(range.cidr, prefix) ? range.communities : []));
-  return communities.reduce<Attributes>(withCommunity, { origin: 'igp', asPath: [] });
+/** Of a prefix that this node announces as its own: what it carries, with the communities of every range that it is in. */
+export function ownAttributes(
+  prefix: Cidr,
+  advertisements: SpeakerConfig['advertisements'] = [],
+  own: OwnAttributes = {},
+): Attributes {
+  const { communities = [], ...rest } = own;
+  const inherited = advertisements.flatMap((range) => (contains(range.cidr, prefix) ? range.communities : []));
+  return [...communities, ...inherited].reduce<Attributes>(withCommunity, { origin: 'igp', asPath: [], ...rest });
 }

@@ -7,8 +7,9 @@ import type { Log } from '../base/log.ts';
 import type { Trigger } from '../base/trigger.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
-import { readLimits } from './limits.ts';
+import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
+import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
 import type { StandaloneSetup } from './standalone.ts';
 
@@ -18,7 +19,7 @@ export interface AloneOptions {
   readonly reload: Trigger;
   /** Reads the file again; undefined, with the reason in the log, when it cannot be followed. */
   readonly load: () => StandaloneSetup | undefined;
-  /** Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts). */
+  /** Goes before the file. Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts). */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   readonly clock: Clock;
@@ -32,8 +33,9 @@ export interface AloneOptions {
  */
 export async function runAlone(options: AloneOptions): Promise<void> {
   const { setup, log, clock, env } = options;
-  const metricsSettings = readMetricsSettings(env);
-  const speaker = new Speaker(setup.config, { clock, log, limits: readLimits(env) });
+  const metricsSettings = readMetricsSettings(env, setup.metrics);
+  const limits = readLimits(env, setup.limits);
+  const speaker = new Speaker(limited(setup.config, limits, log), { clock, log, limits });
   const control = setup.control === undefined ? undefined : new Control(speaker, log);
   const feed = setup.routes === undefined ? undefined : new Feed(speaker, log);
   let metrics: Server | undefined;
@@ -44,7 +46,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
     await speaker.start();
     const { asn, identifier, listenPort } = setup.config;
     log.info({ asn, identifier, port: listenPort, peers: setup.config.peers.length }, 'BGP speaker runs alone');
-    await follow(options, speaker);
+    await follow(options, speaker, limits);
   } finally {
     await speaker.stop('shutdown');
     metrics?.close();
@@ -54,14 +56,24 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   }
 }
 
-async function follow({ setup, reload, load, log, signal }: AloneOptions, speaker: Speaker): Promise<void> {
+function limited(config: SpeakerConfig, limits: Limits, log: Log): SpeakerConfig {
+  const { config: within, surplus } = withinLimit(config, limits);
+  if (surplus.length > 0) log.warn({ peers: surplus, limit: limits.peers }, 'peers left out: more than the limit');
+  return within;
+}
+
+async function follow(
+  { setup, reload, load, log, signal }: AloneOptions,
+  speaker: Speaker,
+  limits: Limits,
+): Promise<void> {
   while (await reload.wait(undefined, signal)) {
     const next = load();
     if (!next) continue;
-    if (next.control !== setup.control || next.routes !== setup.routes)
-      log.warn('control and routes, the paths of the sockets, change only by a restart');
+    const waiting = fixed.filter((key) => JSON.stringify(next[key]) !== JSON.stringify(setup[key]));
+    if (waiting.length > 0) log.warn({ fields: waiting }, 'these fields change only by a restart');
     try {
-      await speaker.apply(next.config);
+      await speaker.apply(limited(next.config, limits, log));
       log.info({ peers: next.config.peers.length }, 'configuration applied');
     } catch (thrown) {
       if (!(thrown instanceof EnvironmentError)) throw thrown;
@@ -69,6 +81,9 @@ async function follow({ setup, reload, load, log, signal }: AloneOptions, speake
     }
   }
 }
+
+/** Sections of the file that are followed at the start only. */
+const fixed = ['control', 'routes', 'limits', 'metrics'] as const;
 
 function directoryMade(path: string): string {
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });

@@ -12,7 +12,7 @@ import type { Update } from '../datastore/update.ts';
 import { compile, type Problem } from './config.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
-import { type Limits, readLimits } from './limits.ts';
+import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
 import { ObjectStore, watched } from './objects.ts';
 import { rereadMilliseconds, SecretFiles } from './secrets.ts';
@@ -148,11 +148,10 @@ class Configs {
       return undefined;
     }
     this.#missing = false;
-    const { config, problems } = compiled;
-    const surplus = config.peers.slice(this.limits.peers);
+    const { config, surplus } = withinLimit(compiled.config, this.limits);
     const detail = `left out: more than ${this.limits.peers} peers (MARGAY_BGPMAXPEERS)`;
-    this.#report([...problems, ...surplus.map(({ name }) => ({ object: `peer ${name}`, detail }))]);
-    return surplus.length === 0 ? config : { ...config, peers: config.peers.slice(0, this.limits.peers) };
+    this.#report([...compiled.problems, ...surplus.map((name) => ({ object: `peer ${name}`, detail }))]);
+    return config;
   }
 
   #report(problems: readonly Problem[]): void {

@@ -34,6 +34,8 @@ export interface PeerConfig {
   readonly longLivedSeconds?: number;
   readonly acceptDefault: boolean;
   readonly nextHopMode: NextHopMode;
+  /** IPv6 next hops of IPv4 prefixes, where the peer agrees; absent: in sessions over IPv6. RFC 8950. */
+  readonly extendedNextHop?: boolean;
   /** AS number of this side towards the peer, in place of the speaker's own. */
   readonly localAsn?: number;
   /** How often an own AS number may stand in a path from the peer; absent: never. */
@@ -68,6 +70,15 @@ export interface NodeAddress {
   readonly subnet: Cidr;
 }
 
+/** What an origination carries besides the communities of `advertisements`. */
+export interface OwnAttributes {
+  readonly communities?: readonly Community[];
+  /** Eight octets each, in hexadecimal. RFC 4360. */
+  readonly extendedCommunities?: readonly string[];
+  readonly med?: number;
+  readonly localPref?: number;
+}
+
 /** Everything that the speaker needs to know. Plain data, so that two of them can be compared. */
 export interface SpeakerConfig {
   readonly asn: number;
@@ -84,6 +95,8 @@ export interface SpeakerConfig {
   readonly bmp?: readonly StationConfig[];
   /** Prefixes that this node announces as its own. */
   readonly originations: readonly Cidr[];
+  /** What some of them carry, by prefix. */
+  readonly originationAttributes?: Readonly<Record<Cidr, OwnAttributes>>;
   /** Communities that originations inside a prefix carry; all prefixes that match count. */
   readonly advertisements?: readonly { readonly cidr: Cidr; readonly communities: readonly Community[] }[];
 }

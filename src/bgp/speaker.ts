@@ -77,8 +77,9 @@ export class Speaker {
       4: new AdjRibIn(this.#local, this.tables[4].rib),
       6: new AdjRibIn(this.#local, this.tables[6].rib),
     };
-    this.#bfd = new BfdAgent(deps);
-    this.#monitor = new Stations({ ...deps, name: () => this.#config.identifier });
+    const { bfdSessions, bmpQueuedOctets } = deps.limits ?? defaultLimits;
+    this.#bfd = new BfdAgent({ ...deps, limit: bfdSessions });
+    this.#monitor = new Stations({ ...deps, queuedOctets: bmpQueuedOctets, name: () => this.#config.identifier });
     this.#strangers = new Strangers(deps.clock, deps.log);
     this.#dynamic = new DynamicPeers({
       clock: deps.clock,
@@ -112,7 +113,7 @@ export class Speaker {
     this.#running = true;
     this.#monitor.follow(this.#config.bmp ?? []);
     for (const peer of this.#config.peers) this.#convergence.expect(peer.name, peer.families);
-    this.#originate([], this.#config.originations);
+    this.#originate(undefined, this.#config);
     for (const peer of this.#config.peers) this.#addPeer(peer);
     const seconds = this.deps.deferralSeconds ?? deferralSeconds;
     this.#cancelDeferral = clock.after(seconds * 1000, () => {
@@ -142,7 +143,7 @@ export class Speaker {
       this.#dynamic.forget(name);
       void peer.stop(next ? 'configChange' : 'deconfigured');
     }
-    this.#originate(before.originations, config.originations);
+    this.#originate(before, config);
     for (const peer of config.peers) if (!this.#peers.has(peer.name)) this.#addPeer(peer);
     this.#check();
   }
@@ -253,18 +254,24 @@ export class Speaker {
     return peer;
   }
 
-  #originate(before: readonly Cidr[], after: readonly Cidr[]): void {
-    const wanted = new Set(after);
-    for (const prefix of before) {
+  /** Withdraws what is no longer ours, and announces what is new or has another form. */
+  #originate(before: SpeakerConfig | undefined, after: SpeakerConfig): void {
+    const { advertisements, originationAttributes = {} } = after;
+    const wanted = new Set(after.originations);
+    const known = new Set(before?.originations);
+    for (const prefix of known) {
       if (wanted.has(prefix)) continue;
       const family = familyOf(prefix);
       const id = this.tables[family].rib.prefixes.findCidr(prefix);
       if (id !== undefined) this.#originated[family].withdraw(id);
     }
+    const sameForm = before !== undefined && formKey(before) === formKey(after);
     for (const prefix of wanted) {
+      if (sameForm && known.has(prefix)) continue;
       const family = familyOf(prefix);
-      const attributes = this.#interner.intern(ownAttributes(prefix, this.#config.advertisements));
-      this.#originated[family].announce(this.tables[family].rib.prefixes.internCidr(prefix), attributes);
+      const own = ownAttributes(prefix, advertisements, originationAttributes[prefix]);
+      const id = this.tables[family].rib.prefixes.internCidr(prefix);
+      this.#originated[family].announce(id, this.#interner.intern(own));
     }
   }
 
@@ -298,6 +305,11 @@ export class Speaker {
     const admitted = this.#dynamic.admit(remote, this.#config);
     return admitted && 'name' in admitted ? this.#addPeer(admitted) : admitted;
   }
+}
+
+/** What the form of originations depends on. */
+function formKey({ advertisements, originationAttributes }: SpeakerConfig): string {
+  return JSON.stringify([advertisements, originationAttributes]);
 }
 
 /** What every session depends on. */

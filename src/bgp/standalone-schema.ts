@@ -2,7 +2,11 @@ import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { maxMd5Key } from '../kernel/socket.ts';
 import { type Cidr, familyOf, type Ip, parseCidr, parseIp, splitCidr } from '../model/address.ts';
-import { asNumber, bgpFilterSpec, bgpPeerSpec } from '../model/kinds.ts';
+import { asNumber, bgpFilterSpec, bgpPeerSpec, isCommunity } from '../model/kinds.ts';
+import { parseExtendedCommunity } from './communities.ts';
+import { parseCommunity } from './filter-resource.ts';
+import { type Limits, limitBounds } from './limits.ts';
+import { defaultMetrics } from './metrics.ts';
 
 /* The file of `margay bgp --config`: fields, defaults and limits. What fields mean together is in standalone.ts. */
 
@@ -93,6 +97,30 @@ const options = {
   filters: z.array(z.string()).default([]),
 };
 
+const uint32 = z.number().int().min(0).max(0xffffffff);
+
+const ownCommunity = z
+  .string()
+  .refine(isCommunity, 'expected a community: 65000:100, or 65000:1:2 for a large one')
+  .transform(parseCommunity);
+
+/** A prefix, alone or with what its announcement carries. */
+const origination = z.preprocess(
+  (value) => (typeof value === 'string' ? { prefix: value } : value),
+  z.strictObject({
+    prefix: cidr,
+    communities: z.array(ownCommunity).optional(),
+    extendedCommunities: z.array(parsed((text) => parseExtendedCommunity(text))).optional(),
+    med: uint32.optional(),
+    localPref: uint32.optional(),
+  }),
+);
+
+function limit(key: keyof Limits) {
+  const [, least, most] = limitBounds[key];
+  return z.number().int().min(least).max(most).optional();
+}
+
 export const standaloneSchema = z.strictObject({
   asn,
   routerId: identifier,
@@ -107,7 +135,22 @@ export const standaloneSchema = z.strictObject({
   control: z.string().min(1).optional(),
   /** Where the route feed is served; absent: nowhere. */
   routes: z.string().min(1).optional(),
-  originate: z.array(cidr).default([]),
+  originate: z.array(origination).default([]),
+  /** What strangers may make the process hold (limits.ts). */
+  limits: z
+    .strictObject({
+      asPathLength: limit('asPathLength'),
+      communities: limit('communities'),
+      peers: limit('peers'),
+      queuedOctets: limit('queuedOctets'),
+      bfdSessions: limit('bfdSessions'),
+      bmpQueuedOctets: limit('bmpQueuedOctets'),
+    })
+    .default({}),
+  /** Prometheus metrics over HTTP; absent: none. */
+  metrics: z
+    .strictObject({ host: z.string().min(1).default(defaultMetrics.host), port: port.default(defaultMetrics.port) })
+    .optional(),
   /** By name, as the spec of a BGPFilter. */
   filters: z.record(z.string(), bgpFilterSpec.strict()).default({}),
   neighbors: z

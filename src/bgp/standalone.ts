@@ -1,13 +1,13 @@
 import { explain, InputError } from '../base/errors.ts';
 import { Secret } from '../base/secret.ts';
 import { maxMd5Key } from '../kernel/socket.ts';
-import { type Family, familyOf, hostCidr, type Ip, parseCidr } from '../model/address.ts';
+import { type Cidr, type Family, familyOf, hostCidr, type Ip, isLinkLocal, parseCidr } from '../model/address.ts';
 import { parseFilter } from './filter-resource.ts';
 import type { FilterRule } from './filters.ts';
+import type { MetricsSettings } from './metrics.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
-import type { NodeAddress, PeerConfig, RangeConfig, SpeakerConfig } from './settings.ts';
+import type { NodeAddress, OwnAttributes, PeerConfig, RangeConfig, SpeakerConfig } from './settings.ts';
 import { type NeighborOptions, type RangeOptions, type StandaloneFile, standaloneSchema } from './standalone-schema.ts';
-import { isLinkLocal } from './transport.ts';
 
 /** What a speaker without a datastore is told by its file. */
 export interface StandaloneSetup {
@@ -15,6 +15,8 @@ export interface StandaloneSetup {
   /** Paths of the sockets to serve. */
   readonly control?: string;
   readonly routes?: string;
+  readonly limits?: StandaloneFile['limits'];
+  readonly metrics?: MetricsSettings;
 }
 
 /** Something in the file that cannot be followed. */
@@ -56,17 +58,23 @@ interface Issue {
 }
 
 function problemsOf(issue: Issue, input: unknown): StandaloneProblem[] {
-  const at = (path: readonly PropertyKey[]) =>
-    path.reduce<unknown>(
-      (value, step) => (typeof value === 'object' && value !== null ? Reflect.get(value, step) : undefined),
-      input,
-    );
   if (issue.code === 'unrecognized_keys') {
     const paths = (issue.keys ?? []).map((key) => [...issue.path, key]);
-    return paths.map((path) => ({ path, value: at(path), expected: 'no such field' }));
+    return paths.map((path) => ({ path, value: found(path, input).value, expected: 'no such field' }));
   }
   const expected = issue.message.replace(/^([^:]*: )?expected /i, '');
-  return [{ path: issue.path, value: shown(issue.path, at(issue.path)), expected }];
+  const { path, value } = found(issue.path, input);
+  return [{ path, value: shown(path, value), expected }];
+}
+
+/** What is at a path. One that leads into a text is that of the text, a short form of an object. */
+function found(path: readonly PropertyKey[], input: unknown): { path: readonly PropertyKey[]; value: unknown } {
+  let value = input;
+  for (const [at, step] of path.entries()) {
+    if (typeof value === 'string') return { path: path.slice(0, at), value };
+    value = typeof value === 'object' && value !== null ? Reflect.get(value, step) : undefined;
+  }
+  return { path, value };
 }
 
 /** A password stays out of messages, also a wrong one. */
@@ -97,13 +105,15 @@ class Compiler {
       addresses: this.#addresses,
       peers: file.neighbors.map((neighbor, i) => this.#neighbor(neighbor, ['neighbors', i])),
       ranges: file.ranges.map((range, i) => this.#range(range, ['ranges', i])),
-      originations: [...file.originate].sort(),
+      ...originationsOf(file),
     };
     this.#checkNames(config);
     return {
       config,
       ...(file.control ? { control: file.control } : {}),
       ...(file.routes ? { routes: file.routes } : {}),
+      limits: file.limits,
+      ...(file.metrics ? { metrics: file.metrics } : {}),
     };
   }
 
@@ -229,6 +239,18 @@ class Compiler {
           this.report(['neighbors', j, 'name'], peer.name, `another name: those of range ${name} begin so`);
     }
   }
+}
+
+function originationsOf({ originate }: StandaloneFile): Pick<SpeakerConfig, 'originations' | 'originationAttributes'> {
+  const attributes: Record<Cidr, OwnAttributes> = {};
+  for (const { prefix, ...own } of originate) {
+    const carried = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined));
+    if (Object.keys(carried).length > 0) attributes[prefix] = carried;
+  }
+  return {
+    originations: [...new Set(originate.map(({ prefix }) => prefix))].sort(),
+    ...(Object.keys(attributes).length > 0 ? { originationAttributes: attributes } : {}),
+  };
 }
 
 /** Options that pass as they stand, those that say nothing left out. */

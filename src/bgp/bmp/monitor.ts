@@ -39,6 +39,8 @@ export interface MonitorDeps {
   readonly random?: () => number;
   /** The node as stations know it: sysName. */
   readonly name: () => string;
+  /** Octets that may wait for a station that reads slowly; beyond them it is cut off. */
+  readonly queuedOctets: number;
 }
 
 /** The stations of a speaker. Without any, it costs a comparison per UPDATE. RFC 7854. */

@@ -18,15 +18,12 @@ import type { MonitorDeps, MonitoredSession, StationConfig } from './monitor.ts'
 
 export interface StationDeps extends MonitorDeps {
   readonly sessions: () => readonly MonitoredSession[];
-  /** Octets that may wait for a station that reads slowly; beyond them it is cut off. Default: 64 MiB. */
-  readonly queuedOctets?: number;
 }
 
 /** Milliseconds between attempts to connect, between statistics, and for a station to take the last octets. */
 const retry = { first: 1000, most: 60_000 } as const;
 const statisticsInterval = 60_000;
 const lingerMilliseconds = 2000;
-const defaultQueue = 64 << 20;
 /** Queued octets above which the first table waits, and routes of it between two looks at the event loop. */
 const highWater = 1 << 20;
 const slice = 512;
@@ -100,7 +97,7 @@ export class Station {
 
   announced(session: MonitoredSession, family: Family, attributes: Attributes, prefixes: readonly Cidr[]): void {
     if (!this.#told.has(session)) return;
-    const codec = { fourOctetAs: true, external: false };
+    const codec = { fourOctetAs: true, external: false, extendedNextHop: true };
     this.#update(session, writeAnnouncements(family, attributes, codec, prefixes, cidrs) ?? []);
   }
 
@@ -159,7 +156,7 @@ export class Station {
     const socket = this.#socket;
     if (!socket || socket.destroyed || !this.#connected) return;
     socket.write(octets);
-    const { queuedOctets = defaultQueue } = this.deps;
+    const { queuedOctets } = this.deps;
     if (socket.writableLength > queuedOctets)
       socket.destroy(new Error(`more than ${queuedOctets} octets wait to be read`));
   }

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { defaultLimits, readLimits } from '../../../src/bgp/limits.ts';
+import { readMetricsSettings } from '../../../src/bgp/metrics.ts';
 import { compileStandalone, type StandaloneSetup } from '../../../src/bgp/standalone.ts';
 
 const noFiles = (path: string): string => {
@@ -29,6 +31,7 @@ test('the least file: nobody to talk to, defaults everywhere', () => {
       ranges: [],
       originations: [],
     },
+    limits: {},
   });
 });
 
@@ -105,6 +108,48 @@ test('a range of clients of a reflector, on a socket of its own', () => {
   expect([control, routes]).toEqual(['/run/bgp.sock', '/run/routes.sock']);
 });
 
+test('originations may carry communities, MED and local preference', () => {
+  const { config } = compiled({
+    originate: [
+      '192.0.2.0/24',
+      {
+        prefix: '198.51.100.0/24',
+        communities: ['65000:1', '65000:1:2'],
+        extendedCommunities: ['rt:65000:100', 'ro:10.0.0.1:5', 'rt:70000:1', '030b000000000001'],
+        med: 10,
+        localPref: 200,
+      },
+    ],
+  });
+  expect(config.originations).toEqual(['192.0.2.0/24', '198.51.100.0/24']);
+  expect(config.originationAttributes).toEqual({
+    '198.51.100.0/24': {
+      communities: [65000 * 65536 + 1, [65000, 1, 2]],
+      extendedCommunities: ['0002fde800000064', '01030a0000010005', '0202000111700001', '030b000000000001'],
+      med: 10,
+      localPref: 200,
+    },
+  });
+});
+
+test('limits and metrics', () => {
+  const { limits, metrics } = compiled({ limits: { asPathLength: 64, bfdSessions: 8 }, metrics: { port: 9999 } });
+  expect(limits).toEqual({ asPathLength: 64, bfdSessions: 8 });
+  expect(metrics).toEqual({ host: 'localhost', port: 9999 });
+  expect(compiled({}).metrics).toBeUndefined();
+});
+
+test('the environment goes before the file, and the file before the defaults', () => {
+  const limits = readLimits({ MARGAY_BGPMAXCOMMUNITIES: '7' }, { communities: 9, asPathLength: 64 });
+  expect(limits).toEqual({ ...defaultLimits, communities: 7, asPathLength: 64 });
+  const file = { host: '::1', port: 1 };
+  expect(readMetricsSettings({}, file)).toEqual(file);
+  expect(readMetricsSettings({ MARGAY_BGPMETRICSPORT: '2' }, file)).toEqual({ host: '::1', port: 2 });
+  expect(readMetricsSettings({ MARGAY_BGPMETRICSENABLED: 'false' }, file)).toBeUndefined();
+  expect(readMetricsSettings({ MARGAY_BGPMETRICSENABLED: 'true' })).toEqual({ host: 'localhost', port: 9324 });
+  expect(readMetricsSettings({})).toBeUndefined();
+});
+
 test('filters are those of BGPFilter, one after the other', () => {
   const filters = {
     a: { importV4: [{ action: 'Reject', cidr: '10.0.0.0/8', matchOperator: 'In' }] },
@@ -123,6 +168,19 @@ describe('what is wrong is named, each of it', () => {
     [{ asn: undefined }, 'asn: an AS number from 1 to 4294967295'],
     [{ routerId: 'fd00::1' }, 'routerId: an IPv4 address other than 0.0.0.0'],
     [{ neighbours: [] }, 'neighbours: no such field'],
+    [{ originate: ['all'] }, 'originate.0: an IP address'],
+    [{ originate: [{ prefix: '10.0.0.0/8', med: -1 }] }, 'originate.0.med: number to be >=0'],
+    [{ originate: [{ prefix: '10.0.0.0/8', nextHop: 1 }] }, 'originate.0.nextHop: no such field'],
+    [
+      { originate: [{ prefix: '10.0.0.0/8', extendedCommunities: ['rt:70000:70000'] }] },
+      'originate.0.extendedCommunities.0: an extended community: rt:65000:100, ro:10.0.0.1:5 or 16 hexadecimal digits',
+    ],
+    [
+      { originate: [{ prefix: '10.0.0.0/8', communities: ['65536:1'] }] },
+      'originate.0.communities.0: a community: 65000:100, or 65000:1:2 for a large one',
+    ],
+    [{ limits: { queuedOctets: 1 } }, 'limits.queuedOctets: number to be >=65536'],
+    [{ metrics: { port: 0 } }, 'metrics.port: number to be >=1'],
     [{ listen: { port: 0 } }, 'listen.port: number to be >=1'],
     [{ neighbors: [{ address: '10.0.0.2' }] }, 'neighbors.0.asn: an AS number from 1 to 4294967295'],
     [{ neighbors: [{ ...neighbor, address: 'tor' }] }, 'neighbors.0.address: an IP address'],
