@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import type { Family } from '../model/address.ts';
+import { type Family, type Ip, parseIp } from '../model/address.ts';
 import { type Action, type Ending, type Event, type Machine, type State, step, type TimerName } from './fsm.ts';
 import { defaultLimits } from './limits.ts';
 import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiate.ts';
@@ -76,6 +76,12 @@ export class Connection {
     const [sent, received] = [this.#sentOpen, this.#receivedOpen];
     if (!sent || !received) throw new Error('no OPEN has been exchanged');
     return { sent, received, remotePort: this.#last?.remotePort ?? 0 };
+  }
+
+  /** Ours, without the zone of a link-local one. */
+  get localAddress(): Ip | undefined {
+    const text = this.#socket?.localAddress?.replace(/^::ffff:|%.*$/g, '');
+    return text === undefined ? undefined : parseIp(text);
   }
 
   get local(): { readonly address: string | undefined; readonly port: number | undefined } {

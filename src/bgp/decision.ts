@@ -1,5 +1,7 @@
 import { compareIp, type Ip, ipNumber } from '../model/address.ts';
+import type { Hop } from '../model/feed.ts';
 import { llgrStale } from './communities.ts';
+import { hopOf } from './nexthop.ts';
 import type { Candidate } from './rib.ts';
 import { neighbourAs, pathLength } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
@@ -105,12 +107,12 @@ function run(stages: readonly Stage[], candidates: readonly Candidate[], lost: L
 /** Equal-cost paths: through the same neighbour AS, one for each next hop. */
 function multipath(best: Candidate, equal: readonly Candidate[]): readonly Candidate[] {
   if (best.source.kind === 'local') return [best];
-  const paths = new Map<Ip | undefined, Candidate>([[best.attributes.nextHop, best]]);
+  const paths = new Map<Hop | undefined, Candidate>([[hopOf(best), best]]);
   const neighbour = neighbourAs(best.attributes.asPath);
   for (const candidate of equal) {
-    const { nextHop, asPath } = candidate.attributes;
-    if (paths.size < maxPaths && !paths.has(nextHop) && neighbourAs(asPath) === neighbour)
-      paths.set(nextHop, candidate);
+    const hop = hopOf(candidate);
+    if (paths.size < maxPaths && !paths.has(hop) && neighbourAs(candidate.attributes.asPath) === neighbour)
+      paths.set(hop, candidate);
   }
   return [...paths.values()];
 }

@@ -1,4 +1,4 @@
-import { type Cidr, contains, type Family, type Ip } from '../model/address.ts';
+import { type Cidr, contains, type Family, familyOf, type Ip, isLinkLocal } from '../model/address.ts';
 import { llgrStale } from './communities.ts';
 import { defaultLocalPref } from './decision.ts';
 import { type Filter, type Operation, operated } from './filters.ts';
@@ -27,8 +27,12 @@ export interface ExportContext {
   readonly asn: number;
   readonly external: boolean;
   readonly fourOctetAs: boolean;
-  /** This node's address of the family. */
+  /** This node as next hop: its address of the family, or an IPv6 one where the session allows that. */
   readonly self: Ip;
+  /** Its address on the link with the peers, told beside a global one. RFC 2545 §3. */
+  readonly selfLinkLocal?: Ip;
+  /** The peers take IPv6 next hops of IPv4 prefixes. RFC 8950. */
+  readonly extendedNextHop?: boolean;
   readonly nextHopMode: NextHopMode;
   /** A subnet with both this node and the receiving peer in it. */
   readonly sharedSubnet?: Cidr;
@@ -67,11 +71,10 @@ export function exported(
   // What one internal peer says goes to no other but by reflection. RFC 4271 §9.2, RFC 4456 §6.
   if (internal && !(source.client || context.reflection?.client)) return undefined;
   if (context.external && (communities.includes(noExport) || communities.includes(noExportSubconfed))) return undefined;
-  const nextHop = nextHopFor(received, context);
-  const attributes = operated(received.attributes, operations);
+  const { nextHop: _, linkLocal: _onLink, ...others } = operated(received.attributes, operations);
+  const attributes = { ...others, ...hopsFor(received, context, internal) };
   if (internal) return reflected(attributes, received, context);
-  const candidate = { ...received, attributes };
-  return context.external ? toExternal(candidate, nextHop, context) : toInternal(attributes, nextHop);
+  return context.external ? toExternal(attributes, received, context) : toInternal(attributes);
 }
 
 /**
@@ -79,44 +82,56 @@ export function exported(
  * it is to be this node. RFC 4456 §8, §10.
  */
 function reflected(attributes: Attributes, received: Candidate, context: ExportContext): Attributes {
-  const { self, nextHopMode, reflection } = context;
-  const { originatorId = received.source.identifier, clusterList = [], nextHop = self } = attributes;
+  const { reflection } = context;
+  const { originatorId = received.source.identifier, clusterList = [] } = attributes;
   return {
     ...attributes,
-    nextHop: nextHopMode === 'self' ? self : nextHop,
     localPref: attributes.localPref ?? defaultLocalPref,
     originatorId,
     clusterList: reflection ? [reflection.clusterId, ...clusterList] : clusterList,
   };
 }
 
-function toInternal(attributes: Attributes, nextHop: Ip): Attributes {
-  return { ...attributes, nextHop, localPref: attributes.localPref ?? defaultLocalPref };
+function toInternal(attributes: Attributes): Attributes {
+  return { ...attributes, localPref: attributes.localPref ?? defaultLocalPref };
 }
 
 /** LOCAL_PREF and reflection stay in the AS; MED is not passed from one neighbour AS to the next. RFC 4271 §5.1.4, 5.1.5. */
-function toExternal({ source, attributes }: Candidate, nextHop: Ip, context: ExportContext): Attributes {
+function toExternal(attributes: Attributes, { source }: Candidate, context: ExportContext): Attributes {
   const { localPref: _, originatorId: _originator, clusterList: _clusters, med, ...rest } = attributes;
   const ownMed = source.kind === 'local' && med !== undefined ? { med } : {};
   const path = context.removePrivateAs ? withoutPrivate(attributes.asPath) : attributes.asPath;
-  return { ...rest, ...ownMed, nextHop, asPath: prepend(path, context.asn) };
+  return { ...rest, ...ownMed, asPath: prepend(path, context.asn) };
 }
 
-function nextHopFor({ source, attributes }: Candidate, { self, nextHopMode, sharedSubnet }: ExportContext): Ip {
+type Hops = Pick<Attributes, 'nextHop' | 'linkLocal'>;
+
+/** The next hop as received, or this node. */
+function hopsFor({ source, attributes }: Candidate, context: ExportContext, reflecting: boolean): Hops {
+  const { self, selfLinkLocal, nextHopMode, sharedSubnet } = context;
+  const own: Hops = { nextHop: self, ...(selfLinkLocal ? { linkLocal: selfLinkLocal } : {}) };
   const { nextHop } = attributes;
-  if (source.kind === 'local' || nextHop === undefined || nextHopMode === 'self') return self;
-  if (nextHopMode === 'keep') return nextHop;
-  return sharedSubnet !== undefined && contains(sharedSubnet, nextHop) ? nextHop : self;
+  if (source.kind === 'local' || nextHop === undefined || nextHopMode === 'self') return own;
+  if (!tellable(nextHop, context)) return own;
+  const near = sharedSubnet !== undefined && contains(sharedSubnet, nextHop);
+  return reflecting || nextHopMode === 'keep' || near ? { nextHop } : own;
+}
+
+/** A link-local address means nothing on another link, nor does one of a family that the peers do not take. */
+function tellable(nextHop: Ip, { family, extendedNextHop }: ExportContext): boolean {
+  return !isLinkLocal(nextHop) && (familyOf(nextHop) === family || (family === 4 && extendedNextHop === true));
 }
 
 /** Equal texts: equal contexts. */
 export function contextKey(context: ExportContext): string {
   const { family, asn, external, fourOctetAs, self, nextHopMode, sharedSubnet = '', removePrivateAs, filter } = context;
   const { clusterId = '', client = false } = context.reflection ?? {};
-  const { extendedMessages = false, longLived = false } = context;
+  const { extendedMessages = false, longLived = false, extendedNextHop = false, selfLinkLocal = '' } = context;
   const form = [
     family,
     extendedMessages,
+    extendedNextHop,
+    selfLinkLocal,
     longLived,
     asn,
     external,

@@ -1,7 +1,8 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Log } from '../base/log.ts';
-import { type Cidr, compareIp, type Ip } from '../model/address.ts';
-import { type FeedMessage, feedVersion } from '../model/feed.ts';
+import type { Cidr } from '../model/address.ts';
+import { compareHops, type FeedMessage, feedVersion } from '../model/feed.ts';
+import { hopOf } from './nexthop.ts';
 import { listenUnix } from './socket.ts';
 import type { Speaker } from './speaker.ts';
 import type { Selected } from './table.ts';
@@ -89,10 +90,8 @@ export class Feed {
 /** The line for a prefix, or undefined when no peer's route is best: what this node owns felix knows itself. */
 function routeLine(prefix: Cidr, decision: Selected['decision']): string | undefined {
   if (!decision || decision.best.source.kind === 'local') return undefined;
-  const nextHops = decision.multipath.flatMap(({ attributes }): Ip[] =>
-    attributes.nextHop ? [attributes.nextHop] : [],
-  );
-  return line({ type: 'route', prefix, nextHops: nextHops.sort(compareIp), source: decision.best.source.kind });
+  const nextHops = decision.multipath.flatMap((candidate) => hopOf(candidate) ?? []);
+  return line({ type: 'route', prefix, nextHops: nextHops.sort(compareHops), source: decision.best.source.kind });
 }
 
 function line(message: FeedMessage): string {

@@ -249,8 +249,8 @@ export class UpdateGroup {
 
   #announcements(announce: ReadonlyMap<Attributes, readonly PrefixId[]>): Uint8Array[] {
     const messages: Uint8Array[] = [];
-    const { family, fourOctetAs, external, extendedMessages } = this.context;
-    const codec = { fourOctetAs, external };
+    const { family, fourOctetAs, external, extendedMessages, extendedNextHop = false } = this.context;
+    const codec = { fourOctetAs, external, extendedNextHop };
     for (const [attributes, ids] of announce) {
       let written = writeAnnouncements(family, attributes, codec, ids, this.prefixes);
       // Long messages are for what fits no short one: everybody on the way can read the others.

@@ -1,4 +1,4 @@
-import { type Family, familyOf, type Ip } from '../model/address.ts';
+import { type Family, familyOf, type Ip, isLinkLocal } from '../model/address.ts';
 import type { Limits } from './limits.ts';
 import { octetsOf } from './wire/addresses.ts';
 import { neighbourAs, occurrences, pathLength } from './wire/aspath.ts';
@@ -33,6 +33,8 @@ export interface ImportContext {
   /** Addresses of this node: neither next hop nor prefix may be one of them. */
   readonly ownAddresses: ReadonlySet<Ip>;
   readonly acceptDefault: boolean;
+  /** The session names its device, so that link-local next hops lead somewhere. */
+  readonly onLink?: boolean;
   readonly limits: Limits;
 }
 
@@ -45,7 +47,7 @@ export function rejectAttributes(attributes: Attributes, context: ImportContext)
   if (context.external && neighbourAs(asPath) !== context.peerAsn) return 'firstAs';
   if (originatorId === context.identifier) return 'ownOriginatorId';
   if (clusterList?.includes(context.clusterId)) return 'ownClusterId';
-  if (nextHop === undefined || context.ownAddresses.has(nextHop) || !usableNextHop(nextHop)) return 'nextHop';
+  if (nextHop === undefined || context.ownAddresses.has(nextHop) || !usableNextHop(nextHop, context)) return 'nextHop';
   return undefined;
 }
 
@@ -53,13 +55,13 @@ function communityCount({ communities, extendedCommunities, largeCommunities }: 
   return (communities?.length ?? 0) + (extendedCommunities?.length ?? 0) + (largeCommunities?.length ?? 0);
 }
 
-/** A unicast address that a route can point to; link-local ones name no interface and so lead nowhere. */
-function usableNextHop(nextHop: Ip): boolean {
+/** A unicast address that a route can point to; an IPv4-mapped one is for tunnels (RFC 4798), which this is not. */
+function usableNextHop(nextHop: Ip, { onLink }: ImportContext): boolean {
+  if (isLinkLocal(nextHop)) return onLink === true;
   const address = octetsOf(nextHop);
-  const [first = 0, second = 0] = address;
+  const [first = 0] = address;
   if (familyOf(nextHop) === 4) return first !== 0 && first !== 127 && first < 224;
-  const zeros = address.subarray(0, 15).every((octet) => octet === 0);
-  return !zeros && first !== 0xff && !(first === 0xfe && (second & 0xc0) === 0x80);
+  return first !== 0xff && !address.subarray(0, 10).every((octet) => octet === 0);
 }
 
 /** Prefixes that no peer has any business announcing to a node. */

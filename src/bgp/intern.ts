@@ -28,9 +28,9 @@ export class AttributeInterner {
 
 const scratch = new Writer(512);
 
-/** The wire form, which leaves nothing out for a four-octet peer in our own AS; an IPv6 next hop stands apart. */
+/** The wire form, which leaves nothing out for a four-octet peer in our own AS; IPv6 next hops stand apart. */
 function keyOf(attributes: Attributes): string {
   scratch.clear();
   writeAttributes(scratch, attributes, { fourOctetAs: true, external: false });
-  return `${attributes.nextHop ?? ''} ${scratch.latin1()}`;
+  return `${attributes.nextHop ?? ''} ${attributes.linkLocal ?? ''} ${scratch.latin1()}`;
 }

@@ -98,8 +98,8 @@ const unspecified: Readonly<Record<Family, Ip>> = { 4: parseIp('0.0.0.0'), 6: pa
 function writeEntry(w: Writer, family: Family, { nextHop = unspecified[family], ...rest }: Attributes): void {
   const lengthAt = w.length;
   w.u16(0);
-  writeAttributes(w, family === 4 ? { ...rest, nextHop } : rest, { fourOctetAs: true, external: false });
-  if (family === 6) {
+  writeAttributes(w, { ...rest, nextHop }, { fourOctetAs: true, external: false });
+  if (familyOf(nextHop) === 6) {
     const value = new Writer(17);
     value.u8(16);
     value.bytes(ipBytes(nextHop));

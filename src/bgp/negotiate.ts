@@ -9,6 +9,8 @@ export interface SessionConfig {
   readonly identifier: Ip;
   readonly peerAsn: number;
   readonly families: readonly Family[];
+  /** Offers IPv6 next hops of IPv4 prefixes. RFC 8950. */
+  readonly extendedNextHop?: boolean;
   readonly holdSeconds: number;
   /** Absent: a third of the negotiated hold time. */
   readonly keepaliveSeconds?: number;
@@ -45,6 +47,8 @@ export interface Negotiated {
   readonly enhancedRefresh: boolean;
   /** Messages may be longer than 4096 octets. RFC 8654. */
   readonly extendedMessages: boolean;
+  /** IPv4 prefixes may have IPv6 next hops, both ways. RFC 8950. */
+  readonly extendedNextHop: boolean;
   /** The peer's graceful restart capability, if it sent one. */
   readonly restart?: {
     readonly restarted: boolean;
@@ -70,6 +74,9 @@ export function openOf(config: SessionConfig): Open {
   const capabilities: Capability[] = config.families.map((family) => ({ capability: 'multiprotocol', family }));
   const { restarted, restartSeconds, preserved, longLivedSeconds } = config.restart;
   const longLived = longLivedSeconds === undefined ? [] : config.families;
+  if (offersExtendedNextHop(config)) {
+    capabilities.push({ capability: 'extendedNextHop', families: [{ family: 4, nextHop: 6 }] });
+  }
   capabilities.push(
     { capability: 'routeRefresh' },
     { capability: 'enhancedRefresh' },
@@ -133,10 +140,23 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
     routeRefresh: told('routeRefresh'),
     enhancedRefresh: told('enhancedRefresh'),
     extendedMessages: told('extendedMessages'),
+    extendedNextHop: offersExtendedNextHop(config) && toldExtendedNextHop(open),
     ...(restart ? { restart } : {}),
     // Without graceful restart it means nothing. RFC 9494 §3.
     ...(restart && longLived ? { longLived: longLived.families } : {}),
   };
+}
+
+function offersExtendedNextHop({ families, extendedNextHop }: SessionConfig): boolean {
+  return extendedNextHop === true && families.includes(4);
+}
+
+function toldExtendedNextHop({ capabilities }: Open): boolean {
+  return capabilities.some(
+    (told) =>
+      told.capability === 'extendedNextHop' &&
+      told.families.some(({ family, nextHop }) => family === 4 && nextHop === 6),
+  );
 }
 
 /** At most a third of the hold time; none without one. RFC 4271 §4.4. */

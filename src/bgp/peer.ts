@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
-import { type Family, parseIp } from '../model/address.ts';
+import { type Family, familyOf, parseIp } from '../model/address.ts';
 import type { BfdWatch } from './bfd/agent.ts';
 import type { BfdStatus } from './bfd/settings.ts';
 import type { BmpDown } from './bmp/messages.ts';
@@ -319,6 +319,7 @@ export class Peer {
       identifier: context.identifier,
       peerAsn: config.asn,
       families: config.families,
+      extendedNextHop: config.extendedNextHop ?? familyOf(config.address) === 6,
       holdSeconds: config.holdSeconds,
       ...(config.keepaliveSeconds === undefined ? {} : { keepaliveSeconds: config.keepaliveSeconds }),
       ...(config.sendHoldSeconds === undefined ? {} : { sendHoldSeconds: config.sendHoldSeconds }),

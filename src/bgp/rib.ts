@@ -8,6 +8,8 @@ export interface Source {
   readonly name: string;
   readonly kind: 'local' | 'ebgp' | 'ibgp';
   readonly address?: Ip;
+  /** Device that the session uses: where its link-local next hops are. */
+  readonly interface?: string;
   /** Its routes are reflected to every internal peer. RFC 4456 §6. */
   readonly client?: boolean;
   /** BGP identifier of the session in force. */

@@ -1,4 +1,4 @@
-import { type Cidr, cidrOf, contains, type Family, familyOf, octets as octetsOf, parseIp } from '../model/address.ts';
+import { type Cidr, cidrOf, type Family, type Ip, octets as octetsOf, parseIp } from '../model/address.ts';
 import type { BmpStatistics } from './bmp/messages.ts';
 import { llgrStale, noLlgr } from './communities.ts';
 import type { Connection } from './connection.ts';
@@ -7,6 +7,7 @@ import type { ExportContext } from './exporting.ts';
 import { compileFilter, type Filter, operated, type Verdict, withCommunity } from './filters.ts';
 import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.ts';
 import type { Negotiated } from './negotiate.ts';
+import { ownHop } from './nexthop.ts';
 import type { FamilyCounts } from './peer.ts';
 import { limitExceeded, limitState } from './prefix-limit.ts';
 import type { PrefixId } from './prefixes.ts';
@@ -46,6 +47,8 @@ export class Routes {
   /** How long routes stay after the restart time, by family. RFC 9494. */
   #longLived: ReadonlyMap<Family, number> = new Map();
   #import: ImportContext | undefined;
+  /** Our end of the session's connection. */
+  #local: Ip | undefined;
   #enhanced = false;
   /** Routes of before the session are stale until the end-of-RIB marks. */
   #restartedPeer = false;
@@ -60,7 +63,14 @@ export class Routes {
   ) {
     const kind = config.asn === (config.localAsn ?? context.asn) ? 'ibgp' : 'ebgp';
     const client = kind === 'ibgp' && config.routeReflectorClient === true;
-    this.#source = { name: config.name, kind, address: config.address, client, identifier: parseIp('0.0.0.0') };
+    this.#source = {
+      name: config.name,
+      kind,
+      address: config.address,
+      ...(config.interface ? { interface: config.interface } : {}),
+      client,
+      identifier: parseIp('0.0.0.0'),
+    };
     this.#in = new Map(
       config.families.map((family) => [family, new AdjRibIn(this.#source, context.tables[family].rib)]),
     );
@@ -71,6 +81,7 @@ export class Routes {
   up(connection: Connection, negotiated: Negotiated): void {
     const { context } = this;
     this.#source.identifier = negotiated.identifier;
+    this.#local = connection.localAddress;
     this.#import = this.#importContext(negotiated);
     this.#filters = importFilters(this.config, negotiated);
     this.#warned.clear();
@@ -86,7 +97,8 @@ export class Routes {
         send: (messages: readonly Uint8Array[]) => connection.send(messages),
         writable: () => connection.writable(),
       };
-      context.tables[family].join(receiver, this.#exportContext(family, negotiated));
+      const exportContext = this.#exportContext(family, negotiated);
+      if (exportContext) context.tables[family].join(receiver, exportContext);
     }
     // Nobody waits for one that sends no mark, or that itself waits for the others. RFC 4724 §4.1.
     const unawaited = negotiated.restart === undefined || negotiated.restart.restarted;
@@ -105,8 +117,10 @@ export class Routes {
     if (!negotiated) return [];
     this.#import = this.#importContext(negotiated);
     this.#filters = importFilters(config, negotiated);
-    for (const family of negotiated.families)
-      this.context.tables[family].change(this.#source, this.#exportContext(family, negotiated));
+    for (const family of negotiated.families) {
+      const exportContext = this.#exportContext(family, negotiated);
+      if (exportContext) this.context.tables[family].change(this.#source, exportContext);
+    }
     return importKey(config) === before ? [] : [...negotiated.families];
   }
 
@@ -375,6 +389,7 @@ export class Routes {
   #importContext({ external, peerAsn }: Negotiated): ImportContext {
     const { asn, identifier, clusterId, addresses } = this.context;
     const ownAddresses = new Set(addresses.map(({ address }) => address));
+    if (this.#local) ownAddresses.add(this.#local);
     const { acceptDefault, localAsn, allowedLocalAs = 0 } = this.config;
     const asns = localAsn === undefined ? [asn] : [asn, localAsn];
     return {
@@ -386,17 +401,25 @@ export class Routes {
       external,
       ownAddresses,
       acceptDefault,
+      onLink: this.config.interface !== undefined,
       limits: this.context.limits,
     };
   }
 
-  #exportContext(family: Family, { external, fourOctetAs, extendedMessages, longLived }: Negotiated): ExportContext {
+  /** Undefined when this node has no address that the peer could use as next hop: it is told nothing of the family. */
+  #exportContext(family: Family, negotiated: Negotiated): ExportContext | undefined {
     const { asn, addresses, clusterId } = this.context;
-    const ofFamily = addresses.filter(({ address }) => familyOf(address) === family);
-    // The session's own address comes first: the peer is known to reach it.
-    const own = ofFamily.find(({ address }) => address === this.config.localAddress) ?? ofFamily[0];
-    if (!own) throw new Error(`a session for IPv${family} on a node without an address of that family`);
-    const shared: Cidr | undefined = contains(own.subnet, this.config.address) ? own.subnet : undefined;
+    const { external, fourOctetAs, extendedMessages, extendedNextHop, longLived } = negotiated;
+    const local = this.config.localAddress ?? this.#local;
+    const hop = ownHop(family, { addresses, local, peer: this.config.address, extendedNextHop });
+    if (!hop) {
+      this.#logOnce(
+        `next hop ${family}`,
+        { family },
+        'no address of ours is a next hop for the peer: it is told nothing',
+      );
+      return undefined;
+    }
     const { nextHopMode, exportRules, localAsn, removePrivateAs } = this.config;
     const filter = exportRules && compileFilter(exportRules[family], external);
     return {
@@ -404,12 +427,12 @@ export class Routes {
       asn: localAsn ?? asn,
       external,
       fourOctetAs,
-      self: own.address,
+      ...hop,
       nextHopMode,
-      ...(shared ? { sharedSubnet: shared } : {}),
       ...(external ? {} : { reflection: { clusterId, client: this.#source.client === true } }),
       ...(longLived ? { longLived: true } : {}),
       ...(extendedMessages ? { extendedMessages } : {}),
+      ...(extendedNextHop ? { extendedNextHop } : {}),
       ...(removePrivateAs ? { removePrivateAs } : {}),
       ...(filter ? { filter } : {}),
     };

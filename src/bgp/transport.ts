@@ -11,7 +11,7 @@ import {
   setOption,
 } from '../kernel/socket.ts';
 import { KernelError } from '../kernel/types.ts';
-import { type Family, familyOf, hostCidr, type Ip, parseIp } from '../model/address.ts';
+import { type Family, familyOf, hostCidr, type Ip, isLinkLocal, parseIp } from '../model/address.ts';
 import { sendHoldSeconds } from './negotiate.ts';
 import type { PeerConfig } from './settings.ts';
 
@@ -112,11 +112,6 @@ export function protectAccepted(socket: Socket, family: Family, transport: Trans
   const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } | null };
   if (handle?.fd === undefined || handle.fd < 0) throw new KernelError('accepted socket', 'EBADF');
   protect(handle.fd, family, transport);
-}
-
-/** fe80::/10. */
-export function isLinkLocal(address: Ip): boolean {
-  return /^fe[89ab]/.test(address);
 }
 
 function hostOf(endpoint: Endpoint): string {

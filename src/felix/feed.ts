@@ -3,8 +3,8 @@ import { Backoff } from '../base/backoff.ts';
 import { type Clock, pause } from '../base/clock.ts';
 import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { parseCidr, parseIp } from '../model/address.ts';
-import { type FeedMessage, feedVersion } from '../model/feed.ts';
+import { parseCidr } from '../model/address.ts';
+import { type FeedMessage, feedVersion, parseHop } from '../model/feed.ts';
 
 /** Longest line of the feed in octets; a route with 512 IPv6 next hops fits. */
 const maxLine = 32_768;
@@ -134,7 +134,7 @@ function prefixOf({ prefix }: Record<string, unknown>) {
 function nextHopsOf({ nextHops }: Record<string, unknown>) {
   if (!Array.isArray(nextHops) || nextHops.length === 0)
     throw new InputError('nextHops', nextHops, 'a list of addresses');
-  return nextHops.map((hop: unknown) => parseIp(typeof hop === 'string' ? hop : '', 'nextHops'));
+  return nextHops.map((hop: unknown) => parseHop(typeof hop === 'string' ? hop : '', 'nextHops'));
 }
 
 function sourceOf({ source }: Record<string, unknown>): 'ebgp' | 'ibgp' {

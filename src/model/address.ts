@@ -12,6 +12,11 @@ export function familyOf(address: Ip | Cidr): Family {
   return address.includes(':') ? 6 : 4;
 }
 
+/** fe80::/10: it means something only together with a device. RFC 4291 §2.5.6. */
+export function isLinkLocal(address: Ip): boolean {
+  return /^fe[89ab].:/.test(address);
+}
+
 /** Octets in an address of the family. */
 export function octets(family: Family): 4 | 16 {
   return family === 4 ? 4 : 16;

@@ -28,6 +28,8 @@ export interface Attributes {
   readonly asPath: AsPath;
   /** Of NEXT_HOP or MP_REACH_NLRI; absent on what this node originates (the sender is the next hop). */
   readonly nextHop?: Ip;
+  /** Of the same router on the link that it shares with the receiver, where MP_REACH_NLRI has both. RFC 2545 §3. */
+  readonly linkLocal?: Ip;
   readonly med?: number;
   readonly localPref?: number;
   readonly atomicAggregate?: true;
@@ -57,6 +59,8 @@ export interface Codec {
   readonly fourOctetAs: boolean;
   /** The peer is in another AS. */
   readonly external: boolean;
+  /** IPv4 prefixes may have IPv6 next hops. RFC 8950. */
+  readonly extendedNextHop?: boolean;
 }
 
 interface Row {

@@ -2,10 +2,11 @@ import { type Reader, Writer } from '../../base/bytes.ts';
 import type { Family } from '../../model/address.ts';
 import { subcodes, WireError } from './errors.ts';
 
-/** Capability codes. RFC 4760, 2918, 8654, 4724, 6793, 7313, 9494. */
+/** Capability codes. RFC 4760, 2918, 8950, 8654, 4724, 6793, 7313, 9494. */
 export const capabilityCodes = {
   multiprotocol: 1,
   routeRefresh: 2,
+  extendedNextHop: 5,
   extendedMessages: 6,
   gracefulRestart: 64,
   fourOctetAs: 65,
@@ -20,6 +21,12 @@ export interface RestartFamily {
   readonly preserved: boolean;
 }
 
+/** A family whose prefixes may have next hops of another one. RFC 8950 §4. */
+export interface NextHopFamily {
+  readonly family: Family;
+  readonly nextHop: Family;
+}
+
 /** A family in a long-lived graceful restart capability. RFC 9494 §3. */
 export interface LongLivedFamily extends RestartFamily {
   /** How long its routes stay after the restart time; 24 bits. */
@@ -29,6 +36,7 @@ export interface LongLivedFamily extends RestartFamily {
 export type Capability =
   | { readonly capability: 'multiprotocol'; readonly family: Family }
   | { readonly capability: 'routeRefresh' | 'enhancedRefresh' | 'extendedMessages' }
+  | { readonly capability: 'extendedNextHop'; readonly families: readonly NextHopFamily[] }
   | {
       readonly capability: 'gracefulRestart';
       /** The R bit: the sender has restarted. */
@@ -82,6 +90,9 @@ export function readCapability(r: Reader): Capability {
     case capabilityCodes.routeRefresh:
       expectLength(code, length, length === 0);
       return { capability: 'routeRefresh' };
+    case capabilityCodes.extendedNextHop:
+      expectLength(code, length, length % 6 === 0);
+      return { capability: 'extendedNextHop', families: readNextHops(value) };
     case capabilityCodes.extendedMessages:
       expectLength(code, length, length === 0);
       return { capability: 'extendedMessages' };
@@ -100,6 +111,18 @@ export function readCapability(r: Reader): Capability {
     default:
       return unknown();
   }
+}
+
+/** AFI, SAFI in 16 bits, AFI of the next hop. RFC 8950 §4. */
+function readNextHops(r: Reader): NextHopFamily[] {
+  const families: NextHopFamily[] = [];
+  while (r.left > 0) {
+    const family = familyOfAfi(r.u16('capability.afi'));
+    const safi = r.u16('capability.safi');
+    const nextHop = familyOfAfi(r.u16('capability.nextHopAfi'));
+    if (family !== undefined && nextHop !== undefined && safi === unicast) families.push({ family, nextHop });
+  }
+  return families;
 }
 
 /** RFC 4724 §3: flags and restart time, then AFI, SAFI, flags of each family. */
@@ -153,6 +176,13 @@ function writeValue(w: Writer, capability: Capability): number {
     case 'enhancedRefresh':
     case 'extendedMessages':
       return capabilityCodes[capability.capability];
+    case 'extendedNextHop':
+      for (const { family, nextHop } of capability.families) {
+        w.u16(afiOf(family));
+        w.u16(unicast);
+        w.u16(afiOf(nextHop));
+      }
+      return capabilityCodes.extendedNextHop;
     case 'gracefulRestart':
       w.u16(
         (capability.restarted ? 0x8000 : 0) |

@@ -1,5 +1,5 @@
 import { Reader, TruncatedError, Writer } from '../../base/bytes.ts';
-import { type Family, familyOf, formatIp, type Ip, ipBytes } from '../../model/address.ts';
+import { type Family, familyOf, formatIp, type Ip, ipBytes, isLinkLocal } from '../../model/address.ts';
 import { mergeAs4Path } from './aspath.ts';
 import {
   type Attributes,
@@ -38,6 +38,7 @@ function malformed(remedy: Remedy, field: string, detail: string, subcode: numbe
 interface Reach {
   readonly block: PrefixBlock;
   readonly nextHop: Ip;
+  readonly linkLocal?: Ip;
 }
 
 /** What the walk over the path attributes gathers. */
@@ -121,7 +122,7 @@ function takeAttribute(
   }
   walk.seen.add(code);
   try {
-    if (multiprotocol) takeMultiprotocol(flags, code, value, walk, families);
+    if (multiprotocol) takeMultiprotocol(flags, code, value, walk, codec, families);
     else readAttribute(code, flags, value, walk.draft, codec);
   } catch (thrown) {
     if (!(thrown instanceof WireError) || thrown.remedy === 'reset') throw thrown;
@@ -134,6 +135,7 @@ function takeMultiprotocol(
   code: number,
   value: Uint8Array,
   walk: Walk,
+  codec: Codec,
   families: ReadonlySet<Family>,
 ): void {
   const name = code === codes.mpReach ? 'MP_REACH_NLRI' : 'MP_UNREACH_NLRI';
@@ -145,7 +147,7 @@ function takeMultiprotocol(
     if (family === undefined || safi !== unicast || !families.has(family)) {
       throw malformed('discard', name, `AFI ${afi} SAFI ${safi} was not negotiated`, optionalAttribute);
     }
-    if (code === codes.mpReach) walk.reach = readReach(r, family);
+    if (code === codes.mpReach) walk.reach = readReach(r, family, codec.extendedNextHop === true);
     else walk.unreach = readPrefixes(r, family, name);
   } catch (thrown) {
     if (thrown instanceof TruncatedError) throw malformed('reset', name, thrown.message, optionalAttribute);
@@ -156,14 +158,26 @@ function takeMultiprotocol(
   }
 }
 
-/** RFC 4760 §3, RFC 2545 §3: of two IPv6 next hops (global, link-local) the first counts. */
-function readReach(r: Reader, family: Family): Reach {
+/** RFC 4760 §3, RFC 8950 §3. @param extended IPv4 prefixes may have IPv6 next hops */
+function readReach(r: Reader, family: Family, extended: boolean): Reach {
   const length = r.u8('nextHopLength');
-  const fits = family === 4 ? length === 4 : length === 16 || length === 32;
-  if (!fits) throw malformed('reset', 'MP_REACH_NLRI', `next hop of ${length} octets`, optionalAttribute);
-  const nextHop = formatIp(r.bytes(length, 'nextHop').slice(0, family === 4 ? 4 : 16));
+  const six = (length === 16 || length === 32) && (family === 6 || extended);
+  if (!six && !(family === 4 && length === 4))
+    throw malformed('reset', 'MP_REACH_NLRI', `next hop of ${length} octets`, optionalAttribute);
+  const hops = nextHopsOf(r.bytes(length, 'nextHop'));
   r.u8('reserved');
-  return { nextHop, block: readPrefixes(r, family, 'MP_REACH_NLRI') };
+  return { ...hops, block: readPrefixes(r, family, 'MP_REACH_NLRI') };
+}
+
+/**
+ * One address, or a global and a link-local one (RFC 2545 §3). Who has no global address leaves it unspecified (BIRD)
+ * or says the link-local one twice (FRR).
+ */
+function nextHopsOf(octets: Uint8Array): Pick<Reach, 'nextHop' | 'linkLocal'> {
+  if (octets.length < 32) return { nextHop: formatIp(octets) };
+  const [first, second] = [formatIp(octets.subarray(0, 16)), formatIp(octets.subarray(16))];
+  if (!isLinkLocal(second)) return { nextHop: first };
+  return first === '::' || isLinkLocal(first) ? { nextHop: second } : { nextHop: first, linkLocal: second };
 }
 
 /** Puts the parts together; the strongest fault decides whether the announced prefixes are taken as withdrawn. */
@@ -183,7 +197,8 @@ function assemble(withdrawn: PrefixBlock, nlri: PrefixBlock, walk: Walk, codec: 
   const announced: { block: PrefixBlock; attributes: Attributes }[] = [];
   if (base && nlri.octets.length > 0) announced.push({ block: nlri, attributes: base });
   if (base && reach && reach.block.octets.length > 0) {
-    announced.push({ block: reach.block, attributes: { ...base, nextHop: reach.nextHop } });
+    const { block, ...hops } = reach;
+    announced.push({ block, attributes: { ...base, ...hops } });
   }
   return { withdrawn: gone, announced, faults };
 }
@@ -238,13 +253,15 @@ export function writeAnnouncements<T>(
   most: number = maxMessageLength,
 ): Uint8Array[] | undefined {
   const { nextHop } = attributes;
-  if (nextHop === undefined || familyOf(nextHop) !== family) {
+  const extended = codec.extendedNextHop === true && family === 4;
+  if (nextHop === undefined || !(familyOf(nextHop) === family || extended)) {
     throw new TypeError(`next hop ${nextHop} for IPv${family} prefixes`);
   }
+  const hops = familyOf(nextHop) === 6 ? hopOctets(nextHop, attributes.linkLocal) : undefined;
   const shared = new Writer(256);
   writeAttributes(shared, attributes, codec);
   const octets = shared.finish();
-  const overhead = family === 4 ? 0 : 4 + 5 + 16;
+  const overhead = hops ? 4 + 5 + hops.length : 0;
   const room = most - headerLength - 4 - octets.length - overhead;
   if (room < (family === 4 ? 5 : 17)) return undefined;
   return packed(items, prefixes, room).map((nlri) =>
@@ -252,20 +269,25 @@ export function writeAnnouncements<T>(
       w.u16(0);
       const lengthAt = w.length;
       w.u16(0);
-      if (family === 6) writeReach(w, nextHop, nlri);
+      if (hops) writeReach(w, family, hops, nlri);
       w.bytes(octets);
       w.patch16(lengthAt, w.length - lengthAt - 2);
-      if (family === 4) w.bytes(nlri);
+      if (!hops) w.bytes(nlri);
     }),
   );
 }
 
-function writeReach(w: Writer, nextHop: Ip, nlri: Uint8Array): void {
-  const value = new Writer(nlri.length + 24);
-  value.u16(afiOf(6));
+function hopOctets(nextHop: Ip, linkLocal: Ip | undefined): Uint8Array {
+  return linkLocal === undefined ? ipBytes(nextHop) : Buffer.concat([ipBytes(nextHop), ipBytes(linkLocal)]);
+}
+
+/** An IPv6 next hop, alone or with the link-local one. */
+function writeReach(w: Writer, family: Family, hops: Uint8Array, nlri: Uint8Array): void {
+  const value = new Writer(nlri.length + hops.length + 8);
+  value.u16(afiOf(family));
   value.u8(unicast);
-  value.u8(16);
-  value.bytes(ipBytes(nextHop));
+  value.u8(hops.length);
+  value.bytes(hops);
   value.u8(0);
   value.bytes(nlri);
   writeAttribute(w, optional, codes.mpReach, value.finish());

@@ -1,13 +1,13 @@
 import { unreachable } from '../../base/errors.ts';
-import type { Route } from '../../kernel/types.ts';
-import { type Cidr, compareIp, type Ip } from '../../model/address.ts';
-import type { FeedMessage } from '../../model/feed.ts';
+import type { NextHop, Route } from '../../kernel/types.ts';
+import { type Cidr, isLinkLocal } from '../../model/address.ts';
+import { compareHops, type FeedMessage, type Hop, scopedHop } from '../../model/feed.ts';
 import { ourProtocol } from './route.ts';
 
 /** A prefix of the feed with its next hops; `stale` until this connection has said it again. */
 export interface FeedRoute {
   readonly prefix: Cidr;
-  readonly nextHops: readonly Ip[];
+  readonly nextHops: readonly Hop[];
   readonly stale: boolean;
 }
 
@@ -25,7 +25,7 @@ export class FeedTable {
   adopt(found: readonly Route[]): Cidr[] {
     const adopted: Cidr[] = [];
     for (const { destination, type, protocol, nextHops } of found) {
-      const gateways = nextHops.flatMap(({ gateway }) => gateway ?? []).sort(compareIp);
+      const gateways = nextHops.flatMap((hop) => hopOf(hop) ?? []).sort(compareHops);
       if (protocol !== ourProtocol || type !== 'unicast' || gateways.length === 0) continue;
       // Through a tunnel: that is never the feed's.
       if (nextHops.some(({ onlink }) => onlink)) continue;
@@ -65,10 +65,15 @@ export class FeedTable {
     return dropped;
   }
 
-  #set(prefix: Cidr, nextHops: readonly Ip[]): Cidr[] {
+  #set(prefix: Cidr, nextHops: readonly Hop[]): Cidr[] {
     const before = this.routes.get(prefix);
-    const hops = [...new Set(nextHops)].sort(compareIp);
+    const hops = [...new Set(nextHops)].sort(compareHops);
     this.routes.set(prefix, { prefix, nextHops: hops, stale: false });
     return before && before.nextHops.join() === hops.join() ? [] : [prefix];
   }
+}
+
+/** A next hop of the kernel as the feed says it; undefined for one without a gateway. */
+function hopOf({ gateway, device }: NextHop): Hop | undefined {
+  return gateway !== undefined && device !== undefined && isLinkLocal(gateway) ? scopedHop(gateway, device) : gateway;
 }

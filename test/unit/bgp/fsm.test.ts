@@ -262,6 +262,7 @@ describe('judging an OPEN', () => {
       routeRefresh: false,
       enhancedRefresh: false,
       extendedMessages: false,
+      extendedNextHop: false,
     });
   });
 
