@@ -29,14 +29,24 @@ const mostAliases = 100;
  * @throws InputError with file, line, field and value of the first problem
  */
 export function readManifests(text: string, file: string, defaultNamespace: string): Manifest[] {
-  const lines = new LineCounter();
-  const documents = parse(text, file, lines);
-  return documents.flatMap((document) => {
-    const where = `${file}:${lineOf(document, lines)}`;
-    const value = plainValue(document, lines, file, where);
-    if (value === null || value === undefined) return [];
-    return itemsOf(value, where).map((item) => manifestOf(item, where, defaultNamespace));
+  const { objects, faults } = readObjects(text, file);
+  const [fault] = faults;
+  if (fault) throw fault;
+  return objects.map((raw) => {
+    try {
+      return manifestOf(raw.value, `${file}:${raw.line}`, defaultNamespace);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      const field = fieldOf(thrown);
+      const where = `${file}:${raw.lineOf(field)}: ${field}`;
+      throw new InputError(where, thrown.value, thrown.expected, { cause: thrown.cause });
+    }
   });
+}
+
+/** The field of an error without the object's name: as it is written in the file. */
+export function fieldOf({ field }: InputError): string {
+  return field.replace(/^[A-Z]\w*(\([^)]*\))?\.(?=\w)/, '');
 }
 
 /** The documents of a text of bounded size. */
@@ -126,23 +136,21 @@ function itemsOf(value: unknown, where: string): readonly unknown[] {
   return items;
 }
 
-/** A raw object as the resource to store. @throws InputError with the first problem, its place before the field */
+/**
+ * A raw object as the resource to store.
+ * @param where its place, for later
+ * @throws InputError with the first problem
+ */
 export function manifestOf(value: unknown, where: string, defaultNamespace: string): Manifest {
-  try {
-    const resource = isKubernetesObject(value)
-      ? parseKubernetes(value, defaultNamespace)
-      : parseOwn(value, defaultNamespace);
-    const key = keyOf(resource);
-    return {
-      where,
-      title: titleOf(resource.kind, resource.metadata.name, resource.metadata.namespace),
-      key,
-      value: resource as unknown as Manifest['value'],
-    };
-  } catch (thrown) {
-    if (!(thrown instanceof InputError)) throw thrown;
-    throw new InputError(`${where}: ${thrown.field}`, thrown.value, thrown.expected, { cause: thrown.cause });
-  }
+  const resource = isKubernetesObject(value)
+    ? parseKubernetes(value, defaultNamespace)
+    : parseOwn(value, defaultNamespace);
+  return {
+    where,
+    title: titleOf(resource.kind, resource.metadata.name, resource.metadata.namespace),
+    key: keyOf(resource),
+    value: resource as unknown as Manifest['value'],
+  };
 }
 
 function parseOwn(value: unknown, defaultNamespace: string): ResourceOf<keyof typeof kinds> {

@@ -7,11 +7,12 @@ import { isKubernetesObject, kubernetesProblems } from '../model/kubernetes.ts';
 import { compilePolicy, compileProfile } from '../policy/compile.ts';
 import { effectiveLabels, endpointOf } from '../policy/endpoint.ts';
 import type { AnyPolicy } from '../policy/scope.ts';
+import { isStaged, type StagedPolicy, unstaged } from '../policy/staged.ts';
 import { builtInTiers } from '../policy/tiers.ts';
 import { ruleWarnings } from '../policy/warnings.ts';
 import { readInput } from './apply.ts';
 import { eventOf } from './cluster-objects.ts';
-import { type Manifest, manifestOf, type RawObject, readObjects } from './documents.ts';
+import { fieldOf, type Manifest, manifestOf, type RawObject, readObjects } from './documents.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { asUsage, several } from './explain.ts';
 import { parseFormat, print } from './output.ts';
@@ -100,16 +101,15 @@ function compiledProblems({ key, value }: Manifest): readonly InputError[] {
     case 'NetworkPolicy':
     case 'GlobalNetworkPolicy':
       return compilePolicy(value as AnyPolicy, () => true).problems;
+    case 'StagedNetworkPolicy':
+    case 'StagedGlobalNetworkPolicy':
+    case 'StagedKubernetesNetworkPolicy':
+      return compilePolicy(unstaged(value as StagedPolicy), () => true).problems;
     case 'Profile':
       return compileProfile(value as Parameters<typeof compileProfile>[0]).problems;
     default:
       return [];
   }
-}
-
-/** Field without the object's name, as it is written in the file. */
-function fieldOf({ field }: InputError): string {
-  return field.replace(/^: /, '').replace(/^[A-Z]\w*(\([^)]*\))?\.(?=\w)/, '');
 }
 
 function errorAt(error: InputError, file: string, raw: RawObject): Finding {
@@ -136,13 +136,15 @@ function warningsOf(sound: readonly Sound[]): Finding[] {
       if (!tiers.has(manifest.key.name)) tiers.set(manifest.key.name, spec.defaultAction === 'Deny');
     }
   return sound.flatMap(({ file, raw, manifest: { key, value } }) => {
-    if (key.type !== 'NetworkPolicy' && key.type !== 'GlobalNetworkPolicy') return [];
+    const staged = isStaged(key);
+    if (!staged && key.type !== 'NetworkPolicy' && key.type !== 'GlobalNetworkPolicy') return [];
+    if (staged && (value as StagedPolicy).spec.stagedAction === 'Delete') return [];
     const warn = (field: string, expected: string): Finding => {
       return { severity: 'warning', file, line: raw.lineOf(field), field, expected };
     };
-    const policy = value as AnyPolicy;
-    const kubernetes = isKubernetesObject(raw.value);
-    const allowsOnly = kubernetes && key.type === 'NetworkPolicy';
+    const policy = staged ? unstaged(value as StagedPolicy) : (value as AnyPolicy);
+    const kubernetes = isKubernetesObject(raw.value) || key.type === 'StagedKubernetesNetworkPolicy';
+    const allowsOnly = kubernetes && key.type !== 'GlobalNetworkPolicy';
     const subject = !kubernetes ? 'spec.selector' : allowsOnly ? 'spec.podSelector' : 'spec.subject';
     const { selector, rules, tier } = compilePolicy(policy, () => true);
     const selects = labels.length === 0 || labels.some((each) => selector.matches(each));

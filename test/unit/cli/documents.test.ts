@@ -1,8 +1,26 @@
 import { describe, expect, test } from 'vitest';
 import { readManifests } from '../../../src/cli/documents.ts';
+import { validate } from '../../../src/cli/validate.ts';
 
 const namespace = 'apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n';
 const pool = 'apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.1.0.0/16}\n';
+
+const policy = `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web}
+spec:
+  podSelector: {}
+  ingress:
+    - from:
+        - podSelectors: {}
+`;
+const noSpec = 'apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: p}\n';
+const indented = (text: string) =>
+  text
+    .trimEnd()
+    .split('\n')
+    .map((line, at) => `${at === 0 ? '  - ' : '    '}${line}`)
+    .join('\n');
 
 describe('manifests', () => {
   test('several documents, Kubernetes kinds and ours; empty documents are skipped', () => {
@@ -32,9 +50,9 @@ describe('manifests', () => {
     [
       'a wrong field is named with file, line and value',
       `${namespace}---\n${pool.replace('10.1.0.0/16', 'ten')}`,
-      /^f:5: IPPool\(p\)\.spec\.cidr: "ten"/,
+      /^f:8: spec\.cidr: "ten"/,
     ],
-    ['an unknown kind', 'apiVersion: v1\nkind: Gadget\n', /^f:1: kind: "Gadget": expected/],
+    ['an unknown kind', 'apiVersion: v1\nkind: Gadget\n', /^f:2: kind: "Gadget": expected/],
     [
       'another version of our kinds',
       pool.replace('v3', 'v9'),
@@ -44,6 +62,22 @@ describe('manifests', () => {
     ['a duplicate key', 'kind: A\nkind: B\n', /^f:2: .*unique/],
   ])('%s', (_, text, message) => {
     expect(() => readManifests(text, 'f', 'default')).toThrow(message);
+  });
+
+  test.each([
+    ['an unknown field of a policy', `${namespace}---\n${policy}`],
+    ['one in a list', `kind: List\nitems:\n${indented(policy)}`],
+    ['a wrong value', `${pool}---\n${pool.replace('10.1.0.0/16', 'ten')}`],
+    ['a missing field', `${pool}---\n${noSpec}`],
+    [
+      'a missing namespace',
+      'apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p, namespace: x}\nspec: {cidr: 10.0.0.0/8}\n',
+    ],
+  ])('apply names the place that validate names: %s', (_, text) => {
+    const [finding] = validate([{ file: 'f', text }], 'default');
+    const { line, field, found, expected } = finding ?? expect.fail('validate found nothing');
+    expect(() => readManifests(text, 'f', 'default')).toThrow(`f:${line}: ${field}: ${found}: expected ${expected}`);
+    expect(line).toBeGreaterThan(1);
   });
 
   test('aliases that multiply without end are refused, quickly', () => {
