@@ -93,10 +93,17 @@ function decodeResource(key: Extract<Key, { name: string }>, value: unknown, rev
   return { ...named, metadata: { ...named.metadata, resourceVersion: revision } } as Value<Type>;
 }
 
-type PolicyResource = ResourceOf<'NetworkPolicy'> | ResourceOf<'GlobalNetworkPolicy'>;
+type PolicyResource = ResourceOf<
+  'NetworkPolicy' | 'GlobalNetworkPolicy' | 'StagedNetworkPolicy' | 'StagedGlobalNetworkPolicy'
+>;
 
 function isPolicy({ type }: Key): boolean {
-  return type === 'NetworkPolicy' || type === 'GlobalNetworkPolicy';
+  return (
+    type === 'NetworkPolicy' ||
+    type === 'GlobalNetworkPolicy' ||
+    type === 'StagedNetworkPolicy' ||
+    type === 'StagedGlobalNetworkPolicy'
+  );
 }
 
 /**

@@ -24,6 +24,8 @@ const slice = 200;
 
 /** Calico's layout over any key-value store with revisions. */
 export class KvStore implements Store {
+  readonly atomic = true;
+
   constructor(
     protected readonly kv: Kv,
     private readonly now: () => Date,

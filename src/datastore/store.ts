@@ -67,7 +67,12 @@ export type Write =
 export type TransactionOutcome =
   /** New revision of every write in order; undefined for a delete. */
   | { readonly outcome: 'written'; readonly revisions: readonly (string | undefined)[] }
-  | { readonly outcome: 'conflict'; readonly failed: number };
+  | {
+      readonly outcome: 'conflict';
+      readonly failed: number;
+      /** Of a store that is not atomic: what `revisions` would say of the writes before the failed one, which stand. */
+      readonly standing?: readonly (string | undefined)[];
+    };
 
 export type Event =
   | { readonly op: 'set'; readonly entry: Entry }
@@ -77,7 +82,9 @@ export type Event =
 export interface Listing<T extends Type> {
   readonly entries: readonly Entry<T>[];
   readonly invalid: readonly InvalidEntry[];
-  /** Where a watch takes up without a gap. */
+  /**
+   * Where a watch takes up without a gap: of this type, and of all types that the revision asked for was listed with.
+   */
   readonly revision: string;
 }
 
@@ -95,7 +102,10 @@ export class StoreUnavailableError extends Error {
 export interface Scope {
   readonly namespace?: string;
   readonly host?: string;
-  /** Read as of this revision, so that several lists show one moment. @throws GoneError when it is compacted */
+  /**
+   * Read as of this revision, so that several lists, each at the revision of the one before, show one moment; where the
+   * driver has no order between types, one moment of each. @throws GoneError when it is compacted
+   */
   readonly revision?: string;
 }
 
@@ -104,6 +114,8 @@ export interface Scope {
  * Keys and values are what `model/` defines; the layout underneath is the driver's.
  */
 export interface Store {
+  /** Whether a transaction is all or nothing, and a watch keeps the order of changes between types. */
+  readonly atomic: boolean;
   get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined>;
   list<T extends Type>(type: T, scope?: Scope): Promise<Listing<T>>;
   /**
@@ -120,8 +132,8 @@ export interface Store {
    */
   transact(writes: readonly Write[]): Promise<TransactionOutcome>;
   /**
-   * Changes after `revision` to objects of `types`, in order, none left out; batches hold what arrived together.
-   * Ends when the signal aborts. @throws GoneError, StoreUnavailableError
+   * Changes after `revision` to objects of `types`, in order, none left out; batches hold what arrived together. The
+   * revision must come from lists of all the types, each made at the revision of the one before. Ends when the signal aborts. @throws GoneError, StoreUnavailableError
    */
   watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]>;
   close(): void;

@@ -45,7 +45,7 @@ export async function sync(options: SyncOptions): Promise<void> {
       if (!up) consumer({ op: 'connection', up: true });
       up = true;
       await stream.catchUp(listings);
-      await stream.follow(listings[0]?.revision ?? '0');
+      await stream.follow(listings.at(-1)?.revision ?? '0');
     } catch (thrown) {
       if (signal.aborted) return;
       const lost = thrown instanceof StoreUnavailableError;
@@ -134,14 +134,14 @@ function markOf(event: Exclude<Event, { op: 'delete' }>): string {
   return `invalid: ${event.entry.error.message} ${formatJson(event.entry.value ?? null)}`;
 }
 
-/** Lists of all types as of one revision, that of the first. */
+/** Lists of all types, each at the revision of the one before; the last one's covers them all. */
 async function listAll(store: Store, types: readonly Type[]): Promise<Listing<Type>[]> {
-  const [first, ...others] = types;
-  if (first === undefined) return [];
-  const listing: Listing<Type> = await store.list(first);
-  const { revision } = listing;
-  const rest = await Promise.all(others.map((type): Promise<Listing<Type>> => store.list(type, { revision })));
-  return [listing, ...rest];
+  const listings: Listing<Type>[] = [];
+  for (const type of types) {
+    const before = listings.at(-1);
+    listings.push(await store.list(type, before ? { revision: before.revision } : {}));
+  }
+  return listings;
 }
 
 /** The result, or undefined as soon as the signal aborts. */

@@ -76,7 +76,7 @@ export class Ipam {
 
   /**
    * One address of each family, all or none, in one transaction with the request's own writes.
-   * @throws PoolExhaustedError, NoPoolError, WriteConflictError (nothing was written), InputError; StoreUnavailableError:
+   * @throws PoolExhaustedError, NoPoolError, WriteConflictError (nothing is written), InputError; StoreUnavailableError:
    *   whether it was written is unknown, `byHandle` or `release` tells
    */
   async assign(request: AssignRequest, signal: AbortSignal): Promise<Assignment[]> {
@@ -134,7 +134,16 @@ export class Ipam {
    * @throws WriteConflictError (nothing was written), StoreUnavailableError
    */
   async release({ handle }: { readonly handle: string }, extra: readonly Write[] = []): Promise<Ip[]> {
-    return this.#alone([4, 6], undefined, () => this.#retry(undefined, () => this.#releaser.tryHandle(handle, extra)));
+    const freed: Ip[] = [];
+    let left = extra;
+    return this.#alone([4, 6], undefined, () =>
+      this.#retry(undefined, async () => {
+        const step = await this.#releaser.tryHandle(handle, left);
+        freed.push(...step.freed);
+        left = step.left;
+        return step.done ? freed : undefined;
+      }),
+    );
   }
 
   /**
@@ -155,26 +164,54 @@ export class Ipam {
     request: AssignRequest,
     handle: Entry<'Handle'> | undefined,
   ): Promise<{ readonly done: Assignment[] } | { readonly handle: boolean }> {
-    const sources = await this.#sources(request);
+    const kept = handle ? await this.#leftBehind(request) : [];
+    const families = request.families.filter((family) => !kept.some(({ address }) => familyOf(address) === family));
+    const sources = await this.#sources({ ...request, families });
     const taken = this.#allocate(request, sources);
-    const assignments = taken.map(({ assignment }) => assignment);
+    const given = taken.map(({ assignment }) => assignment);
+    const assignments = inOrderOf(request.families, [...kept, ...given]);
     const extra = request.extra?.(assignments) ?? [];
-    const writes = [handleWrite(request.handle, handle, assignments), ...taken.map(({ write }) => write), ...extra];
-    const outcome = await this.#transact(writes);
+    const own =
+      taken.length === 0 ? [] : [handleWrite(request.handle, handle, given), ...taken.map(({ write }) => write)];
+    const outcome = await this.#transact([...own, ...extra]);
     if (outcome.outcome === 'conflict') {
-      const { failed } = outcome;
-      const lost = extra[failed - 1 - taken.length];
+      const { failed, standing = [] } = outcome;
+      if (standing.length > 0) await this.#takeBack(request.handle, given, standing.length);
+      const lost = extra[failed - own.length];
       if (lost) throw new WriteConflictError(lost);
       const block = sources[failed - 1];
       if (block) await this.#supply.reload(block.entry.value.cidr);
-      return { handle: failed === 0 };
+      return { handle: failed === 0 || standing.length > 0 };
     }
-    request.onWritten?.(outcome.revisions.slice(1 + taken.length));
+    request.onWritten?.(outcome.revisions.slice(own.length));
     for (const [at, { write }] of taken.entries()) {
       const revision = outcome.revisions[at + 1];
       if (revision !== undefined) this.#supply.note({ key: write.key, value: write.value, revision });
     }
     return { done: assignments };
+  }
+
+  /**
+   * Where transactions are several writes, an earlier run may have ended between the addresses and the caller's own
+   * write, whose addresses the handle holds then: they are the ones to give out.
+   */
+  async #leftBehind({ handle, families, extra }: AssignRequest): Promise<Assignment[]> {
+    if (this.options.store.atomic || extra === undefined) return [];
+    const held = await this.byHandle(handle);
+    return families.flatMap((family) => held.find(({ address }) => familyOf(address) === family) ?? []);
+  }
+
+  /** Frees what stands of a transaction that conflicted half way: the handle's counts, and the first blocks'. */
+  async #takeBack(handle: string, given: readonly Assignment[], standing: number): Promise<void> {
+    this.#supply.reset();
+    for (const { block, address } of given.slice(0, standing - 1).reverse())
+      await this.#retry(undefined, () => this.#releaser.tryUnassign(block, address, handle));
+    await this.#retry(undefined, () =>
+      this.#releaser.tryUncount(
+        handle,
+        given.map(({ block }) => block),
+      ),
+    );
   }
 
   async #sources({ families, pools: named, use }: AssignRequest): Promise<Source[]> {
@@ -239,6 +276,10 @@ function handleWrite(id: string, found: Entry<'Handle'> | undefined, assignments
   for (const { block } of assignments) value = increment(value, block);
   if (value === undefined) throw new TypeError('a handle of no address');
   return found ? { op: 'update', key, value, revision: found.revision } : { op: 'create', key, value };
+}
+
+function inOrderOf(families: readonly Family[], assignments: readonly Assignment[]): Assignment[] {
+  return families.flatMap((family) => assignments.find(({ address }) => familyOf(address) === family) ?? []);
 }
 
 /** Go prints maps by key. */

@@ -1,7 +1,9 @@
-import type { Clock } from '../base/clock.ts';
+import { Backoff } from '../base/backoff.ts';
+import { type Clock, pause } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import type { Entry, Store, Write } from '../datastore/store.ts';
 import { type Cidr, contains, type Ip, parseCidr } from '../model/address.ts';
-import type { Block } from '../model/ipam.ts';
+import type { Block, Handle } from '../model/ipam.ts';
 import {
   addressAt,
   attributeOf,
@@ -13,7 +15,7 @@ import {
   sameHandle,
   touched,
 } from './block.ts';
-import { HolderMismatchError, WriteConflictError } from './errors.ts';
+import { ContentionError, HolderMismatchError, WriteConflictError } from './errors.ts';
 import { decrement } from './handle.ts';
 import { blockOf } from './pools.ts';
 import type { Settings } from './settings.ts';
@@ -32,6 +34,17 @@ export interface ReleaseGroup {
   readonly requests: readonly ReleaseRequest[];
 }
 
+const attempts = 100;
+
+/** What one attempt to release a handle came to. */
+export interface ReleaseStep {
+  readonly done: boolean;
+  /** Addresses that are free now; after an attempt that was not done, too, where a transaction is several writes. */
+  readonly freed: readonly Ip[];
+  /** The caller's writes that do not stand yet. */
+  readonly left: readonly Write[];
+}
+
 type BlockWrite = Extract<Write, { op: 'update' | 'delete' }> & { readonly key: { readonly type: 'Block' } };
 
 /**
@@ -40,29 +53,31 @@ type BlockWrite = Extract<Write, { op: 'update' | 'delete' }> & { readonly key: 
  */
 export class Releaser {
   constructor(
-    private readonly scene: { readonly store: Store; readonly clock: Clock },
+    private readonly scene: { readonly store: Store; readonly clock: Clock; readonly log: Log },
     private readonly supply: Supply,
     private readonly settings: Settings,
   ) {}
 
-  /** One attempt to free what a handle holds; undefined when something changed underway. */
-  async tryHandle(handle: string, extra: readonly Write[]): Promise<Ip[] | undefined> {
+  /** One attempt to free what a handle holds. */
+  async tryHandle(handle: string, extra: readonly Write[]): Promise<ReleaseStep> {
     const [found, { cooldownSeconds }] = await Promise.all([
       this.scene.store.get({ type: 'Handle', id: handle }),
       this.settings.current(),
     ]);
-    const freed: Ip[] = [];
+    const freed: Ip[][] = [];
     const blocks: Entry<'Block'>[] = [];
     const writes: Write[] = [];
     for (const entry of found ? await this.#blocksOf(handle, Object.keys(found.value.block)) : []) {
       const ordinals = ordinalsOf(entry.value, handle);
       if (ordinals.length === 0) continue;
       blocks.push(entry);
-      freed.push(...ordinals.map((ordinal) => addressAt(entry.value, ordinal)));
+      freed.push(ordinals.map((ordinal) => addressAt(entry.value, ordinal)));
       writes.push(this.#without(entry, ordinals, cooldownSeconds));
     }
     if (found) writes.push({ op: 'delete', key: found.key, revision: found.revision });
-    return (await this.#commit(extra, blocks, writes)) ? freed : undefined;
+    const { done, standing } = await this.#commit(extra, blocks, writes);
+    const stands = done ? blocks.length : Math.max(0, standing - extra.length);
+    return { done, freed: freed.slice(0, stands).flat(), left: extra.slice(standing) };
   }
 
   /** Requests by the block their address lies in; addresses in no block are nobody's. */
@@ -88,12 +103,35 @@ export class Releaser {
     const ordinals = [...new Set(requests.flatMap((request) => heldOrdinal(entry.value, request)))];
     if (ordinals.length === 0) return [];
     const { cooldownSeconds } = await this.settings.current();
-    const writes = [
-      this.#without(entry, ordinals, cooldownSeconds),
-      ...(await this.#fewer(holders(entry.value, ordinals), cidr)),
-    ];
-    const done = await this.#commit([], [entry], writes);
-    return done ? ordinals.map((ordinal) => addressAt(entry.value, ordinal)) : undefined;
+    const held = holders(entry.value, ordinals);
+    const writes = [this.#without(entry, ordinals, cooldownSeconds), ...(await this.#fewer(held, cidr))];
+    const { done, standing } = await this.#commit([], [entry], writes);
+    if (!done && standing === 0) return undefined;
+    if (!done) await this.#uncount([...held].slice(standing - 1), cidr);
+    return ordinals.map((ordinal) => addressAt(entry.value, ordinal));
+  }
+
+  /** One attempt to free an address of an assignment that did not come about; undefined when something changed underway. */
+  async tryUnassign(cidr: Cidr, address: Ip, handle: string): Promise<true | undefined> {
+    const entry = await this.scene.store.get({ type: 'Block', cidr });
+    const ordinal = entry && ordinalOf(entry.value, address);
+    if (entry === undefined || ordinal === undefined || !ordinalsOf(entry.value, handle).includes(ordinal)) return true;
+    const { cooldownSeconds } = await this.settings.current();
+    const { done } = await this.#commit([], [entry], [this.#without(entry, [ordinal], cooldownSeconds)]);
+    return done || undefined;
+  }
+
+  /** One attempt to count one address fewer of each block; undefined when the handle changed underway. */
+  async tryUncount(id: string, blocks: readonly Cidr[]): Promise<true | undefined> {
+    const found = await this.scene.store.get({ type: 'Handle', id });
+    if (found === undefined) return true;
+    let value: Handle | undefined = found.value;
+    for (const block of blocks) value = value && decrement(value, block);
+    const { key, revision } = found;
+    const { outcome } = value
+      ? await this.scene.store.update(key, value, revision)
+      : await this.scene.store.delete(key, revision);
+    return outcome === 'conflict' ? undefined : true;
   }
 
   /** Remembered blocks spare a read; should one be stale, the transaction finds out. */
@@ -124,30 +162,43 @@ export class Releaser {
     return writes;
   }
 
-  async #commit(
-    extra: readonly Write[],
-    blocks: readonly Entry<'Block'>[],
-    writes: readonly Write[],
-  ): Promise<boolean> {
+  /** Counts of handles that changed between the release of a block and theirs, where these are several writes. */
+  async #uncount(counts: readonly (readonly [string, number])[], cidr: Cidr): Promise<void> {
+    for (const [id, count] of counts) {
+      const backoff = new Backoff(1, 100);
+      const blocks = Array.from({ length: count }, () => cidr);
+      for (let round = 1; (await this.tryUncount(id, blocks)) === undefined; round++) {
+        if (round === attempts) throw new ContentionError(`handle ${id} changed ${attempts} times in a row`);
+        const retryMs = backoff.next();
+        this.scene.log.debug({ handle: id, retryMs }, 'a handle met another change');
+        await pause(this.scene.clock, retryMs);
+      }
+    }
+  }
+
+  async #commit(extra: readonly Write[], blocks: readonly Entry<'Block'>[], writes: readonly Write[]) {
     try {
       const outcome = await this.scene.store.transact([...extra, ...writes]);
-      if (outcome.outcome === 'conflict') {
-        const lost = extra[outcome.failed];
-        if (lost) throw new WriteConflictError(lost);
-        const stale = blocks[outcome.failed - extra.length];
-        if (stale) await this.supply.reload(stale.key.cidr);
-        return false;
-      }
-      for (const [at] of blocks.entries()) {
-        const write = writes[at];
-        const revision = outcome.revisions[extra.length + at];
-        if (write?.op === 'update' && write.key.type === 'Block' && revision !== undefined)
-          this.supply.note({ key: write.key, value: write.value as Block, revision });
-      }
-      return true;
+      const revisions = outcome.outcome === 'written' ? outcome.revisions : (outcome.standing ?? []);
+      this.#note(writes.slice(0, blocks.length), revisions.slice(extra.length));
+      if (outcome.outcome === 'written') return { done: true, standing: revisions.length };
+      const lost = extra[outcome.failed];
+      if (lost) throw new WriteConflictError(lost);
+      const stale = blocks[outcome.failed - extra.length];
+      if (stale) await this.supply.reload(stale.key.cidr);
+      return { done: false, standing: revisions.length };
     } catch (thrown) {
       if (!(thrown instanceof WriteConflictError)) this.supply.reset();
       throw thrown;
+    }
+  }
+
+  /** Remembers blocks as they were written. */
+  #note(writes: readonly Write[], revisions: readonly (string | undefined)[]): void {
+    for (const [at, write] of writes.entries()) {
+      const revision = revisions[at];
+      if (write.op === 'update' && write.key.type === 'Block' && revision !== undefined)
+        this.supply.note({ key: write.key, value: write.value as Block, revision });
     }
   }
 }

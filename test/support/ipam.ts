@@ -53,6 +53,7 @@ export function ipamOf(store: Store, node: string, clock: Clock = new TestClock(
 /** The same store with some of its calls replaced. */
 export function intercepted(store: Store, calls: Partial<Store>): Store {
   return {
+    atomic: store.atomic,
     get: store.get.bind(store),
     list: store.list.bind(store),
     create: store.create.bind(store),

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { writeInOrder } from '../../../src/datastore/in-order.ts';
 import type { MemoryStore } from '../../../src/datastore/memory.ts';
 import { type Store, StoreUnavailableError } from '../../../src/datastore/store.ts';
 import { isConfirmed } from '../../../src/ipam/affinity.ts';
@@ -61,6 +62,7 @@ class TestNode {
     private readonly store: MemoryStore,
     private readonly clock: TestClock,
     private readonly turn: () => Promise<void>,
+    private readonly atomic: boolean,
   ) {
     this.ipam = ipamOf(this.#mortal(), name, clock);
   }
@@ -98,16 +100,18 @@ class TestNode {
         if (dies) throw this.#die();
         return result;
       };
-    return {
+    const mortal: Store = {
+      atomic: this.atomic,
       get: read(store.get) as Store['get'],
       list: read(store.list) as Store['list'],
       create: write(store.create) as Store['create'],
       update: write(store.update) as Store['update'],
       delete: write(store.delete) as Store['delete'],
-      transact: write(store.transact),
+      transact: this.atomic ? write(store.transact) : (writes) => writeInOrder(mortal, writes),
       watch: store.watch.bind(store),
       close: () => undefined,
     };
+    return mortal;
   }
 
   #die(): Error {
@@ -217,35 +221,40 @@ async function releaseAll(store: Store, book: Book): Promise<void> {
   }
 }
 
-test.each([
-  ['borrowing', {}],
-  ['strict affinity', { strict_affinity: true, auto_allocate_blocks: true }],
-  ['two blocks a node', { strict_affinity: true, auto_allocate_blocks: true, maxBlocksPerHost: 2 }],
-  ['a cooldown', { auto_allocate_blocks: true, ipCooldownSeconds: 60 }],
-])('nodes that interleave and die never give an address twice, and leave nothing behind: %s', async (_what, config) => {
-  await fc.assert(
-    fc.asyncProperty(
-      fc.scheduler(),
-      fc.array(fc.array(command, { maxLength: 25, size: 'max' }), { minLength: 2, maxLength: 3 }),
-      poolShape,
-      async (scheduler, scripts, pool) => {
-        const store = await storeWithPools({ small: pool });
-        if (Object.keys(config).length > 0) await store.create({ type: 'IpamConfig' }, config);
-        const clock = new TestClock();
-        const book = new Book();
-        const names = scripts.map((_, index) => `n${index + 1}`);
-        const turn = () => scheduler.schedule(Promise.resolve());
-        const nodes = names.map((name) => new TestNode(name, store, clock, turn));
-        const all = Promise.all(nodes.map((node, index) => run(node, scripts[index] ?? [], book, clock)));
-        await scheduler.waitFor(all);
-        await checkStored(store, book);
-        clock.advance(3600);
-        await mend(store, names, clock);
-        await checkAffinities(store);
-        await checkStored(store, book);
-        if (!('ipCooldownSeconds' in config)) await releaseAll(store, book);
-      },
-    ),
-    { numRuns: 100 },
-  );
-});
+test.each<[string, object, boolean]>([
+  ['borrowing', {}, true],
+  ['borrowing, transactions in steps', {}, false],
+  ['strict affinity', { strict_affinity: true, auto_allocate_blocks: true }, true],
+  ['two blocks a node', { strict_affinity: true, auto_allocate_blocks: true, maxBlocksPerHost: 2 }, true],
+  ['a cooldown', { auto_allocate_blocks: true, ipCooldownSeconds: 60 }, true],
+  ['a cooldown, transactions in steps', { auto_allocate_blocks: true, ipCooldownSeconds: 60 }, false],
+])(
+  'nodes that interleave and die never give an address twice, and leave nothing behind: %s',
+  async (_what, config, atomic) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.scheduler(),
+        fc.array(fc.array(command, { maxLength: 25, size: 'max' }), { minLength: 2, maxLength: 3 }),
+        poolShape,
+        async (scheduler, scripts, pool) => {
+          const store = await storeWithPools({ small: pool });
+          if (Object.keys(config).length > 0) await store.create({ type: 'IpamConfig' }, config);
+          const clock = new TestClock();
+          const book = new Book();
+          const names = scripts.map((_, index) => `n${index + 1}`);
+          const turn = () => scheduler.schedule(Promise.resolve());
+          const nodes = names.map((name) => new TestNode(name, store, clock, turn, atomic));
+          const all = Promise.all(nodes.map((node, index) => run(node, scripts[index] ?? [], book, clock)));
+          await scheduler.waitFor(all);
+          await checkStored(store, book);
+          clock.advance(3600);
+          await mend(store, names, clock);
+          await checkAffinities(store);
+          await checkStored(store, book);
+          if (!('ipCooldownSeconds' in config)) await releaseAll(store, book);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  },
+);
