@@ -16,12 +16,20 @@ const blocks = {
 /** What each node announces. */
 export { blocks };
 
+/** Key and text of an object in etcd's layout; `name` with its namespace before a slash where the kind has one. */
+export function stored(kind: string, plural: string, path: string, spec: object): readonly [key: string, text: string] {
+  const [name = '', namespace] = path.split('/').reverse();
+  const metadata = { name, ...(namespace ? { namespace } : {}) };
+  const value = { kind, apiVersion: 'projectcalico.org/v3', metadata, spec };
+  return [`/calico/resources/v3/projectcalico.org/${plural}/${path}`, JSON.stringify(value)];
+}
+
 /** Both hosts as nodes of a full mesh, each with a block of either family. */
 function datastore(): Record<string, string> {
   const texts: Record<string, string> = {};
-  const resource = (kind: string, plural: string, name: string, spec: object) => {
-    const value = { kind, apiVersion: 'projectcalico.org/v3', metadata: { name }, spec };
-    texts[`/calico/resources/v3/projectcalico.org/${plural}/${name}`] = JSON.stringify(value);
+  const resource = (...given: Parameters<typeof stored>) => {
+    const [key, text] = stored(...given);
+    texts[key] = text;
   };
   resource('IPPool', 'ippools', 'four', { cidr: '10.65.0.0/16' });
   resource('IPPool', 'ippools', 'six', { cidr: 'fd65::/64' });
@@ -49,6 +57,7 @@ function datastore(): Record<string, string> {
 export class NodeProcess {
   readonly #directory: string;
   readonly #program: string;
+  readonly #datastore = datastore();
   #child: ChildProcess | undefined;
 
   constructor(
@@ -59,7 +68,21 @@ export class NodeProcess {
     this.#program = join(link.directory, `${host}.mjs`);
     mkdirSync(this.#directory);
     bundle('./node-main.ts', this.#program);
-    writeFileSync(join(this.#directory, 'datastore.json'), JSON.stringify(datastore()));
+    this.#write();
+  }
+
+  /** Changes the node's datastore; undefined takes an object away. */
+  change(objects: readonly (readonly [key: string, text: string | undefined])[]): void {
+    for (const [key, text] of objects) {
+      if (text === undefined) delete this.#datastore[key];
+      else this.#datastore[key] = text;
+    }
+    this.#write();
+    this.#child?.kill('SIGHUP');
+  }
+
+  #write(): void {
+    writeFileSync(join(this.#directory, 'datastore.json'), JSON.stringify(this.#datastore));
   }
 
   start(): void {
