@@ -2,7 +2,7 @@ import type { DeleteOutcome, Store, TransactionOutcome, Type, Write, WriteOutcom
 
 /**
  * A transaction for stores that have none: the writes one after the other, each by compare-and-swap. It stops at the
- * first that conflicts; those before it stand, and the caller takes them back (docs/decisions/0016).
+ * first that conflicts; those before it stand, and the caller takes them back (docs/decisions/0017).
  * @throws what a write throws; the writes before it stand then too, and whether that one went through is unknown
  */
 export async function writeInOrder(

@@ -18,16 +18,16 @@ const request = (handle: string) => ({ handle, families: [4, 6] as const, attrib
 /** The store with transactions in steps; `at` counts the steps of all of them together, from 1. */
 function inSteps(store: MemoryStore, before: (at: number, write: string) => Promise<void> | void = () => undefined) {
   let at = 0;
-  const step =
-    (op: 'create' | 'update' | 'delete') =>
-    async (key: never, value: never, revision: never): Promise<never> => {
-      await before(++at, `${op} ${(key as { type: string }).type}`);
-      return (await store[op](key, value, revision)) as never;
+  const step = <A extends unknown[], R>(op: string, call: (...given: A) => Promise<R>) => {
+    return async (...given: A): Promise<R> => {
+      await before(++at, `${op} ${(given[0] as { type: string }).type}`);
+      return call.apply(store, given);
     };
+  };
   const stepwise = {
-    create: step('create') as Store['create'],
-    update: step('update') as Store['update'],
-    delete: step('delete') as Store['delete'],
+    create: step('create', store.create) as Store['create'],
+    update: step('update', store.update) as Store['update'],
+    delete: step('delete', store.delete) as Store['delete'],
   };
   return intercepted(store, { atomic: false, transact: (writes) => writeInOrder(stepwise, writes) });
 }
