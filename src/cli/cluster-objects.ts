@@ -15,6 +15,10 @@ const types = [
   'NetworkSet',
   'GlobalNetworkSet',
   'Node',
+  // Without a part in verdicts, but in previews.
+  'StagedNetworkPolicy',
+  'StagedGlobalNetworkPolicy',
+  'StagedKubernetesNetworkPolicy',
 ] as const satisfies readonly Type[];
 
 /** A manifest as what a datastore that holds it would tell. */

@@ -1,6 +1,8 @@
 import { Command } from 'commander';
+import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
 import { type Change, merged, preview } from '../policy/preview.ts';
+import { enforcing } from '../policy/staged.ts';
 import { readInput } from './apply.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
 import { ExitError, exitCode } from './exit.ts';
@@ -32,8 +34,11 @@ export function policyCommand(): Command {
     .action((cases: string, options: Options) => asUsage(() => testPolicy(cases, options)));
   policy
     .command('diff')
-    .description('which pods reach which others differently once a file is applied: exit 0 none, 1 some')
-    .requiredOption('-f, --filename <file>', 'what would be applied; may be given several times', several)
+    .description(
+      'which pods reach which others differently once a file is applied, or staged policies are: exit 0 none, 1 some',
+    )
+    .option('-f, --filename <file>', 'what would be applied; may be given several times', several)
+    .option('--staged', 'once all staged policies are enforced, too')
     .option(
       '--cluster <file>',
       'what there is, from a file instead of the datastore; may be given several times',
@@ -46,15 +51,18 @@ export function policyCommand(): Command {
 }
 
 interface DiffOptions extends Options {
-  readonly filename: readonly string[];
   readonly cluster?: readonly string[];
+  readonly staged?: boolean;
 }
 
-async function diffPolicy({ filename, cluster, namespace, output }: DiffOptions): Promise<void> {
+async function diffPolicy({ filename, cluster, staged, namespace, output }: DiffOptions): Promise<void> {
   const format = parseFormat(output);
-  const change = await clusterOfFiles(filename, namespace);
+  if (!filename && !staged) throw new InputError('--filename', filename, 'a file to apply, or --staged');
+  const change = await clusterOfFiles(filename ?? [], namespace);
   const before = cluster ? await clusterOfFiles(cluster, namespace) : await clusterOfStore();
-  const changes = preview(before, merged(before, change), createLog('margayctl', 'silent'));
+  const applied = merged(before, change);
+  const after = staged ? merged(applied, enforcing(applied)) : applied;
+  const changes = preview(before, after, createLog('margayctl', 'silent'));
   print(format, changes, () => changeTable(changes));
   if (changes.length > 0) throw new ExitError(exitCode.failure, '');
 }

@@ -51,29 +51,42 @@ const pools: View<'IPPool'> = {
   ],
 };
 
-const policies: View<'NetworkPolicy'> = {
-  kind: 'NetworkPolicy',
-  columns: ['name', 'tier', 'order', 'types', 'selector'],
-  row: ({ metadata, spec }) => [
-    kubernetesName('NetworkPolicy', metadata.name)?.name ?? metadata.name,
-    spec.tier ?? 'default',
-    spec.order === undefined ? '-' : String(spec.order),
-    list(spec.types),
-    spec.selector ?? 'all()',
-  ],
-};
+const policyColumns = ['name', 'tier', 'order', 'types', 'selector'];
+const policyRow = ({
+  metadata,
+  spec,
+}: ResourceOf<'NetworkPolicy' | 'GlobalNetworkPolicy' | 'StagedNetworkPolicy' | 'StagedGlobalNetworkPolicy'>) => [
+  kubernetesName('NetworkPolicy', metadata.name)?.name ?? metadata.name,
+  spec.tier ?? 'default',
+  spec.order === undefined ? '-' : String(spec.order),
+  list(spec.types),
+  spec.selector ?? 'all()',
+];
+
+const policies: View<'NetworkPolicy'> = { kind: 'NetworkPolicy', columns: policyColumns, row: policyRow };
 
 const globalPolicies: View<'GlobalNetworkPolicy'> = {
   kind: 'GlobalNetworkPolicy',
-  columns: ['name', 'tier', 'order', 'types', 'selector', 'namespaces'],
-  row: ({ metadata, spec }) => [
-    metadata.name,
-    spec.tier ?? 'default',
-    spec.order === undefined ? '-' : String(spec.order),
-    list(spec.types),
-    spec.selector ?? 'all()',
-    spec.namespaceSelector ?? '-',
-  ],
+  columns: [...policyColumns, 'namespaces'],
+  row: (resource) => [...policyRow(resource), resource.spec.namespaceSelector ?? '-'],
+};
+
+const stagedPolicies: View<'StagedNetworkPolicy'> = {
+  kind: 'StagedNetworkPolicy',
+  columns: [...policyColumns, 'action'],
+  row: (resource) => [...policyRow(resource), resource.spec.stagedAction],
+};
+
+const stagedGlobalPolicies: View<'StagedGlobalNetworkPolicy'> = {
+  kind: 'StagedGlobalNetworkPolicy',
+  columns: [...policyColumns, 'namespaces', 'action'],
+  row: (resource) => [...policyRow(resource), resource.spec.namespaceSelector ?? '-', resource.spec.stagedAction],
+};
+
+const stagedKubernetesPolicies: View<'StagedKubernetesNetworkPolicy'> = {
+  kind: 'StagedKubernetesNetworkPolicy',
+  columns: ['name', 'types', 'action'],
+  row: ({ metadata, spec }) => [metadata.name, list(spec.policyTypes ?? undefined), spec.stagedAction],
 };
 
 const tiers: View<'Tier'> = {
@@ -144,6 +157,9 @@ export const views: Readonly<Record<string, View>> = {
   pools: pools as unknown as View,
   policies: policies as unknown as View,
   globalpolicies: globalPolicies as unknown as View,
+  stagedpolicies: stagedPolicies as unknown as View,
+  stagedglobalpolicies: stagedGlobalPolicies as unknown as View,
+  stagedkubernetespolicies: stagedKubernetesPolicies as unknown as View,
   tiers: tiers as unknown as View,
   networksets: networkSets as unknown as View,
   globalnetworksets: globalNetworkSets as unknown as View,
@@ -170,6 +186,9 @@ export const aliases: Readonly<Record<string, string>> = {
   globalnetworkpolicies: 'globalpolicies',
   globalnetworkpolicy: 'globalpolicies',
   gnp: 'globalpolicies',
+  stagednetworkpolicies: 'stagedpolicies',
+  stagedglobalnetworkpolicies: 'stagedglobalpolicies',
+  stagedkubernetesnetworkpolicies: 'stagedkubernetespolicies',
   tier: 'tiers',
   networkset: 'networksets',
   globalnetworkset: 'globalnetworksets',

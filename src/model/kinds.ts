@@ -2,7 +2,16 @@ import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { parseCidr, parseIp } from './address.ts';
 import { felixConfigurationSpec } from './felix-configuration.ts';
-import { globalNetworkPolicySpec, networkPolicySpec, networkSetSpec, profileSpec, tierSpec } from './policy.ts';
+import {
+  globalNetworkPolicySpec,
+  networkPolicySpec,
+  networkSetSpec,
+  profileSpec,
+  stagedGlobalNetworkPolicySpec,
+  stagedKubernetesNetworkPolicySpec,
+  stagedNetworkPolicySpec,
+  tierSpec,
+} from './policy.ts';
 import { apiVersion, type Resource } from './resource.ts';
 import { endpointSliceSpec, serviceSpec } from './service.ts';
 
@@ -121,7 +130,15 @@ export const bgpConfigurationSpec = z.looseObject({
   nodeMeshMaxRestartTime: z.string().optional(),
   nodeMeshPassword: password.optional(),
   /** BMP stations (RFC 7854). Ours: Calico has no such field, and its objects keep it. */
-  bmp: z.array(z.looseObject({ address: ip, port: z.number().int().min(1).max(65535) })).default([]),
+  bmp: z
+    .array(
+      z.looseObject({
+        address: ip,
+        port: z.number().int().min(1).max(65535),
+        policy: z.enum(['pre', 'post', 'both']).optional(),
+      }),
+    )
+    .default([]),
   /** Ranges of service addresses; those with a length of 32 or 128 stand for one service's. */
   serviceClusterIPs: serviceRanges,
   serviceExternalIPs: serviceRanges,
@@ -260,6 +277,17 @@ export const kinds = {
   Node: { plural: 'nodes', namespaced: false, spec: nodeSpec },
   Profile: { plural: 'profiles', namespaced: false, spec: profileSpec },
   Service: { plural: 'services', namespaced: true, spec: serviceSpec },
+  StagedGlobalNetworkPolicy: {
+    plural: 'stagedglobalnetworkpolicies',
+    namespaced: false,
+    spec: stagedGlobalNetworkPolicySpec,
+  },
+  StagedKubernetesNetworkPolicy: {
+    plural: 'stagedkubernetesnetworkpolicies',
+    namespaced: true,
+    spec: stagedKubernetesNetworkPolicySpec,
+  },
+  StagedNetworkPolicy: { plural: 'stagednetworkpolicies', namespaced: true, spec: stagedNetworkPolicySpec },
   Tier: { plural: 'tiers', namespaced: false, spec: tierSpec },
   WorkloadEndpoint: { plural: 'workloadendpoints', namespaced: true, spec: workloadEndpointSpec },
 } as const;

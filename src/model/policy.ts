@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { type Cidr, hostCidr, parseCidr, parseIp } from './address.ts';
+import { networkPolicySpec as kubernetesPolicySpec } from './kubernetes/schema.ts';
 
 /*
  * The policy part of `projectcalico.org/v3`: what NetworkPolicy and Profile share. Kubernetes policies are converted
@@ -80,6 +81,24 @@ export const globalNetworkPolicySpec = networkPolicySpec.extend({
   doNotTrack: forHosts,
   preDNAT: forHosts,
 });
+
+/** What becomes of the policy of the same name once this is enforced: it is set to this, or deleted. */
+const stagedAction = z.enum(['Set', 'Delete']).default('Set');
+
+/** What is to be deleted is named, and not described. */
+const onlyNamed = (spec: { readonly stagedAction: 'Set' | 'Delete' }) =>
+  spec.stagedAction === 'Set' ||
+  Object.entries(spec).every(([name, value]) => value === undefined || name === 'stagedAction' || name === 'tier');
+const notOnlyNamed = { error: 'expected nothing but the tier beside Delete', path: ['stagedAction'] };
+
+export const stagedNetworkPolicySpec = networkPolicySpec.extend({ stagedAction }).refine(onlyNamed, notOnlyNamed);
+export const stagedGlobalNetworkPolicySpec = globalNetworkPolicySpec
+  .extend({ stagedAction })
+  .refine(onlyNamed, notOnlyNamed);
+/** In the words of `networking.k8s.io/v1`. */
+export const stagedKubernetesNetworkPolicySpec = kubernetesPolicySpec
+  .extend({ stagedAction })
+  .refine(onlyNamed, notOnlyNamed);
 
 export const tierSpec = z.looseObject({
   /** Lower goes first; equal ones by name. */
