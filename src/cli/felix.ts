@@ -9,6 +9,7 @@ import { openStore } from '../datastore/open.ts';
 import type { Store } from '../datastore/store.ts';
 import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
 import { TunnelAddresses } from '../felix/tunnel-addresses.ts';
+import { TunnelReport } from '../felix/tunnel-report.ts';
 import { Ipam } from '../ipam/allocator.ts';
 import { warmThreads } from '../kernel/setns.ts';
 import type { Family } from '../model/address.ts';
@@ -37,7 +38,13 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
     // The CNI server first: it is fed from felix's first update on.
     const ipam = new Ipam({ store, node, clock: systemClock, log });
     const tunnels = tunnelAddresses(assembled, store, ipam, node, log);
-    const parts = [serveCni(assembled, store, ipam, node, env, log, all), tunnels.run(all), assembled.run(all)];
+    const support = tunnelReport(assembled, store, node, log);
+    const parts = [
+      serveCni(assembled, store, ipam, node, env, log, all),
+      tunnels.run(all),
+      support.run(all),
+      assembled.run(all),
+    ];
     try {
       await Promise.all(parts);
     } finally {
@@ -49,7 +56,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   }
 }
 
-/** The address of the VXLAN device, fed from felix's first update on. */
+/** The addresses of the tunnel devices, fed from felix's first update on. */
 function tunnelAddresses(
   { felix, config }: AssembledFelix,
   store: Store,
@@ -57,18 +64,26 @@ function tunnelAddresses(
   node: string,
   log: Log,
 ): TunnelAddresses {
-  let enabled = config.vxlanEnabled !== false;
+  let { vxlanEnabled, ipipEnabled } = config;
   felix.onConfig((changed) => {
-    enabled = changed.vxlanEnabled !== false;
+    ({ vxlanEnabled, ipipEnabled } = changed);
   });
   const families: Family[] = config.ipv6Support ? [4, 6] : [4];
   const addresses = new TunnelAddresses({
     ...{ store, ipam, node, families, log },
-    enabled: () => enabled,
+    enabled: (kind) => (kind === 'vxlan' ? vxlanEnabled : ipipEnabled) !== false,
     clock: systemClock,
   });
   felix.onUpdate((update) => addresses.consume(update));
   return addresses;
+}
+
+/** What tunnels the kernel lacks, told to the other nodes. */
+function tunnelReport({ felix }: AssembledFelix, store: Store, node: string, log: Log): TunnelReport {
+  const report = new TunnelReport({ store, node, clock: systemClock, log });
+  felix.onUpdate((update) => report.consume(update));
+  felix.onTunnelSupport((lacking) => report.lacksIpip(lacking.has('ipip')));
+  return report;
 }
 
 async function serveCni(

@@ -135,6 +135,7 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
     if (!inSync) found.push('felix has not read the whole datastore yet, and so changes nothing');
     if (felix.status.bgp && !feed.connected)
       found.push(`felix gets no routes from bgp: ${feed.reason ?? 'no reason given'}`);
+    for (const tunnel of felix.status.tunnels) if (tunnel.state === 'unsupported') found.push(lackOf(tunnel));
     for (const { kind, item, message, since } of failures)
       found.push(`${kind} ${item} cannot be applied since ${since}: ${message}`);
     for (const { key, message } of invalid) found.push(`${key} in the datastore is invalid: ${message}`);
@@ -148,6 +149,14 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
   return found;
 }
 
+/** A tunnel that the kernel has no module for, what that means, and what helps. */
+function lackOf({ kind, device, reason, pools = [] }: FelixStatus['tunnels'][number]): string {
+  const what = `the kernel has no ${kind}, so ${device} cannot be made (${reason ?? 'no reason given'})`;
+  const cut = pools.length > 0 ? `; ${pools.join(', ')} reaches no other node through it` : '';
+  const fallback = kind === 'ipip' ? ', or annotate the pools with margay.io/tunnelFallback: VXLAN' : '';
+  return `${what}${cut}; load the module (modprobe ${kind})${fallback}`;
+}
+
 function statusPage(
   felix: Answer<FelixStatus>,
   bgp: Answer<BgpStatus>,
@@ -156,7 +165,7 @@ function statusPage(
 ): string {
   const lines: [string, string][] = [];
   if (felix.running) {
-    const { node, endpoints, routes, inSync, datastore, lastApply } = felix.status;
+    const { node, endpoints, routes, tunnels, inSync, datastore, lastApply } = felix.status;
     const programmed = endpoints.filter(({ state }) => state === 'programmed').length;
     const counts = Object.entries(routes.counts).filter(([, count]) => count > 0);
     lines.push(['node', node]);
@@ -166,6 +175,8 @@ function statusPage(
     ]);
     lines.push(['endpoints', `${programmed} of ${endpoints.length} programmed`]);
     lines.push(['routes', counts.map(([name, count]) => `${count} ${name}`).join(', ') || 'none']);
+    if (tunnels.length > 0)
+      lines.push(['tunnels', tunnels.map(({ device, state, mtu }) => `${device} ${state}, MTU ${mtu}`).join('; ')]);
     if (lastApply) lines.push(['last change', `${lastApply.at}, took ${lastApply.milliseconds.toFixed(1)} ms`]);
   }
   if (bgp.running) {

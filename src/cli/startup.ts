@@ -138,9 +138,11 @@ function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
   const at = `CALICO_IPV${family}POOL_`;
   const canonical = parseCidr(cidr, `${at}CIDR`);
   if (familyOf(canonical) !== family) throw new InputError(`${at}CIDR`, cidr, `an IPv${family} prefix`);
-  const ipip = env[`${at}IPIP`] || 'Never';
-  if (!['never', 'off'].includes(ipip.toLowerCase()))
-    throw new InputError(`${at}IPIP`, ipip, `Never: the encapsulation there is is ${at}VXLAN`);
+  const [ipipMode, vxlanMode] = [modeOf(env, `${at}IPIP`), modeOf(env, `${at}VXLAN`)];
+  if (ipipMode !== 'Never' && family === 6)
+    throw new InputError(`${at}IPIP`, ipipMode, `Never: IPv6 has ${at}VXLAN alone`);
+  if (ipipMode !== 'Never' && vxlanMode !== 'Never')
+    throw new InputError(`${at}IPIP`, ipipMode, `Never where ${at}VXLAN is ${vxlanMode}`);
   const smallest = family === 4 ? 20 : 116;
   const largest = family === 4 ? 32 : 128;
   const size = env[`${at}BLOCK_SIZE`];
@@ -148,7 +150,8 @@ function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
     throw new InputError(`${at}BLOCK_SIZE`, size, `a prefix length from ${smallest} to ${largest}`);
   const spec: Partial<Spec<'IPPool'>> = {
     cidr: canonical,
-    vxlanMode: vxlanModeOf(env, `${at}VXLAN`),
+    ipipMode,
+    vxlanMode,
     blockSize: size ? Number(size) : family === 4 ? 26 : 122,
     natOutgoing: booleanOf(env, `${at}NAT_OUTGOING`) ?? family === 4,
     disableBGPExport: booleanOf(env, `${at}DISABLE_BGP_EXPORT`) ?? false,
@@ -162,7 +165,7 @@ function poolFrom(env: Environment, family: Family, cidr: string): IpPool {
   });
 }
 
-function vxlanModeOf(env: Environment, name: string): 'Never' | 'Always' | 'CrossSubnet' {
+function modeOf(env: Environment, name: string): 'Never' | 'Always' | 'CrossSubnet' {
   const modes = { never: 'Never', off: 'Never', always: 'Always', crosssubnet: 'CrossSubnet' } as const;
   const text = env[name] || 'Never';
   const found = Object.entries(modes).find(([word]) => word === text.toLowerCase());

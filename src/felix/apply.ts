@@ -3,12 +3,14 @@ import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts'
 import { type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
 import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
 import type { DesiredFirewall, Graph } from './calc/graph.ts';
-import type { Candidate } from './calc/routes.ts';
+import type { Candidate, RouteClass } from './calc/routes.ts';
 import { EndpointManager, type WriteSysctl } from './managers/endpoints.ts';
 import { SetManager, TablesManager } from './managers/firewall.ts';
 import type { FlowManager } from './managers/flows.ts';
+import { ipipTunnel } from './managers/ipip.ts';
 import { RouteManager } from './managers/routes.ts';
-import { VxlanManager } from './managers/vxlan.ts';
+import { TunnelManager, type TunnelStatus } from './managers/tunnel.ts';
+import { vxlanTunnel } from './managers/vxlan.ts';
 
 export interface Kernel {
   readonly netlink: Netlink;
@@ -21,21 +23,59 @@ export interface Kernel {
 export interface PassReport {
   readonly failures: readonly Failure[];
   readonly routesChanged: number;
+  /** Another pass has something to clear away. */
+  readonly again: boolean;
 }
+
+/** Configured MTU of a tunnel; 0 for what the uplink leaves. */
+export type TunnelMtu = (kind: 'vxlan' | 'ipip', family: Family) => number;
 
 /** Where an endpoint stands between its stored form and the kernel. */
 export type EndpointState = 'programmed' | 'waitingForInterface' | 'waitingForPolicy' | 'waitingForRoutes';
+
+/** Classes whose routes wait for something: a pod's chains, a tunnel's device. */
+const gated: ReadonlySet<RouteClass> = new Set<RouteClass>(['localWorkload', 'vxlan', 'ipip']);
+
+/** A tunnel whatever its kind wishes for. */
+type Tunnel = Pick<
+  TunnelManager<never>,
+  'ready' | 'stands' | 'recheck' | 'askAgain' | 'onLink' | 'mtu' | 'status' | 'open' | 'close'
+> & { readonly kind: { readonly kind: 'vxlan' | 'ipip'; readonly device: string; readonly family: Family } };
+
+function tunnelsOf(families: readonly Family[], graph: Graph, netlink: Netlink, mtu: TunnelMtu): Tunnel[] {
+  const { remote } = graph;
+  const vxlans = families.map((family) => {
+    const kind = vxlanTunnel(netlink, family);
+    return new TunnelManager(
+      kind,
+      netlink,
+      () => remote.tunnel(family),
+      () => mtu('vxlan', family),
+    );
+  });
+  if (!families.includes(4)) return vxlans;
+  return [
+    ...vxlans,
+    new TunnelManager(
+      ipipTunnel(netlink),
+      netlink,
+      () => remote.ipip(),
+      () => mtu('ipip', 4),
+    ),
+  ];
+}
 
 /**
  * The dataplane as one visible, ordered list. What would open traffic before its policy waits: rules wait for their
  * sets, and a pod's routes for its chains. What closes goes in the reverse order: a departed pod's routes first, then
  * its chains (an unknown pod device meets a DROP, so one restore may add and remove), and sets last, when no rule names
- * them. Routes that are no pod's open nothing here and wait for nobody.
+ * them. A tunnel opens after its rules and closes after its routes have moved; its rules go with the pass after that.
+ * Other routes that are no pod's open nothing here and wait for nobody.
  */
 export class Dataplane {
   readonly routes: RouteManager;
   readonly #endpoints: EndpointManager;
-  readonly #vxlans: ReadonlyMap<Family, VxlanManager>;
+  readonly #tunnels: readonly Tunnel[];
   readonly #sets: SetManager;
   readonly #tables: ReadonlyMap<Family, TablesManager>;
   /** Endpoints whose chains stand, as they were when the chains were made. */
@@ -52,12 +92,10 @@ export class Dataplane {
     private readonly kernel: Kernel,
     private readonly flows: FlowManager,
     private readonly interfacePrefix: string,
-    vxlanMtu: (family: Family) => number = () => 0,
+    tunnelMtu: TunnelMtu = () => 0,
   ) {
     const families = [...kernel.iptables.keys()];
-    this.#vxlans = new Map(
-      families.map((family) => [family, new VxlanManager(kernel.netlink, family, () => vxlanMtu(family))]),
-    );
+    this.#tunnels = tunnelsOf(families, graph, kernel.netlink, tunnelMtu);
     this.routes = new RouteManager(kernel.netlink, graph.routes, { families, interfacePrefix });
     this.#endpoints = new EndpointManager(kernel.netlink, kernel.writeSysctl, families);
     this.#sets = new SetManager(kernel.ipsets);
@@ -67,7 +105,7 @@ export class Dataplane {
   /** Reads links, addresses and routes anew. @returns our routes that were found */
   readKernel() {
     this.#endpoints.read();
-    for (const vxlan of this.#vxlans.values()) vxlan.recheck();
+    for (const tunnel of this.#tunnels) tunnel.askAgain();
     this.readAddresses();
     return this.routes.read();
   }
@@ -89,7 +127,7 @@ export class Dataplane {
     this.invalidateSets();
     this.invalidateTables();
     this.#endpoints.recheck();
-    for (const vxlan of this.#vxlans.values()) vxlan.recheck();
+    for (const tunnel of this.#tunnels) tunnel.recheck();
     this.#hostSettled = false;
   }
 
@@ -100,7 +138,7 @@ export class Dataplane {
     if (!event.gone) this.routes.retry();
     const lost = this.#endpoints.onLink(event.link, event.gone);
     if (lost) this.routes.deviceDown(event.link.name);
-    const below = [...this.#vxlans.values()].filter((vxlan) => vxlan.onLink(event.link)).length > 0;
+    const below = this.#tunnels.filter((tunnel) => tunnel.onLink(event.link)).length > 0;
     return lost || below || (!event.gone && this.#concerns(event.link.name));
   }
 
@@ -108,24 +146,25 @@ export class Dataplane {
   async pass(retry: boolean): Promise<PassReport> {
     const endpoints = new Map(this.graph.endpoints);
     const departed = this.#depart(endpoints);
-    const firewall = this.graph.firewall();
+    const firewall = this.graph.firewall(this.#standingTunnels());
     const failures: Failure[] = [];
     const add = (failure: Failure | undefined) => failure && failures.push(failure);
 
     add(this.#hostSysctls());
     if (retry) this.routes.retry();
-    const closed = await this.routes.apply(
-      ({ class: routeClass }) => routeClass !== 'localWorkload' && routeClass !== 'vxlan',
-    );
+    const closed = await this.routes.apply(({ class: routeClass }) => !gated.has(routeClass));
     this.#cut([...closed.released, ...departed]);
     const refused = await this.#applyFirewall(firewall, endpoints, retry);
-    failures.push(...refused, ...this.#applyVxlan(refused.length > 0));
+    failures.push(...refused, ...this.#openTunnels(refused.length > 0));
     failures.push(...this.#endpoints.apply(endpoints.values()));
     const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
     this.#cut(opened.released);
+    const ended = this.#tunnels.map((tunnel) => tunnel.close());
+    failures.push(...ended.flatMap((one) => one.failures));
     this.#firewall = failures.some(({ kind }) => kind === 'ipset' || kind === 'iptables') ? undefined : firewall;
     failures.push(...opened.failures, ...this.flows.failures);
-    return { failures, routesChanged: closed.changed + opened.changed };
+    const again = ended.some((one) => one.closed);
+    return { failures, routesChanged: closed.changed + opened.changed, again };
   }
 
   /** Whether IP sets may be left over; `sweep` then destroys them. */
@@ -139,11 +178,13 @@ export class Dataplane {
 
   /** The smallest MTU of the tunnels that there should be; undefined without one. */
   tunnelMtu(): number | undefined {
-    const sizes = [...this.#vxlans].flatMap(([family, vxlan]) => {
-      const desired = this.graph.remote.tunnel(family);
-      return desired ? [vxlan.mtu(desired)] : [];
-    });
+    const sizes = this.#tunnels.flatMap((tunnel) => tunnel.mtu() ?? []);
     return sizes.length > 0 ? Math.min(...sizes) : undefined;
+  }
+
+  /** The tunnels that there should be. */
+  tunnels(): TunnelStatus[] {
+    return this.#tunnels.flatMap((tunnel) => tunnel.status() ?? []);
   }
 
   /** Of an endpoint of the graph. */
@@ -170,7 +211,7 @@ export class Dataplane {
   /** The node's own addresses decide which next hops are ours; the kernel drops routes with an address silently. */
   #onAddress(index: number, gone: boolean): boolean {
     if (this.#endpoints.isPodDevice(index, this.interfacePrefix)) return false;
-    for (const vxlan of this.#vxlans.values()) vxlan.recheck();
+    for (const tunnel of this.#tunnels) tunnel.recheck();
     this.readAddresses();
     if (gone) this.routes.read();
     else this.routes.retry();
@@ -205,10 +246,12 @@ export class Dataplane {
   }
 
   /** A device takes packets of the tunnel as soon as it stands, so the rules that choose them come first. */
-  #applyVxlan(rulesFailed: boolean): Failure[] {
-    return [...this.#vxlans].flatMap(([family, vxlan]) =>
-      rulesFailed && !vxlan.ready ? [] : vxlan.apply(this.graph.remote.tunnel(family)),
-    );
+  #openTunnels(rulesFailed: boolean): Failure[] {
+    return this.#tunnels.flatMap((tunnel) => (rulesFailed && !tunnel.ready ? [] : tunnel.open()));
+  }
+
+  #standingTunnels(): ReadonlySet<string> {
+    return new Set(this.#tunnels.flatMap((tunnel) => (tunnel.stands ? [tunnel.kind.device] : [])));
   }
 
   /** Forwarding, without which no route of ours has an effect. At the start and with every check. */
@@ -225,8 +268,11 @@ export class Dataplane {
   }
 
   #mayOpen({ class: routeClass, owner, route }: Candidate): boolean {
-    if (routeClass === 'vxlan') return this.#vxlans.get(familyOf(route.destination))?.ready ?? false;
-    if (routeClass !== 'localWorkload') return true;
+    if (!gated.has(routeClass)) return true;
+    if (routeClass !== 'localWorkload') {
+      const family = familyOf(route.destination);
+      return this.#tunnels.some(({ kind, ready }) => kind.kind === routeClass && kind.family === family && ready);
+    }
     const endpoint = this.graph.endpoints.get(owner);
     return endpoint !== undefined && this.#chainsStand(endpoint) && this.#endpoints.ready(endpoint);
   }

@@ -3,7 +3,8 @@ import type { Failure } from '../base/reconcile.ts';
 import type { DesiredTable, Ipsets, Iptables, Netlink, TableName } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import { mainTable, ourProtocol } from './calc/route.ts';
-import { vxlanDevices } from './calc/tunnels.ts';
+import { ipipDevice, vxlanDevices } from './calc/tunnels.ts';
+import { isOurs, releaseIpip } from './managers/ipip.ts';
 
 export interface CleanupDependencies {
   readonly netlink: Netlink;
@@ -29,7 +30,7 @@ const nothing: DesiredTable = { chains: new Map(), insertions: new Map() };
 
 /**
  * Removes what is ours from the kernel, and nothing else: routes of protocol 80 in the main table, chains that begin
- * `cali` with the rules that lead there, our IP sets, the VXLAN devices and, where asked for, the pods' devices. Routes
+ * `cali` with the rules that lead there, our IP sets, the tunnels and, where asked for, the pods' devices. Routes
  * go first, so that no pod is reached without its policy, and sets after the rules that name them. One failure stops
  * nothing else.
  */
@@ -58,6 +59,11 @@ export async function cleanup(deps: CleanupDependencies): Promise<CleanupReport>
   const devices: string[] = [];
   for (const name of devicesOf(deps))
     if (await attempt('device', name, () => netlink.deleteLink(name))) devices.push(name);
+  if (isOurs(netlink))
+    await attempt('device', ipipDevice, () => {
+      releaseIpip(netlink);
+      devices.push(ipipDevice);
+    });
   return { routes: ours.length - kept.length, chains, devices, failures };
 }
 

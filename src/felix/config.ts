@@ -33,6 +33,10 @@ export interface FelixConfig {
   readonly vxlanMtuV6: number;
   readonly vxlanPort: number;
   readonly vxlanVni: number;
+  /** `auto`: when a pool wants it. */
+  readonly ipipEnabled: boolean | 'auto';
+  /** Octets; 0: the uplink's less the overhead. */
+  readonly ipipMtu: number;
 }
 
 type Parse<V> = (text: string, name: string) => V;
@@ -78,6 +82,8 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   vxlanMtuV6: { field: 'vxlanMTUV6', parse: mtu, absent: 0 },
   vxlanPort: { field: 'vxlanPort', parse: port, absent: 4789 },
   vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
+  ipipEnabled: { field: 'ipipEnabled', also: ['IPINIPENABLED'], parse: boolean, absent: 'auto' },
+  ipipMtu: { field: 'ipipMTU', also: ['IPINIPMTU'], parse: mtu, absent: 0 },
 };
 
 export const settingNames = Object.keys(settings) as (keyof FelixConfig)[];
@@ -118,14 +124,19 @@ export function configOf(explained: Explained): FelixConfig {
   return Object.fromEntries(settingNames.map((key) => [key, explained[key].value])) as unknown as FelixConfig;
 }
 
+/** Every name of a setting in upper case → its field's, which is the key of a GivenBySetting. */
+export const settingKeys: ReadonlyMap<string, string> = new Map(
+  Object.values(settings).flatMap(({ field, also = [] }: Setting<unknown>) =>
+    [field, ...also].map((name) => [name.toUpperCase(), field.toUpperCase()] as const),
+  ),
+);
+
 /**
  * The FELIX_* of an environment (any letter case, as Calico does); an empty value is none. A variable that felix does
  * not know is named in a warning, with the nearest name it knows.
  */
 export function readEnvironment(environment: Readonly<Record<string, string | undefined>>, log: Log): GivenBySetting {
-  const names = new Map<string, string>();
-  for (const { field, also = [] } of Object.values(settings))
-    for (const name of [field.toUpperCase(), ...also]) names.set(name, field.toUpperCase());
+  const names = settingKeys;
   const found = new Map<string, Given>();
   for (const [variable, value] of Object.entries(environment)) {
     const upper = variable.toUpperCase();

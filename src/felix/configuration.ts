@@ -12,6 +12,7 @@ import {
   type FelixConfig,
   type Given,
   type GivenBySetting,
+  settingKeys,
   settingNames,
   settings,
 } from './config.ts';
@@ -30,7 +31,7 @@ const annotationPrefix = 'config.projectcalico.org/';
 
 /** Calico's settings that mean something elsewhere and nothing here: no reason for a warning. */
 const calicoOnly =
-  /^(bpf|wireguard|ipip|flowLogs|dnsTrust|windows|kube|failsafe|externalNode|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|serviceLoop|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
+  /^(bpf|wireguard|flowLogs|dnsTrust|windows|kube|failsafe|externalNode|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|serviceLoop|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
 
 /**
  * The configuration of one node with Calico's precedence: environment, the resource `node.<name>`, resources whose
@@ -192,8 +193,8 @@ function given({ metadata, spec }: FelixConfiguration): GivenBySetting {
   for (const [annotation, text] of Object.entries(metadata.annotations ?? {})) {
     if (!annotation.startsWith(annotationPrefix) || text.trim() === '') continue;
     const name = `FelixConfiguration(${metadata.name}).metadata.annotations.${annotation}`;
-    const key = annotation.slice(annotationPrefix.length).toUpperCase();
-    found.set(key, { text: text.trim(), origin: `${origin}, annotation`, name });
+    const upper = annotation.slice(annotationPrefix.length).toUpperCase();
+    found.set(settingKeys.get(upper) ?? upper, { text: text.trim(), origin: `${origin}, annotation`, name });
   }
   return found;
 }

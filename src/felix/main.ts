@@ -11,7 +11,7 @@ import type { Family } from '../model/address.ts';
 import type { FeedMessage } from '../model/feed.ts';
 import { Dataplane } from './apply.ts';
 import { Graph, type PolicySource, watchedTypes } from './calc/graph.ts';
-import type { VxlanSettings } from './calc/remote.ts';
+import type { TunnelSettings } from './calc/remote.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine, Configuration } from './configuration.ts';
 import { serveControl } from './control.ts';
@@ -22,6 +22,7 @@ import type { Counts } from './metrics.ts';
 import { type Round, Rounds } from './rounds.ts';
 import { StaleTimer } from './stale.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
+import { TunnelSupport } from './tunnel-support.ts';
 import { countsOf, describe, satisfies } from './view.ts';
 import { Waiters } from './waiters.ts';
 
@@ -46,8 +47,13 @@ export interface FelixDependencies {
   readonly log: Log;
 }
 
-function vxlanOf({ vxlanEnabled, vxlanPort, vxlanVni }: FelixConfig): VxlanSettings {
-  return { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni };
+function tunnelsOf({ vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled }: FelixConfig): TunnelSettings {
+  return { vxlan: { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni }, ipip: { enabled: ipipEnabled } };
+}
+
+function mtuOf({ vxlanMtu, vxlanMtuV6, ipipMtu }: FelixConfig, kind: 'vxlan' | 'ipip', family: Family): number {
+  if (kind === 'ipip') return ipipMtu;
+  return family === 4 ? vxlanMtu : vxlanMtuV6;
 }
 
 /** Leftover IP sets are destroyed when nothing else happened for so long: each costs the kernel a grace period. */
@@ -76,6 +82,7 @@ export class Felix {
   readonly #bgp: boolean;
   #config: FelixConfig;
   readonly #rounds: Rounds;
+  readonly #support: TunnelSupport;
   /** A pass is due that reads what others may have changed, and what the last one took, in milliseconds. */
   readonly #check = { due: false, cost: 0 };
   readonly #configListeners: ((config: FelixConfig) => void)[] = [];
@@ -99,14 +106,15 @@ export class Felix {
       families: [...iptables.keys()],
       interfacePrefix,
       policy,
-      vxlan: vxlanOf(config),
+      tunnels: tunnelsOf(config),
       plain: !this.#bgp,
     });
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     const kernel = { netlink, iptables, ipsets, writeSysctl };
-    this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (family) =>
-      family === 4 ? this.#config.vxlanMtu : this.#config.vxlanMtuV6,
+    this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (kind, family) =>
+      mtuOf(this.#config, kind, family),
     );
+    this.#support = new TunnelSupport(log);
     this.#stale = new StaleTimer(clock, config.staleRouteSeconds * 1000, () => this.#dropStaleRoutes());
   }
 
@@ -195,12 +203,18 @@ export class Felix {
 
   /** For metrics. */
   counts(): Counts {
-    return countsOf(this.#graph, this.deps.policy.activePolicies(), this.#inSync);
+    const tunnels = this.#dataplane.tunnels();
+    return countsOf(this.#graph, this.deps.policy.activePolicies(), tunnels, this.#inSync);
   }
 
   /** Largest packet of a pod that needs no fragments in the tunnels there are, in octets; undefined without any. */
   podMtu(): number | undefined {
     return this.#dataplane.tunnelMtu();
+  }
+
+  /** Tells of every change of what tunnels this kernel lacks, from the first pass on. */
+  onTunnelSupport(listener: (lacking: ReadonlySet<'vxlan' | 'ipip'>) => void): void {
+    this.#support.onChange(listener);
   }
 
   /** Every setting with its value and origin. */
@@ -253,6 +267,8 @@ export class Felix {
     const report = await this.#dataplane.pass(retry);
     this.#busySince = undefined;
     this.#ledger.update(report.failures);
+    this.#support.update(this.#dataplane.tunnels(), this.#graph.remote.poolsWithoutFallback());
+    if (report.again) this.#changed.fire();
     const first = this.#lastApply === undefined;
     this.#lastApply = {
       at: clock.wall().toISOString(),
@@ -352,7 +368,7 @@ export class Felix {
     this.#config = config;
     if (changed.includes('logLevel')) log.level = config.logLevel;
     policy.configure(config);
-    this.#graph.remote.configure(vxlanOf(config));
+    this.#graph.remote.configure(tunnelsOf(config));
     this.#stale.limit = config.staleRouteSeconds * 1000;
     this.#rounds.restart();
     for (const listener of this.#configListeners) listener(config);

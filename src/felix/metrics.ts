@@ -12,6 +12,8 @@ export interface Counts {
   /** IP version and table → chains and rules. */
   readonly tables: readonly { readonly version: string; readonly table: string; chains: number; rules: number }[];
   readonly inSync: boolean;
+  /** Device of a wanted tunnel → whether it is up. */
+  readonly tunnels: ReadonlyMap<string, boolean>;
 }
 
 /** Calico's names, as far as the agent can fill them honestly. */
@@ -89,6 +91,14 @@ export class Metrics {
       ['ip_version', 'table'],
       ({ tables }, gauge) => {
         for (const { version, table, rules } of tables) gauge.set({ ip_version: version, table }, rules);
+      },
+    );
+    labelled(
+      'margay_felix_tunnel_up',
+      'Whether a tunnel device that a pool wants is up; 0 also when the kernel has no such tunnels.',
+      ['device'],
+      ({ tunnels }, gauge) => {
+        for (const [device, up] of tunnels) gauge.set({ device }, up ? 1 : 0);
       },
     );
     labelled('felix_routes', 'Number of routes wanted in the main table.', ['source'], ({ routes }, gauge) => {

@@ -4,6 +4,7 @@ import type { Failure } from '../base/reconcile.ts';
 import type { NextHop } from '../kernel/types.ts';
 import type { EndpointState } from './apply.ts';
 import type { RouteClass } from './calc/routes.ts';
+import type { TunnelStatus as DeviceStatus } from './managers/tunnel.ts';
 
 /* What `GET /v1/status` answers; times are RFC 3339. */
 
@@ -18,6 +19,8 @@ export interface FelixStatus {
   readonly feed: FeedStatus;
   readonly endpoints: readonly EndpointStatus[];
   readonly routes: RoutesStatus;
+  /** The tunnels that there should be. */
+  readonly tunnels: readonly TunnelStatus[];
   /** What the kernel or a tool refused; retried with backoff. */
   readonly failures: readonly FailureStatus[];
   /** Stored objects that could not be understood; their last good form is in force. */
@@ -33,6 +36,11 @@ export interface FeedStatus {
   /** Routes that the present connection has not repeated. */
   readonly stale: number;
   readonly reason?: string;
+}
+
+export interface TunnelStatus extends DeviceStatus {
+  /** Pools that do not reach other nodes because of the state. */
+  readonly pools?: readonly string[];
 }
 
 export interface EndpointStatus {

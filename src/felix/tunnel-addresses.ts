@@ -1,6 +1,6 @@
 import { Backoff } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
-import { explain } from '../base/errors.ts';
+import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
 import type { Entry, Store, Write } from '../datastore/store.ts';
@@ -9,6 +9,7 @@ import type { Assignment, Ipam } from '../ipam/allocator.ts';
 import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
 import type { IpPool, Node } from '../model/kinds.ts';
 import { parseSelector } from '../model/selector.ts';
+import { ipipAnnotation, poolMode, usesVxlan } from './calc/tunnels.ts';
 
 /** What is asked of address management. */
 export type TunnelIpam = Pick<Ipam, 'assign' | 'byHandle' | 'release'>;
@@ -18,27 +19,62 @@ export interface TunnelAddressOptions {
   readonly ipam: TunnelIpam;
   readonly node: string;
   readonly families: readonly Family[];
-  /** False: no VXLAN whatever the pools say. */
-  readonly enabled: () => boolean;
+  /** False: no such tunnels whatever the pools say. */
+  readonly enabled: (kind: 'vxlan' | 'ipip') => boolean;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** Calico's names of each family's handle, attribute and field. */
-const names = {
-  4: { handle: 'vxlan-tunnel-addr-', type: 'vxlanTunnelAddress', field: 'ipv4VXLANTunnelAddr' },
-  6: { handle: 'vxlan-v6-tunnel-addr-', type: 'vxlanV6TunnelAddress', field: 'ipv6VXLANTunnelAddr' },
-} as const;
+type Spec = Node['spec'];
+
+/** A tunnel device's address: Calico's names of its handle and attribute, and the field of the Node. */
+interface Purpose {
+  readonly kind: 'vxlan' | 'ipip';
+  readonly family: Family;
+  readonly handle: string;
+  readonly type: string;
+  read(spec: Spec): string | undefined;
+  write(spec: Spec, address: Ip | undefined): Spec;
+}
+
+const purposes: readonly Purpose[] = [
+  {
+    ...{ kind: 'ipip', family: 4, handle: 'ipip-tunnel-addr-', type: 'ipipTunnelAddress' },
+    read: ({ bgp }) => bgp?.ipv4IPIPTunnelAddr,
+    write({ bgp: { ipv4IPIPTunnelAddr: _, ...bgp } = {}, ...others }, address) {
+      const now = { ...bgp, ...(address !== undefined && { ipv4IPIPTunnelAddr: address }) };
+      return { ...others, ...(Object.keys(now).length > 0 && { bgp: now }) };
+    },
+  },
+  {
+    ...{ kind: 'vxlan', family: 4, handle: 'vxlan-tunnel-addr-', type: 'vxlanTunnelAddress' },
+    read: ({ ipv4VXLANTunnelAddr }) => ipv4VXLANTunnelAddr,
+    write: ({ ipv4VXLANTunnelAddr: _, ...others }, address) => ({
+      ...others,
+      ...(address !== undefined && { ipv4VXLANTunnelAddr: address }),
+    }),
+  },
+  {
+    ...{ kind: 'vxlan', family: 6, handle: 'vxlan-v6-tunnel-addr-', type: 'vxlanV6TunnelAddress' },
+    read: ({ ipv6VXLANTunnelAddr }) => ipv6VXLANTunnelAddr,
+    write: ({ ipv6VXLANTunnelAddr: _, ...others }, address) => ({
+      ...others,
+      ...(address !== undefined && { ipv6VXLANTunnelAddr: address }),
+    }),
+  },
+];
 
 /**
- * Keeps an address for the node's VXLAN device of each family: taken from a pool with VXLAN that allows tunnels and
- * selects the node, held by the handle `vxlan-tunnel-addr-<node>`, and written to the Node in the same transaction.
- * Without such a pool the address is given back.
+ * Keeps an address for each of the node's tunnel devices: taken from a pool with such encapsulation that allows tunnels
+ * and selects the node, held by a handle such as `vxlan-tunnel-addr-<node>`, and written to the Node in the same
+ * transaction. Without such a pool the address is given back.
  */
 export class TunnelAddresses {
   readonly #pools = new Map<string, IpPool>();
   readonly #changed: Trigger;
   #node: Node | undefined;
+  /** Nodes whose kernel has no IPIP: pools may name VXLAN as a fallback. */
+  readonly #lacking = new Set<string>();
   #inSync = false;
 
   constructor(private readonly options: TunnelAddressOptions) {
@@ -55,16 +91,17 @@ export class TunnelAddresses {
 
   async run(signal: AbortSignal): Promise<void> {
     const { families, log } = this.options;
+    const own = purposes.filter(({ family }) => families.includes(family));
     const backoff = new Backoff(100, 30_000);
     let retryMs: number | undefined;
     let last = '';
     while (!signal.aborted) {
       await this.#changed.wait(retryMs, signal);
       if (signal.aborted) return;
-      const wishes = JSON.stringify([this.options.enabled(), families.map((family) => this.#facts(family))]);
+      const wishes = JSON.stringify(own.map((purpose) => this.#facts(purpose)));
       if (wishes === last && retryMs === undefined) continue;
       try {
-        for (const family of families) await this.#ensure(family, signal);
+        for (const purpose of own) await this.#ensure(purpose, signal);
         // As it was before: what changed meanwhile, our own write too, is looked at again.
         last = wishes;
         retryMs = undefined;
@@ -72,7 +109,10 @@ export class TunnelAddresses {
       } catch (thrown) {
         if (signal.aborted) return;
         retryMs = backoff.next();
-        log.warn({ error: explain(thrown), retryMs }, 'the address of the VXLAN device is not settled; will retry');
+        log.warn(
+          { error: explain(thrown), retryMs },
+          'the addresses of the tunnel devices are not settled; will retry',
+        );
       }
     }
   }
@@ -81,22 +121,31 @@ export class TunnelAddresses {
     const key = event.op === 'set' ? event.entry.key : event.key;
     const value = event.op === 'set' ? event.entry.value : undefined;
     if (key.type === 'IPPool') {
-      if (value) this.#pools.set(key.name, value as IpPool);
-      else this.#pools.delete(key.name);
-    } else if (key.type === 'Node' && key.name === this.options.node) this.#node = value as Node | undefined;
+      if (!value) this.#pools.delete(key.name);
+      else if (understood(key.name, value as IpPool)) this.#pools.set(key.name, value as IpPool);
+    } else if (key.type === 'Node') {
+      const found = value as Node | undefined;
+      if (found?.metadata.annotations?.[ipipAnnotation] === 'unavailable') this.#lacking.add(key.name);
+      else this.#lacking.delete(key.name);
+      if (key.name === this.options.node) this.#node = found;
+    }
   }
 
-  #facts(family: Family): unknown {
-    return [this.#fitting(family), this.#node?.spec[names[family].field]];
+  #facts(purpose: Purpose): unknown {
+    return [this.#fitting(purpose), this.#node && purpose.read(this.#node.spec)];
   }
 
   /** Names of the pools that the address may come from, by name. */
-  #fitting(family: Family): string[] {
-    if (!this.options.enabled()) return [];
+  #fitting({ kind, family }: Purpose): string[] {
+    if (!this.options.enabled(kind)) return [];
+    const lacking = family === 4 && this.#lacking.size > 0;
     const labels = this.#node?.metadata.labels ?? {};
     return [...this.#pools.values()]
-      .filter(({ metadata, spec }) => {
-        if (familyOf(parseCidr(spec.cidr)) !== family || spec.vxlanMode === 'Never') return false;
+      .filter((pool) => {
+        const { metadata, spec } = pool;
+        if (familyOf(parseCidr(spec.cidr)) !== family) return false;
+        const mode = poolMode(`IPPool(${metadata.name})`, pool);
+        if (!(kind === 'vxlan' ? usesVxlan(mode, lacking) : mode.ipipMode !== 'Never')) return false;
         if (spec.disabled || !spec.allowedUses.includes('Tunnel')) return false;
         const selector = parseSelector(spec.nodeSelector, `IPPool(${metadata.name}).spec.nodeSelector`);
         return selector.matches(labels);
@@ -105,50 +154,62 @@ export class TunnelAddresses {
       .sort();
   }
 
-  async #ensure(family: Family, signal: AbortSignal): Promise<void> {
+  async #ensure(purpose: Purpose, signal: AbortSignal): Promise<void> {
     const { store, ipam, node } = this.options;
     const found = await store.get({ type: 'Node', name: node });
     // The node's own start-up has yet to write it; its event comes back here.
     if (!found) return;
-    const { field, handle: prefix } = names[family];
-    const handle = `${prefix}${node}`;
-    const pools = this.#fitting(family);
-    const held = (await ipam.byHandle(handle)).filter(({ address }) => familyOf(address) === family);
-    const kept = held.find(({ address }) => address === found.value.spec[field]) ?? held[0];
-    if (kept && pools.includes(kept.pool)) return this.#write(found, family, kept);
-    if (held.length > 0) await ipam.release({ handle }, [withAddress(found, family, undefined)]);
-    else if (found.value.spec[field] !== undefined) await this.#write(found, family, undefined);
-    if (pools.length > 0) await this.#assign(family, handle, pools, signal);
+    const handle = `${purpose.handle}${node}`;
+    const pools = this.#fitting(purpose);
+    const held = (await ipam.byHandle(handle)).filter(({ address }) => familyOf(address) === purpose.family);
+    const said = purpose.read(found.value.spec);
+    const kept = held.find(({ address }) => address === said) ?? held[0];
+    if (kept && pools.includes(kept.pool)) return this.#write(found, purpose, kept);
+    if (held.length > 0) await ipam.release({ handle }, [withAddress(found, purpose, undefined)]);
+    else if (said !== undefined) await this.#write(found, purpose, undefined);
+    if (pools.length > 0) await this.#assign(purpose, handle, pools, signal);
   }
 
-  async #assign(family: Family, handle: string, pools: readonly string[], signal: AbortSignal): Promise<void> {
+  async #assign(purpose: Purpose, handle: string, pools: readonly string[], signal: AbortSignal): Promise<void> {
     const { store, ipam, node, log } = this.options;
     const found = await store.get({ type: 'Node', name: node });
     if (!found) return;
     const [assigned] = await ipam.assign(
       {
         handle,
-        families: [family],
-        attributes: { type: names[family].type },
+        families: [purpose.family],
+        attributes: { type: purpose.type },
         pools,
         use: 'Tunnel',
-        extra: ([assignment]) => [withAddress(found, family, assignment?.address)],
+        extra: ([assignment]) => [withAddress(found, purpose, assignment?.address)],
       },
       signal,
     );
-    log.info({ address: assigned?.address, pool: assigned?.pool }, 'the VXLAN device has an address');
+    log.info(
+      { kind: purpose.kind, address: assigned?.address, pool: assigned?.pool },
+      'the tunnel device has an address',
+    );
   }
 
-  async #write(found: Entry<'Node'>, family: Family, held: Assignment | undefined): Promise<void> {
-    if (found.value.spec[names[family].field] === held?.address) return;
-    const { outcome } = await this.options.store.transact([withAddress(found, family, held?.address)]);
+  async #write(found: Entry<'Node'>, purpose: Purpose, held: Assignment | undefined): Promise<void> {
+    if (purpose.read(found.value.spec) === held?.address) return;
+    const { outcome } = await this.options.store.transact([withAddress(found, purpose, held?.address)]);
     if (outcome !== 'written') throw new Error('the Node resource changed meanwhile');
   }
 }
 
+/** A pool that is not understood keeps its last good form; the calculation of routes says what is wrong with it. */
+function understood(name: string, pool: IpPool): boolean {
+  try {
+    poolMode(`IPPool(${name})`, pool);
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}
+
 /** The write that makes the Node say so, if it is still what was read. */
-function withAddress({ key, value, revision }: Entry<'Node'>, family: Family, address: Ip | undefined): Write {
-  const { [names[family].field]: _, ...others } = value.spec;
-  const spec = { ...others, ...(address !== undefined && { [names[family].field]: address }) };
-  return { op: 'update', key, value: { ...value, spec }, revision };
+function withAddress({ key, value, revision }: Entry<'Node'>, purpose: Purpose, address: Ip | undefined): Write {
+  return { op: 'update', key, value: { ...value, spec: purpose.write(value.spec, address) }, revision };
 }

@@ -2,7 +2,7 @@ import type { Dataplane } from './apply.ts';
 import type { Graph } from './calc/graph.ts';
 import { type RouteClass, routeClasses } from './calc/routes.ts';
 import type { Counts } from './metrics.ts';
-import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus } from './status.ts';
+import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus, TunnelStatus } from './status.ts';
 
 /** The parts of the status that the graph and the dataplane answer. */
 export function describe(
@@ -10,7 +10,7 @@ export function describe(
   dataplane: Dataplane,
   ledger: FailureLedger,
   feed: { readonly connected: boolean; readonly reason?: string },
-): Pick<FelixStatus, 'feed' | 'endpoints' | 'routes' | 'failures' | 'invalid'> {
+): Pick<FelixStatus, 'feed' | 'endpoints' | 'routes' | 'tunnels' | 'failures' | 'invalid'> {
   const said = [...graph.feed.routes.values()];
   const list = routeList(graph, dataplane, ledger);
   const count = (wanted: RouteClass) => list.filter((route) => route.class === wanted).length;
@@ -26,13 +26,19 @@ export function describe(
       counts: Object.fromEntries(routeClasses.map((name) => [name, count(name)])) as Record<RouteClass, number>,
       list,
     },
+    tunnels: tunnelList(graph, dataplane),
     failures: ledger.list,
     invalid: graph.problems().map(({ key, error }) => ({ key, message: error.message })),
   };
 }
 
 /** Figures for metrics: what is wanted, which is what stands unless a failure says otherwise. */
-export function countsOf(graph: Graph, policies: number, inSync: boolean): Counts {
+export function countsOf(
+  graph: Graph,
+  policies: number,
+  tunnels: readonly { readonly device: string; readonly state: string }[],
+  inSync: boolean,
+): Counts {
   const { tables, sets } = graph.firewall();
   const local = [...graph.routes.winners.values()].filter((route) => route.class !== 'bgp').length;
   const versions = [...tables.keys()].map(String);
@@ -41,6 +47,7 @@ export function countsOf(graph: Graph, policies: number, inSync: boolean): Count
     endpoints: graph.endpoints.size,
     policies,
     inSync,
+    tunnels: new Map(tunnels.map(({ device, state }) => [device, state === 'up'])),
     routes: new Map([
       ['local', local],
       ['remote', graph.routes.winners.size - local],
@@ -68,6 +75,13 @@ function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger)
       state: dataplane.stateOf(endpoint),
       ...(problem !== undefined && { problem }),
     };
+  });
+}
+
+function tunnelList(graph: Graph, dataplane: Dataplane): TunnelStatus[] {
+  return dataplane.tunnels().map((tunnel) => {
+    const cut = tunnel.kind === 'ipip' && tunnel.state === 'unsupported';
+    return { ...tunnel, ...(cut && { pools: graph.remote.poolsWithoutFallback() }) };
   });
 }
 

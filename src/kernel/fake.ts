@@ -11,10 +11,12 @@ import {
   KernelError,
   type KernelEvent,
   type Link,
+  type LinkChange,
   type Neighbour,
   type Netlink,
   type Route,
   type RouteFailure,
+  type RouteReading,
   type TableName,
   type VethRequest,
   type VxlanRequest,
@@ -65,6 +67,9 @@ export class FakeNetlink implements Netlink {
   readonly failures = new Map<string, string>();
   closed = false;
   readonly #listeners = new Set<(event: KernelEvent) => void>();
+  readonly #lastRead = new Map<string, string>();
+  /** Listeners that are not told of the routes that are set and deleted here. */
+  readonly #quiet = new Set<(event: KernelEvent) => void>();
   readonly #peers = new Map<string, { readonly netlink: FakeNetlink; readonly name: string }>();
 
   constructor(private readonly kernel: FakeKernel = new FakeKernel()) {
@@ -87,6 +92,15 @@ export class FakeNetlink implements Netlink {
     return [...this.routeByKey.values()].filter(
       (route) => route.table === table && (family === undefined || familyOf(route.destination) === family),
     );
+  }
+
+  readRoutes(family: Family, table: number): RouteReading {
+    const found = this.routes(family, table);
+    const now = JSON.stringify(found);
+    const key = `${family} ${table}`;
+    const unchanged = this.#lastRead.get(key) === now;
+    this.#lastRead.set(key, now);
+    return { unchanged, routes: () => found };
   }
 
   neighbours(device: string): Neighbour[] {
@@ -131,6 +145,17 @@ export class FakeNetlink implements Netlink {
     return link;
   }
 
+  addIpip(name: string): Link {
+    this.calls.push(`addIpip ${name}`);
+    this.#mayFail('add IPIP device', name);
+    const found = this.linkByName.get(name);
+    if (found?.kind === 'ipip') return found;
+    if (found) throw new KernelError(`add IPIP device ${name}`, 'EEXIST');
+    const link: Link = { index: this.kernel.index(), name, kind: 'ipip', mtu: 1480, up: false };
+    this.addLink(link);
+    return link;
+  }
+
   /** Test side: a device appears, or changes. */
   addLink(link: Link): void {
     this.linkByName.set(link.name, link);
@@ -147,10 +172,11 @@ export class FakeNetlink implements Netlink {
     return true;
   }
 
-  setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void {
+  setLink(name: string, change: LinkChange): void {
     this.calls.push(`setLink ${name} ${JSON.stringify(change)}`);
     this.#mayFail('set link', name);
-    this.addLink({ ...this.#existing('set link', name), ...change });
+    const { alias = '', ...others } = { ...this.#existing('set link', name), ...change };
+    this.addLink({ ...others, ...(alias !== '' && { alias }) });
   }
 
   addAddress(device: string, cidr: string): void {
@@ -210,9 +236,14 @@ export class FakeNetlink implements Netlink {
     return failed;
   }
 
-  monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> } {
+  monitor(
+    onEvent: (event: KernelEvent) => void,
+    signal: AbortSignal,
+    { othersRoutes = false }: { readonly othersRoutes?: boolean } = {},
+  ): { ready: Promise<void> } {
     if (signal.aborted) return { ready: Promise.resolve() };
     this.#listeners.add(onEvent);
+    if (othersRoutes) this.#quiet.add(onEvent);
     signal.addEventListener('abort', () => this.#listeners.delete(onEvent), { once: true });
     return { ready: Promise.resolve() };
   }
@@ -239,7 +270,9 @@ export class FakeNetlink implements Netlink {
     if (what === 'upsert') this.routeByKey.set(key, route);
     else if (before?.protocol !== route.protocol) return;
     else this.routeByKey.delete(key);
-    this.emit({ what: 'route', route: what === 'upsert' ? route : (before ?? route), gone: what === 'delete' });
+    const told = what === 'upsert' ? route : (before ?? route);
+    for (const listener of [...this.#listeners].filter((one) => !this.#quiet.has(one)))
+      listener({ what: 'route', route: told, gone: what === 'delete' });
   }
 
   #deviceProblem(route: Route): string | undefined {

@@ -6,9 +6,11 @@ import type { Cidr, Family, Ip } from '../model/address.ts';
 export interface Link {
   readonly index: number;
   readonly name: string;
-  /** IFLA_INFO_KIND: `veth`, `vxlan`, `bridge`; undefined for physical devices. */
+  /** IFLA_INFO_KIND: `veth`, `vxlan`, `ipip`, `bridge`; undefined for physical devices. */
   readonly kind?: string;
   readonly mac?: string;
+  /** IFLA_IFALIAS */
+  readonly alias?: string;
   readonly mtu: number;
   /** IFF_UP. */
   readonly up: boolean;
@@ -37,6 +39,14 @@ export interface VxlanRequest {
   readonly local: Ip;
   readonly mac: string;
   readonly mtu: number;
+}
+
+export interface LinkChange {
+  readonly up?: boolean;
+  readonly mtu?: number;
+  readonly mac?: string;
+  /** At most 255 octets; empty takes it away. */
+  readonly alias?: string;
 }
 
 /** An entry of a VXLAN device's forwarding database: frames to `mac` go to `destination`. */
@@ -129,6 +139,13 @@ export interface RouteFailure {
   readonly cause: KernelError;
 }
 
+/** The routes of one family and table as they are now, beside the last reading of the same. */
+export interface RouteReading {
+  /** Every route is as it was at the last reading through the same Netlink. */
+  readonly unchanged: boolean;
+  routes(): Route[];
+}
+
 /**
  * rtnetlink of one network namespace: the one that the object was opened in. Calls are synchronous and short
  * (microseconds each), batches are sliced by the caller.
@@ -139,6 +156,8 @@ export interface Netlink {
   addresses(family?: Family): AddressOnLink[];
   /** Routes of `table` (default main, 254), of both families or one. */
   routes(family?: Family, table?: number): Route[];
+  /** As `routes`, for one who looks again and again: an unchanged table need not be taken apart. */
+  readRoutes(family: Family, table: number): RouteReading;
   neighbours(device: string): Neighbour[];
   /**
    * Creates the pair with the peer born inside the namespace. Both ends' names and MACs as asked; both are down.
@@ -147,9 +166,15 @@ export interface Netlink {
   addVeth(request: VethRequest): Link;
   /** A VXLAN device without learning; it is down. @throws KernelError (`EEXIST`, `EOPNOTSUPP` without the module) */
   addVxlan(request: VxlanRequest): Link;
+  /**
+   * An IP-in-IP device (RFC 2003) without addresses of its own, so that routes say where its packets go; it is down. The
+   * `tunl0` that the kernel's module brings into every namespace is taken if it has that name.
+   * @throws KernelError (`EOPNOTSUPP` without the module, `EEXIST` for another kind of device)
+   */
+  addIpip(name: string): Link;
   /** True when it was there. @throws KernelError for anything but absence */
   deleteLink(name: string): boolean;
-  setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void;
+  setLink(name: string, change: LinkChange): void;
   /** @throws KernelError; an address that is there already is success, as is the absence of one to be deleted. */
   addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;
   deleteAddress(device: string, cidr: string): void;
@@ -167,8 +192,15 @@ export interface Netlink {
    * One failure does not stop the others.
    */
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[];
-  /** Events from the call on, delivered once `ready` resolves; stops on abort, which must come before `close`. */
-  monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> };
+  /**
+   * Events from the call on, delivered once `ready` resolves; stops on abort, which must come before `close`.
+   * `othersRoutes`: routes that this Netlink itself set or deleted are not told.
+   */
+  monitor(
+    onEvent: (event: KernelEvent) => void,
+    signal: AbortSignal,
+    options?: { readonly othersRoutes?: boolean },
+  ): { ready: Promise<void> };
   close(): void;
 }
 

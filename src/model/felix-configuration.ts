@@ -37,6 +37,8 @@ export const felixFields = {
   prometheusMetricsHost: host,
   prometheusMetricsPort: port,
   logSeverityScreen: word('Trace', 'Debug', 'Info', 'Warn', 'Warning', 'Error', 'Fatal', 'None'),
+  ipipEnabled: z.boolean(),
+  ipipMTU: mtu,
   vxlanEnabled: z.boolean(),
   vxlanMTU: mtu,
   vxlanMTUV6: mtu,

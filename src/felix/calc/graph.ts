@@ -2,14 +2,15 @@ import { InputError } from '../../base/errors.ts';
 import { type Event, keyText, type Type } from '../../datastore/store.ts';
 import type { DesiredSet, DesiredTable, Route, TableName } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf, type Ip, parseCidr, parseIp } from '../../model/address.ts';
-import type { FeedMessage } from '../../model/feed.ts';
+import { type FeedMessage, hopParts } from '../../model/feed.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
 import { natSets, natTable, type PoolNat } from './nat.ts';
 import { rawTable } from './raw.ts';
-import { poolMode, RemoteBlocks, type VxlanSettings } from './remote.ts';
+import { RemoteBlocks, type TunnelSettings } from './remote.ts';
 import { blackhole, gatewayRoute } from './route.ts';
 import { RouteTable } from './routes.ts';
+import { poolMode } from './tunnels.ts';
 
 /** The filter table and its sets; the policy compiler's side of the calculation. */
 export interface PolicySource {
@@ -47,6 +48,8 @@ export const watchedTypes = [
 /** Of the filter table, first in INPUT. */
 const inputChain = 'cali-INPUT';
 
+const noTunnels: ReadonlySet<string> = new Set();
+
 /** What iptables and IP sets should be; identity tells whether anything changed. */
 export interface DesiredFirewall {
   readonly tables: ReadonlyMap<Family, ReadonlyMap<TableName, DesiredTable>>;
@@ -78,8 +81,8 @@ export class Graph {
   #linkAddresses: readonly Ip[] = [];
   #nat: DesiredFirewall | undefined;
   #firewall: DesiredFirewall | undefined;
-  /** Version of `remote` that the firewall was made of. */
-  #remoteVersion = -1;
+  /** Version of `remote` and the standing tunnels that the firewall was made of. */
+  #tunnelVersion = '';
   readonly remote: RemoteBlocks;
   #filters = new Map<Family, unknown>();
   readonly #raw: ReadonlyMap<Family, DesiredTable>;
@@ -90,12 +93,12 @@ export class Graph {
       readonly families: readonly Family[];
       readonly interfacePrefix: string;
       readonly policy: PolicySource;
-      readonly vxlan: VxlanSettings;
+      readonly tunnels: TunnelSettings;
       /** Without BGP: routes to nodes of the same subnet come from the datastore. */
       readonly plain: boolean;
     },
   ) {
-    this.remote = new RemoteBlocks(options, this.routes, options.vxlan);
+    this.remote = new RemoteBlocks(options, this.routes, options.tunnels);
     this.#endpoints = new LocalEndpoints(options.node, options.families, options.interfacePrefix);
     this.#raw = new Map(options.families.map((family) => [family, rawTable(family, options.interfacePrefix)]));
   }
@@ -152,18 +155,24 @@ export class Graph {
     this.#ownChanged(before);
   }
 
-  /** Tables and sets of all families. The same object again as long as nothing changed. */
-  firewall(): DesiredFirewall {
+  /**
+   * Tables and sets of all families. The same object again as long as nothing changed.
+   * @param standing tunnel devices in the kernel: one that is no longer wanted stays guarded until it is down
+   */
+  firewall(standing: ReadonlySet<string> = noTunnels): DesiredFirewall {
     const { families, policy } = this.options;
+    const version = [this.remote.version, ...[...standing].sort()].join();
     const filters = families.map((family) => [family, policy.filter(family)] as const);
-    const nat = (this.remote.version === this.#remoteVersion ? this.#nat : undefined) ?? this.#natFirewall();
-    const unchanged = nat === this.#nat && this.remote.version === this.#remoteVersion;
+    const nat = (version === this.#tunnelVersion ? this.#nat : undefined) ?? this.#natFirewall(standing);
+    const unchanged = nat === this.#nat && version === this.#tunnelVersion;
     this.#nat = nat;
     if (this.#firewall && unchanged && filters.every(([family, filter]) => this.#filters.get(family) === filter))
       return this.#firewall;
-    const tables = new Map(filters.map(([family, filter]) => [family, this.#tables(family, nat, filter, unchanged)]));
+    const tables = new Map(
+      filters.map(([family, filter]) => [family, this.#tables(family, nat, filter, unchanged, standing)]),
+    );
     this.#filters = new Map(filters);
-    this.#remoteVersion = this.remote.version;
+    this.#tunnelVersion = version;
     const sets = new Map([...nat.sets, ...filters.flatMap(([, filter]) => [...filter.sets])]);
     this.#firewall = { tables, sets };
     return this.#firewall;
@@ -175,15 +184,16 @@ export class Graph {
     nat: DesiredFirewall,
     filter: { readonly table: DesiredTable },
     natUnchanged: boolean,
+    standing: ReadonlySet<string>,
   ): ReadonlyMap<TableName, DesiredTable> {
     const before = this.#firewall?.tables.get(family);
     if (before && natUnchanged && this.#filters.get(family) === filter) return before;
-    return new Map([...(nat.tables.get(family) ?? []), ['filter', this.#withTunnels(filter.table, family)]]);
+    return new Map([...(nat.tables.get(family) ?? []), ['filter', this.#withTunnels(filter.table, family, standing)]]);
   }
 
   /** The filter table with the rules of tunnels first in INPUT, before any chain of policy. */
-  #withTunnels(table: DesiredTable, family: Family): DesiredTable {
-    const rules = this.remote.inputRules(family);
+  #withTunnels(table: DesiredTable, family: Family, standing: ReadonlySet<string>): DesiredTable {
+    const rules = this.remote.inputRules(family, standing);
     if (rules.length === 0) return table;
     const input = table.chains.get(inputChain) ?? [];
     return { ...table, chains: new Map([...table.chains, [inputChain, [...rules, ...input]]]) };
@@ -211,6 +221,7 @@ export class Graph {
         this.#block(event);
         break;
       case 'Node':
+        this.options.policy.apply(event);
         this.#node(event);
         break;
       default:
@@ -237,10 +248,9 @@ export class Graph {
     if (event.op === 'invalid') return;
     const key = keyText(event.op === 'set' ? event.entry.key : event.key);
     if (event.op === 'set' && isEntry(event.entry, 'IPPool')) {
-      const { spec } = event.entry.value;
-      const { cidr, natOutgoing } = spec;
+      const { cidr, natOutgoing } = event.entry.value.spec;
       this.#pools.set(key, { cidr: parseCidr(cidr, `${key}.spec.cidr`), natOutgoing });
-      this.remote.pool(key, poolMode(key, spec));
+      this.remote.pool(key, poolMode(key, event.entry.value));
     } else {
       this.#pools.delete(key);
       this.remote.pool(key, undefined);
@@ -288,13 +298,11 @@ export class Graph {
   #refreshFeed(prefixes: readonly Cidr[]): void {
     const own = this.ownAddresses;
     for (const prefix of prefixes) {
-      const hops = (this.feed.routes.get(prefix)?.nextHops ?? []).filter((gateway) => !own.has(gateway));
+      const told = (this.feed.routes.get(prefix)?.nextHops ?? []).map(hopParts);
+      const hops = told.filter(({ gateway }) => !own.has(gateway));
       if (hops.length === 0 || !this.#handles(prefix)) this.routes.remove(prefix, { class: 'bgp', owner: prefix });
       else {
-        const route = gatewayRoute(
-          prefix,
-          hops.map((gateway) => ({ gateway })),
-        );
+        const route = gatewayRoute(prefix, hops);
         this.routes.add({ class: 'bgp', owner: prefix, preference: '', route });
       }
     }
@@ -305,7 +313,7 @@ export class Graph {
   }
 
   /** Raw and nat, which do not depend on policy. */
-  #natFirewall(): DesiredFirewall {
+  #natFirewall(standing: ReadonlySet<string>): DesiredFirewall {
     const pools = [...this.#pools].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pool]) => pool);
     const tables = new Map<Family, ReadonlyMap<TableName, DesiredTable>>();
     for (const [family, raw] of this.#raw)
@@ -316,7 +324,10 @@ export class Graph {
           ['nat', natTable(pools, family, this.remote.natRules(family))],
         ]),
       );
-    const sets = this.options.families.flatMap((family) => [...natSets(pools, family), ...this.remote.sets(family)]);
+    const sets = this.options.families.flatMap((family) => [
+      ...natSets(pools, family),
+      ...this.remote.sets(family, standing),
+    ]);
     return { tables, sets: new Map(sets.map((set) => [set.name, set])) };
   }
 }

@@ -1,29 +1,35 @@
 import type { Event } from '../../datastore/store.ts';
-import { addressAt, attributeOf } from '../../ipam/block.ts';
 import type { DesiredSet, Route, RuleText } from '../../kernel/types.ts';
-import { type Cidr, type Family, familyOf, hostCidr, parseCidr } from '../../model/address.ts';
+import { type Cidr, type Family, familyOf } from '../../model/address.ts';
 import type { Block } from '../../model/ipam.ts';
 import { isEntry } from './endpoints.ts';
 import { gatewayRoute } from './route.ts';
 import type { RouteClass, RouteTable } from './routes.ts';
+import { nodesOf, type Shares, sharesOf } from './shares.ts';
+import { hostSet, ipipInput, tunnelNat, vxlanInput } from './tunnel-rules.ts';
 import {
-  memberOf,
+  ipipDevice,
   type Place,
   type PoolMode,
   placeOf,
   poolFor,
-  type Range,
-  rangeOf,
   samePlace,
+  usesVxlan,
   vxlanDevices,
   wayTo,
 } from './tunnels.ts';
 
-export interface VxlanSettings {
-  /** `auto`: when a pool of the family wants it. */
-  readonly enabled: boolean | 'auto';
-  readonly port: number;
-  readonly id: number;
+/** `enabled` is `auto` for: when a pool of the family wants it. */
+export interface TunnelSettings {
+  readonly vxlan: { readonly enabled: boolean | 'auto'; readonly port: number; readonly id: number };
+  readonly ipip: { readonly enabled: boolean | 'auto' };
+}
+
+/** What the IPIP device should be. */
+export interface DesiredIpip {
+  readonly own: Place;
+  /** The other nodes, each of which may send. */
+  readonly peers: readonly Place[];
 }
 
 /** What a VXLAN device should be. */
@@ -37,19 +43,14 @@ export interface DesiredTunnel {
   readonly peers: readonly Place[];
 }
 
-/** Who has what of a block: its owner all, and the nodes that borrowed from it single addresses. */
-interface Shares {
-  readonly parts: readonly { readonly destination: Cidr; readonly range: Range; readonly node: string }[];
-}
-
 interface Said {
   readonly class: RouteClass;
   readonly destination: Cidr;
 }
 
 /**
- * Routes to the blocks of other nodes straight from the datastore: through VXLAN, or directly to nodes of the same
- * subnet. Wishes go into the route table; a change costs the blocks that it touches.
+ * Routes to the blocks of other nodes straight from the datastore: through VXLAN or IPIP, or directly to nodes of the
+ * same subnet. Wishes go into the route table; a change costs the blocks that it touches.
  */
 export class RemoteBlocks {
   readonly #places = new Map<Family, Map<string, Place>>();
@@ -61,18 +62,21 @@ export class RemoteBlocks {
   readonly #byNode = new Map<string, Set<Cidr>>();
   readonly #said = new Map<Cidr, readonly Said[]>();
   readonly #tunnels = new Map<Family, DesiredTunnel | undefined>();
+  #ipip: { readonly desired: DesiredIpip | undefined } | undefined;
+  /** Nodes without IPIP. */
+  readonly #lacking = new Set<string>();
   /** Grows with every change of what rules and sets depend on. */
   version = 0;
 
   constructor(
     private readonly options: { readonly node: string; readonly families: readonly Family[]; readonly plain: boolean },
     private readonly routes: RouteTable,
-    private settings: VxlanSettings,
+    private settings: TunnelSettings,
   ) {
     for (const family of options.families) this.#places.set(family, new Map());
   }
 
-  configure(settings: VxlanSettings): void {
+  configure(settings: TunnelSettings): void {
     this.settings = settings;
     this.#changed();
     this.#refreshAll();
@@ -83,18 +87,21 @@ export class RemoteBlocks {
     if (event.op === 'invalid') return;
     const { key } = event.op === 'set' ? event.entry : event;
     if (key.type !== 'Node') return;
-    const spec = event.op === 'set' && isEntry(event.entry, 'Node') ? event.entry.value.spec : undefined;
+    const value = event.op === 'set' && isEntry(event.entry, 'Node') ? event.entry.value : undefined;
+    const wanted = this.#vxlanWanted(4);
     let different = false;
     for (const [family, places] of this.#places) {
-      const place = spec && placeOf(key.name, spec, family);
+      const place = value && placeOf(key.name, value, family);
       if (samePlace(places.get(key.name), place)) continue;
       if (place) places.set(key.name, place);
       else places.delete(key.name);
+      if (family === 4 && place?.lacksIpip) this.#lacking.add(key.name);
+      else if (family === 4) this.#lacking.delete(key.name);
       different = true;
     }
     if (!different) return;
     this.#changed();
-    if (key.name === this.options.node) this.#refreshAll();
+    if (key.name === this.options.node || this.#vxlanWanted(4) !== wanted) this.#refreshAll();
     else for (const block of this.#byNode.get(key.name) ?? []) this.#refresh(block);
   }
 
@@ -125,55 +132,90 @@ export class RemoteBlocks {
     return this.#tunnels.get(family);
   }
 
-  /** Addresses from which VXLAN packets are taken; empty without VXLAN. */
-  sets(family: Family): DesiredSet[] {
-    const tunnel = this.tunnel(family);
-    if (!tunnel) return [];
-    return [{ name: setName(family), type: 'hash:net', family, members: new Set(tunnel.peers.map(memberOf)) }];
+  /** The same object again as long as nothing changed; undefined: no IPIP. */
+  ipip(): DesiredIpip | undefined {
+    this.#ipip ??= { desired: this.#ipipWanted() ? this.#ipipOf() : undefined };
+    return this.#ipip.desired;
+  }
+
+  /** Keys of the pools with IPIP that name no fallback: what happens to them where the kernel has none. */
+  poolsWithoutFallback(): string[] {
+    return [...this.#pools].flatMap(([key, pool]) => (usesIpip(pool) && !pool.fallback ? [key] : [])).sort();
   }
 
   /**
-   * For INPUT: VXLAN packets of our network come from nodes of the cluster or not at all (a foreign host could inject
-   * packets into any pod otherwise). The network identifier tells ours: the 32 bits at octet 4 of the VXLAN header,
-   * less the last reserved octet. Other tunnels on the same port are not ours to judge.
+   * Addresses from which packets of tunnels are taken; none without a tunnel.
+   * @param standing devices that are still in the kernel, wanted or not
    */
-  inputRules(family: Family): RuleText[] {
-    const tunnel = this.tunnel(family);
-    if (!tunnel) return [];
-    const word = family === 4 ? '0>>22&0x3C@12' : '52';
-    const ours = `-p udp --dport ${tunnel.port} -m u32 --u32 "${word}>>8=0x${tunnel.id.toString(16)}"`;
-    const known = `-m set --match-set ${setName(family)} src`;
-    return [`${ours} ${known} -m addrtype --dst-type LOCAL -j ACCEPT`, `${ours} -m addrtype --dst-type LOCAL -j DROP`];
+  sets(family: Family, standing = nothing): DesiredSet[] {
+    const vxlan = this.#guarded(family, standing);
+    const ipip = family === 4 ? this.#guardedIpip(standing) : undefined;
+    return [
+      ...(vxlan ? [hostSet('all-vxlan-net', family, vxlan.peers)] : []),
+      ...(ipip ? [hostSet('all-hosts-net', family, ipip.peers)] : []),
+    ];
   }
 
-  /** For nat: what the node forwards into the tunnel for others, such as a node port's clients, has its address. */
+  /** For INPUT. */
+  inputRules(family: Family, standing = nothing): RuleText[] {
+    const vxlan = this.#guarded(family, standing);
+    return [
+      ...(vxlan ? vxlanInput(family, vxlan) : []),
+      ...(family === 4 && this.#guardedIpip(standing) ? ipipInput() : []),
+    ];
+  }
+
+  /** For nat. */
   natRules(family: Family): RuleText[] {
+    const devices = [this.tunnel(family)?.device, family === 4 && this.ipip() ? ipipDevice : undefined];
+    return devices.flatMap((device) => (device === undefined ? [] : [tunnelNat(device)]));
+  }
+
+  /** A tunnel that is wanted, or not yet taken down. */
+  #guarded(family: Family, standing: ReadonlySet<string>): Pick<DesiredTunnel, 'id' | 'port' | 'peers'> | undefined {
     const tunnel = this.tunnel(family);
-    if (!tunnel) return [];
-    const foreign = '-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL';
-    return [`-o ${tunnel.device} ${foreign} -j MASQUERADE`];
+    if (tunnel || !standing.has(vxlanDevices[family])) return tunnel;
+    return { ...this.settings.vxlan, peers: this.#peers(family).filter(hasTunnel) };
+  }
+
+  #guardedIpip(standing: ReadonlySet<string>): Pick<DesiredIpip, 'peers'> | undefined {
+    return this.ipip() ?? (standing.has(ipipDevice) ? { peers: this.#peers(4) } : undefined);
   }
 
   #tunnel(family: Family): DesiredTunnel | undefined {
-    const { node } = this.options;
-    const places = this.#places.get(family);
-    const own = places?.get(node);
-    if (!places || !own || !this.#wanted(family)) return undefined;
-    const peers = [...places.values()]
-      .filter((place) => place.node !== node && place.tunnel !== undefined)
-      .sort((a, b) => (a.node < b.node ? -1 : 1));
-    const { port, id } = this.settings;
-    return { device: vxlanDevices[family], family, id, port, own, peers };
+    const own = this.#places.get(family)?.get(this.options.node);
+    if (!own || !this.#vxlanWanted(family)) return undefined;
+    const { port, id } = this.settings.vxlan;
+    return { device: vxlanDevices[family], family, id, port, own, peers: this.#peers(family).filter(hasTunnel) };
   }
 
-  #wanted(family: Family): boolean {
-    const { enabled } = this.settings;
+  #ipipOf(): DesiredIpip | undefined {
+    const own = this.#places.get(4)?.get(this.options.node);
+    return own && { own, peers: this.#peers(4) };
+  }
+
+  /** The other nodes, by name. */
+  #peers(family: Family): Place[] {
+    return [...(this.#places.get(family)?.values() ?? [])]
+      .filter(({ node }) => node !== this.options.node)
+      .sort((a, b) => (a.node < b.node ? -1 : 1));
+  }
+
+  #vxlanWanted(family: Family): boolean {
+    const { enabled } = this.settings.vxlan;
     if (enabled !== 'auto') return enabled;
-    return [...this.#pools.values()].some(({ range, vxlanMode }) => range.family === family && vxlanMode !== 'Never');
+    const lacking = family === 4 && this.#lacking.size > 0;
+    return this.#poolsInOrder.some((pool) => pool.range.family === family && usesVxlan(pool, lacking));
+  }
+
+  #ipipWanted(): boolean {
+    const { enabled } = this.settings.ipip;
+    return enabled === 'auto' ? this.#poolsInOrder.some(usesIpip) : enabled;
   }
 
   #changed(): void {
     this.#tunnels.clear();
+    this.#ipip = undefined;
     this.version++;
   }
 
@@ -210,48 +252,27 @@ export class RemoteBlocks {
     const { family } = range;
     const places = this.#places.get(family);
     const there = places?.get(node);
-    const rules = { vxlan: this.#wanted(family), plain: this.options.plain };
+    const rules = { vxlan: this.#vxlanWanted(family), ipip: this.#ipipWanted(), plain: this.options.plain };
     const way = wayTo(poolFor(this.#poolsInOrder, range), places?.get(this.options.node), there, rules);
     if (way === undefined || !there) return undefined;
     if (way === 'direct') return { class: 'noEncap', route: gatewayRoute(destination, [{ gateway: there.underlay }]) };
+    if (way === 'ipip') {
+      const hop = { gateway: there.underlay, device: ipipDevice, onlink: true };
+      return { class: 'ipip', route: gatewayRoute(destination, [hop]) };
+    }
     if (there.tunnel === undefined) return undefined;
     const hop = { gateway: there.tunnel, device: vxlanDevices[family], onlink: true };
     return { class: 'vxlan', route: gatewayRoute(destination, [hop]) };
   }
 }
 
-/** `host:<node>` owns the block; an address whose attributes name another node is that node's. */
-function sharesOf(cidr: Cidr, block: Block): Shares {
-  const owner = block.affinity?.startsWith('host:') ? block.affinity.slice(5) : undefined;
-  const part = (destination: Cidr, node: string) => ({ destination, range: rangeOf(destination), node });
-  const parts = owner === undefined ? [] : [part(cidr, owner)];
-  for (const [ordinal, index] of block.allocations.entries()) {
-    if (index === null) continue;
-    const attribute = attributeOf(block, ordinal);
-    const node = attribute?.secondary?.['node'];
-    if (node === undefined || node === owner || attribute?.releasedAt !== undefined) continue;
-    parts.push(part(hostCidr(addressAt(block, ordinal)), node));
-  }
-  return { parts };
+const nothing: ReadonlySet<string> = new Set();
+
+function hasTunnel({ tunnel }: Place): boolean {
+  return tunnel !== undefined;
 }
 
-function nodesOf(shares: Shares | undefined): ReadonlySet<string> {
-  return new Set(shares?.parts.map(({ node }) => node));
-}
-
-/** Calico's name. */
-function setName(family: Family): string {
-  return `cali${family}0all-vxlan-net`;
-}
-
-/** What a pool's spec says of encapsulation. @throws InputError */
-export function poolMode(
-  key: string,
-  spec: { cidr: string; vxlanMode: PoolMode['vxlanMode']; ipipMode: PoolMode['ipipMode'] },
-): PoolMode {
-  return {
-    range: rangeOf(parseCidr(spec.cidr, `${key}.spec.cidr`)),
-    vxlanMode: spec.vxlanMode,
-    ipipMode: spec.ipipMode,
-  };
+/** There is no IPIP for IPv6 here. */
+function usesIpip({ range, ipipMode }: PoolMode): boolean {
+  return range.family === 4 && ipipMode !== 'Never';
 }

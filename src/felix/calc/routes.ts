@@ -2,7 +2,7 @@ import type { Route } from '../../kernel/types.ts';
 import type { Cidr } from '../../model/address.ts';
 
 /** Who wants a route, best first: the first class that has the destination wins it. */
-export const routeClasses = ['localWorkload', 'vxlan', 'noEncap', 'bgp', 'blackhole'] as const;
+export const routeClasses = ['localWorkload', 'vxlan', 'ipip', 'noEncap', 'bgp', 'blackhole'] as const;
 export type RouteClass = (typeof routeClasses)[number];
 
 /** A route somebody wants. */

@@ -8,10 +8,12 @@ import {
   KernelError,
   type KernelEvent,
   type Link,
+  type LinkChange,
   type Neighbour,
   type Netlink,
   type Route,
   type RouteFailure,
+  type RouteReading,
   type VethRequest,
   type VxlanRequest,
 } from '../types.ts';
@@ -34,7 +36,6 @@ import {
   RTM_GETADDR,
   RTM_GETLINK,
   RTM_GETNEIGH,
-  RTM_GETROUTE,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
@@ -43,22 +44,16 @@ import {
 import {
   checkedName,
   readLink,
+  writeIpip,
   writeLinkChange,
   writeLinkQuery,
   writeLinkRemoval,
   writeVeth,
   writeVxlan,
 } from './link.ts';
-import { startMonitor } from './monitor.ts';
-import {
-  type IndexOf,
-  type NameOf,
-  NoDeviceError,
-  readRoute,
-  writeRoute,
-  writeRouteQuery,
-  writeRouteRemoval,
-} from './route.ts';
+import { startMonitor, usualLimits } from './monitor.ts';
+import { type IndexOf, type NameOf, NoDeviceError, writeRoute, writeRouteRemoval } from './route.ts';
+import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
 import { readForwarding, writeForwarding, writeForwardingQuery } from './vxlan.ts';
 
@@ -71,6 +66,9 @@ export function openNetlink(): Netlink {
 }
 
 class RtNetlink implements Netlink {
+  /** Family and table → what was last read of it. */
+  readonly #dumps = new Map<string, RouteDump>();
+
   constructor(private readonly socket: NetlinkSocket) {}
 
   links(): Link[] {
@@ -97,11 +95,16 @@ class RtNetlink implements Netlink {
   }
 
   routes(family?: Family, table = mainTable): Route[] {
-    const found = (family === undefined ? [4 as const, 6 as const] : [family]).flatMap((one) =>
-      this.#routePayloads(one, table),
+    return (family === undefined ? [4 as const, 6 as const] : [family]).flatMap((one) =>
+      new RouteDump(this.socket, one, table).read(() => this.#names()).routes(),
     );
-    const nameOf = this.#names();
-    return found.flatMap((payload) => readRoute(payload, nameOf) ?? []);
+  }
+
+  readRoutes(family: Family, table: number): RouteReading {
+    const key = `${family} ${table}`;
+    const dump = this.#dumps.get(key) ?? new RouteDump(this.socket, family, table);
+    this.#dumps.set(key, dump);
+    return dump.read(() => this.#names());
   }
 
   neighbours(device: string): Neighbour[] {
@@ -138,12 +141,22 @@ class RtNetlink implements Netlink {
     return this.#existing(`get link ${request.name}`, request.name);
   }
 
+  addIpip(name: string): Link {
+    const operation = `add IPIP device ${name}`;
+    // The module, loaded by this very request, may bring the device: then it is there, which is as good.
+    const flags = NLM_F_CREATE | NLM_F_EXCL;
+    const [refused] = this.socket.batch([{ operation, type: RTM_NEWLINK, flags, body: (w) => writeIpip(w, name) }]);
+    const link = refused && refused.code !== 'EEXIST' ? undefined : this.link(name);
+    if (link?.kind === 'ipip') return link;
+    throw refused ?? new KernelError(operation, 'ENODEV', `no device ${name}`);
+  }
+
   deleteLink(name: string): boolean {
     const request = { operation: `delete link ${name}`, type: RTM_DELLINK };
     return !this.#absent(['ENODEV'], { ...request, body: (w) => writeLinkRemoval(w, name) });
   }
 
-  setLink(name: string, change: { up?: boolean; mtu?: number; mac?: string }): void {
+  setLink(name: string, change: LinkChange): void {
     const operation = `set link ${name}`;
     const { index } = this.#existing(operation, name);
     this.socket.request({ operation, type: RTM_NEWLINK, body: (w) => writeLinkChange(w, index, change) });
@@ -210,25 +223,29 @@ class RtNetlink implements Netlink {
   }
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
-    const removals = deletes.map(
-      (route): Request => ({
-        operation: `delete route ${route.destination}`,
-        type: RTM_DELROUTE,
-        body: (w) => writeRouteRemoval(w, route),
-      }),
-    );
     // Additions first: a route that moves to another metric leaves no gap.
     const failures = this.#upsertRoutes(upserts);
-    const removed = this.socket.batch(removals);
-    for (const [at, route] of deletes.entries()) {
-      const cause = removed[at];
-      if (cause && cause.code !== 'ESRCH') failures.push({ route, cause });
-    }
+    const refused = this.socket.batchOf({
+      count: deletes.length,
+      type: RTM_DELROUTE,
+      body: (w, at) => writeRouteRemoval(w, nth(deletes, at)),
+      operation: (at) => `delete route ${nth(deletes, at).destination}`,
+    });
+    refused.forEach((cause, at) => {
+      if (cause && cause.code !== 'ESRCH') failures.push({ route: nth(deletes, at), cause });
+    });
     return failures;
   }
 
-  monitor(onEvent: (event: KernelEvent) => void, signal: AbortSignal): { ready: Promise<void> } {
-    return startMonitor(this.socket.fd, this, onEvent, signal);
+  monitor(
+    onEvent: (event: KernelEvent) => void,
+    signal: AbortSignal,
+    { othersRoutes = false }: { readonly othersRoutes?: boolean } = {},
+  ): { ready: Promise<void> } {
+    return startMonitor(this.socket.fd, this, onEvent, signal, {
+      ...usualLimits,
+      ...(othersRoutes && { quietPort: this.socket.port }),
+    });
   }
 
   close(): void {
@@ -245,25 +262,23 @@ class RtNetlink implements Netlink {
       failures.push({ route, cause: new KernelError(`set route ${route.destination}`, 'ENODEV', message) });
       return false;
     });
-    const requests = possible.map(
-      (route): Request => ({
-        operation: `set route ${route.destination}`,
-        type: RTM_NEWROUTE,
-        flags: NLM_F_CREATE | NLM_F_REPLACE,
-        body: (w) => writeRoute(w, route, indexOf),
-      }),
-    );
-    const refused = this.socket.batch(requests);
-    for (const [at, route] of possible.entries()) {
-      const cause = refused[at];
-      if (cause) failures.push({ route, cause });
-    }
+    const refused = this.socket.batchOf({
+      count: possible.length,
+      type: RTM_NEWROUTE,
+      flags: NLM_F_CREATE | NLM_F_REPLACE,
+      body: (w, at) => writeRoute(w, nth(possible, at), indexOf),
+      operation: (at) => `set route ${nth(possible, at).destination}`,
+    });
+    refused.forEach((cause, at) => {
+      if (cause) failures.push({ route: nth(possible, at), cause });
+    });
     return failures;
   }
 
   /** Indexes of the devices that the routes name, read now: a device may have gone and come with its name. */
   #indexes(routes: readonly Route[]): IndexOf {
-    const names = new Set(routes.flatMap((route) => route.nextHops.flatMap((hop) => hop.device ?? [])));
+    const names = new Set<string>();
+    for (const { nextHops } of routes) for (const { device } of nextHops) if (device !== undefined) names.add(device);
     const links = names.size > lookupsBeforeDump ? this.links() : [...names].flatMap((name) => this.link(name) ?? []);
     const byName = new Map(links.map((link) => [link.name, link.index]));
     return (name) => byName.get(name);
@@ -272,17 +287,6 @@ class RtNetlink implements Netlink {
   #names(): NameOf {
     const byIndex = new Map(this.links().map((link) => [link.index, link.name]));
     return (index) => byIndex.get(index);
-  }
-
-  /** A table that was never used does not exist for the kernel: no routes. */
-  #routePayloads(family: Family, table: number): Uint8Array[] {
-    const operation = `list IPv${family} routes of table ${table}`;
-    try {
-      return this.socket.dump({ operation, type: RTM_GETROUTE, body: (w) => writeRouteQuery(w, family, table) });
-    } catch (cause) {
-      if (cause instanceof KernelError && cause.code === 'ENOENT') return [];
-      throw cause;
-    }
   }
 
   #linkWhere(operation: string, which: { name?: string; index?: number }): Link | undefined {
@@ -307,4 +311,11 @@ class RtNetlink implements Netlink {
     if (codes.includes(failure.code)) return true;
     throw failure;
   }
+}
+
+/** @throws RangeError beyond the end, where nobody asks */
+function nth<T>(list: readonly T[], at: number): T {
+  const found = list[at];
+  if (found === undefined) throw new RangeError(`${at} of ${list.length}`);
+  return found;
 }

@@ -1,9 +1,10 @@
 import { InputError } from '../../base/errors.ts';
-import type { Link, VxlanRequest } from '../types.ts';
+import type { Link, LinkChange, VxlanRequest } from '../types.ts';
 import {
   IFF_UP,
   IFLA_ADDRESS,
   IFLA_EXT_MASK,
+  IFLA_IFALIAS,
   IFLA_IFNAME,
   IFLA_INFO_DATA,
   IFLA_INFO_KIND,
@@ -29,6 +30,7 @@ export function readLink(payload: Uint8Array): Link {
   if (!name) throw new NetlinkFormatError('link without a name');
   const mac = attributes.get(IFLA_ADDRESS);
   const mtu = attributes.get(IFLA_MTU);
+  const alias = attributes.get(IFLA_IFALIAS);
   const peer = attributes.get(IFLA_LINK);
   const peerNamespace = attributes.get(IFLA_LINK_NETNSID);
   const info = attributes.get(IFLA_LINKINFO);
@@ -40,6 +42,7 @@ export function readLink(payload: Uint8Array): Link {
     name: text(name),
     ...(kind ? { kind: text(kind) } : {}),
     ...(mac?.length === 6 ? { mac: formatMac(mac) } : {}),
+    ...(alias ? { alias: text(alias) } : {}),
     mtu: mtu ? hostU32(mtu, 0) : 0,
     up: (hostU32(payload, 8) & IFF_UP) !== 0,
     ...(peer ? { peerIndex: hostI32(peer, 0) } : {}),
@@ -62,14 +65,12 @@ export function writeLinkRemoval(w: MessageWriter, name: string): void {
 }
 
 /** Body of RTM_NEWLINK that changes the link of this index. */
-export function writeLinkChange(
-  w: MessageWriter,
-  index: number,
-  change: { up?: boolean; mtu?: number; mac?: string },
-): void {
+export function writeLinkChange(w: MessageWriter, index: number, change: LinkChange): void {
   writeIfinfomsg(w, { index, ...(change.up === undefined ? {} : { up: change.up }) });
   if (change.mtu !== undefined) w.attributeU32(IFLA_MTU, change.mtu);
   if (change.mac !== undefined) w.attribute(IFLA_ADDRESS, parseMac(change.mac));
+  // Without a final NUL: an empty one takes the alias away (dev_set_alias).
+  if (change.alias !== undefined) w.attribute(IFLA_IFALIAS, Buffer.from(change.alias, 'utf8'));
 }
 
 /** A veth pair as RTM_NEWLINK wants it: the peer's namespace is an open descriptor. */
@@ -109,6 +110,15 @@ export function writeVxlan(w: MessageWriter, request: VxlanRequest): void {
   w.attributeU32(IFLA_MTU, request.mtu);
   w.attribute(IFLA_ADDRESS, parseMac(request.mac));
   writeVxlanInfo(w, request);
+}
+
+/** Body of RTM_NEWLINK for an IPIP device with neither a local nor a remote address. */
+export function writeIpip(w: MessageWriter, name: string): void {
+  writeIfinfomsg(w, {});
+  w.attributeText(IFLA_IFNAME, checkedName(name));
+  const info = w.nest(IFLA_LINKINFO);
+  w.attributeText(IFLA_INFO_KIND, 'ipip');
+  w.close(info);
 }
 
 /** `aa:bb:cc:dd:ee:ff` → six octets. @throws InputError */

@@ -10,6 +10,7 @@ import type { ResourceOf } from '../../../src/model/kinds.ts';
 import {
   block,
   configured,
+  fallback,
   node,
   nodeResource,
   pod,
@@ -17,7 +18,8 @@ import {
   pool,
   profile,
   silent,
-  vxlan,
+  tunnels,
+  withoutIpip,
 } from '../../unit/felix/support.ts';
 
 /* The calculation depends on what exists, never on how the news of it came. */
@@ -31,6 +33,8 @@ type Step = { readonly of: 'object'; readonly event: Event } | { readonly of: 'f
 
 const forms = <T>(one: fc.Arbitrary<T>) => fc.array(fc.option(one, { nil: undefined }), { minLength: 1, maxLength: 4 });
 const address = fc.constantFrom('10.65.0.1', '10.65.0.2', '10.65.0.3', '10.65.1.0', 'fd00::1', 'fd00::2');
+/** Whether a node's kernel has no IPIP. */
+const lacking = fc.constantFrom({}, {}, withoutIpip);
 const podForm = (name: string) =>
   fc
     .record({
@@ -59,20 +63,27 @@ const stories: fc.Arbitrary<Story[]> = fc
             fc.constantFrom('10.65.0.0/16', '10.66.0.0/16', 'fd00::/48'),
             fc.boolean(),
             fc.constantFrom('Never' as const, 'Always' as const, 'CrossSubnet' as const),
+            fc.constantFrom('vxlan', 'ipip', 'ipip with a fallback'),
           )
-          .map(([cidr, nat, mode]): Value<Type> => pool(name, cidr, nat, mode)),
+          .map(([cidr, nat, mode, how]): Value<Type> => {
+            if (how === 'vxlan') return pool(name, cidr, nat, mode);
+            return pool(name, cidr, nat, 'Never', { ipipMode: mode, ...(how === 'ipip' ? {} : fallback) });
+          }),
       ).map((list): Story => ({ of: 'object', key: { type: 'IPPool', name }, forms: list })),
     ),
-    forms(fc.constantFrom('192.0.2.1/24', '192.0.2.2').map((ip): Value<Type> => nodeResource(node, ip))).map(
-      (list): Story => ({ of: 'object', key: { type: 'Node', name: node }, forms: list }),
-    ),
+    forms(
+      fc
+        .tuple(fc.constantFrom('192.0.2.1/24', '192.0.2.2'), lacking)
+        .map(([ip, lacks]): Value<Type> => nodeResource(node, ip, undefined, lacks)),
+    ).map((list): Story => ({ of: 'object', key: { type: 'Node', name: node }, forms: list })),
     forms(
       fc
         .tuple(
           fc.constantFrom('192.0.2.9/24', '198.51.100.9/24', '192.0.2.9'),
           fc.constantFrom(undefined, '10.65.0.3', '10.66.0.9'),
+          lacking,
         )
-        .map(([ip, tunnel]): Value<Type> => nodeResource('n2', ip, tunnel)),
+        .map(([ip, tunnel, lacks]): Value<Type> => nodeResource('n2', ip, tunnel, lacks)),
     ).map((list): Story => ({ of: 'object', key: { type: 'Node', name: 'n2' }, forms: list })),
     forms(fc.constant<Value<Type>>(profile('kns.shop'))).map(
       (list): Story => ({ of: 'object', key: { type: 'Profile', name: 'kns.shop' }, forms: list }),
@@ -134,7 +145,7 @@ function graph(): Graph {
     families: [4, 6],
     interfacePrefix: 'cali',
     policy: new RenderedPolicy(node, configured(), silent),
-    vxlan,
+    tunnels,
     plain: false,
   });
 }
@@ -183,15 +194,22 @@ function wayTo(cidr: string, list: readonly Story[]): RouteClass | undefined {
   const last = (type: string, name: string) => {
     const found = list.find((one) => one.of === 'object' && keyText(one.key) === `${type}/${name}`);
     const form = found?.forms.at(-1);
-    return form && 'spec' in form ? form.spec : undefined;
+    return form && 'spec' in form ? form : undefined;
   };
-  const pools = ['p', 'q'].map((name) => last('IPPool', name) as ResourceOf<'IPPool'>['spec'] | undefined);
-  const mode = pools.findLast((spec) => spec?.cidr.startsWith(cidr.slice(0, 5)))?.vxlanMode;
-  const own = last('Node', node) as ResourceOf<'Node'>['spec'] | undefined;
-  const there = last('Node', 'n2') as ResourceOf<'Node'>['spec'] | undefined;
-  if (cidr.includes(':') || !own?.bgp || !there?.bgp || !mode || mode === 'Never') return undefined;
+  const pools = ['p', 'q'].map((name) => last('IPPool', name) as ResourceOf<'IPPool'> | undefined);
+  const found = pools.findLast((one) => one?.spec.cidr.startsWith(cidr.slice(0, 5)));
+  const nodes = [node, 'n2'].map((name) => last('Node', name) as ResourceOf<'Node'> | undefined);
+  const [own, there] = nodes.map((one) => one?.spec);
+  if (cidr.includes(':') || !own?.bgp || !there?.bgp || !found) return undefined;
+  const { vxlanMode, ipipMode } = found.spec;
+  const mode = vxlanMode === 'Never' ? ipipMode : vxlanMode;
   const near = own.bgp.ipv4Address === '192.0.2.1/24' && there.bgp.ipv4Address?.startsWith('192.0.2.');
+  if (mode === 'Never') return undefined;
   if (mode === 'CrossSubnet' && near) return 'noEncap';
+  const annotated = (name: string) => (one: { metadata: { annotations?: object } } | undefined) =>
+    Object.keys(one?.metadata.annotations ?? {}).includes(name);
+  const falls = annotated('margay.io/tunnelFallback')(found) && nodes.some(annotated('margay.io/ipip'));
+  if (vxlanMode === 'Never' && !falls) return 'ipip';
   return there.ipv4VXLANTunnelAddr ? 'vxlan' : undefined;
 }
 

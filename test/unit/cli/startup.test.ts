@@ -74,7 +74,7 @@ describe('start-up', () => {
     [{ AS: '0' }, 'AS: "0"'],
     [{ NODENAME: 'UPPER' }, 'NODENAME: "UPPER"'],
     [{ CALICO_IPV4POOL_CIDR: 'x' }, 'CALICO_IPV4POOL_CIDR: "x"'],
-    [{ CALICO_IPV4POOL_IPIP: 'Always' }, 'CALICO_IPV4POOL_IPIP: "Always"'],
+    [{ CALICO_IPV4POOL_IPIP: 'Perhaps' }, 'CALICO_IPV4POOL_IPIP: "Perhaps"'],
     [{ CALICO_IPV4POOL_BLOCK_SIZE: '19' }, 'CALICO_IPV4POOL_BLOCK_SIZE: "19"'],
     [{ CALICO_IPV4POOL_NAT_OUTGOING: 'perhaps' }, 'CALICO_IPV4POOL_NAT_OUTGOING: "perhaps"'],
     [{ IP_AUTODETECTION_METHOD: 'magic' }, 'IP_AUTODETECTION_METHOD: "magic"'],
@@ -122,5 +122,9 @@ test('the encapsulation of the default pools', () => {
   expect(modeOf({ CALICO_IPV4POOL_VXLAN: 'always' })).toBe('Always');
   expect(modeOf({ CALICO_IPV4POOL_VXLAN: 'CrossSubnet', CALICO_IPV4POOL_IPIP: 'Off' })).toBe('CrossSubnet');
   expect(() => poolsFrom({ CALICO_IPV4POOL_VXLAN: 'Perhaps' })).toThrow('CALICO_IPV4POOL_VXLAN: "Perhaps": expected');
-  expect(() => poolsFrom({ CALICO_IPV4POOL_IPIP: 'Always' })).toThrow('CALICO_IPV4POOL_IPIP: "Always": expected Never');
+  expect(poolsFrom({ CALICO_IPV4POOL_IPIP: 'crosssubnet' })[0]?.spec.ipipMode).toBe('CrossSubnet');
+  const both = { CALICO_IPV4POOL_IPIP: 'Always', CALICO_IPV4POOL_VXLAN: 'Always' };
+  expect(() => poolsFrom(both)).toThrow('CALICO_IPV4POOL_IPIP: "Always": expected Never where');
+  const six = { CALICO_IPV6POOL_CIDR: 'fd00::/48', CALICO_IPV6POOL_IPIP: 'Always' };
+  expect(() => poolsFrom(six)).toThrow('CALICO_IPV6POOL_IPIP: "Always": expected Never');
 });

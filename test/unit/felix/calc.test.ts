@@ -5,7 +5,7 @@ import { rawTable } from '../../../src/felix/calc/raw.ts';
 import { blackhole, deviceRoute, gatewayRoute, sameRoute } from '../../../src/felix/calc/route.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
-import { block, configured, entry, node, pod, podKey, silent, vxlan } from './support.ts';
+import { block, configured, entry, node, pod, podKey, silent, tunnels } from './support.ts';
 
 const four = { cidr: parseCidr('10.65.0.0/16'), natOutgoing: true };
 const plain = { cidr: parseCidr('10.66.0.0/16'), natOutgoing: false };
@@ -13,7 +13,7 @@ const six = { cidr: parseCidr('fd00::/48'), natOutgoing: false };
 
 function graph(): Graph {
   const policy = new RenderedPolicy(node, configured(), silent);
-  return new Graph({ node, families: [4, 6], interfacePrefix: 'cali', policy, vxlan, plain: false });
+  return new Graph({ node, families: [4, 6], interfacePrefix: 'cali', policy, tunnels, plain: false });
 }
 
 test('packets of a pool with natOutgoing are masqueraded when they leave all pools', () => {

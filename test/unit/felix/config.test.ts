@@ -29,6 +29,8 @@ test("without settings Calico's defaults hold", () => {
     vxlanMtuV6: 0,
     vxlanPort: 4789,
     vxlanVni: 4096,
+    ipipEnabled: 'auto',
+    ipipMtu: 0,
   });
 });
 
@@ -40,6 +42,8 @@ test('names in any letter case, values as Calico writes them', () => {
       FELIX_DEFAULTENDPOINTTOHOSTACTION: 'Accept',
       FELIX_ROUTEREFRESHINTERVAL: '0',
       FELIX_HEALTHENABLED: '1',
+      FELIX_IpInIpEnabled: 'false',
+      FELIX_IPINIPMTU: '1400',
       FELIX_INTERFACEPREFIX: '',
     },
     silent,
@@ -50,6 +54,8 @@ test('names in any letter case, values as Calico writes them', () => {
     endpointToHost: 'ACCEPT',
     routeRefreshSeconds: 0,
     healthEnabled: true,
+    ipipEnabled: false,
+    ipipMtu: 1400,
     interfacePrefix: 'cali',
   });
 });

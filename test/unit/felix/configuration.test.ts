@@ -52,6 +52,11 @@ test('environment beats node, node beats selector, selector beats default, defau
 test('an annotation beats the field beside it; one that is wrong leaves its resource out', () => {
   const key = 'config.projectcalico.org/HealthPort';
   expect(made({}, felix('default', { healthPort: 1 }, { [key]: '8' })).current.healthPort).toBe(8);
+  const calico = { 'config.projectcalico.org/IpInIpMtu': '1440' };
+  expect(made({}, felix('default', { ipipEnabled: false }, calico)).current).toMatchObject({
+    ipipEnabled: false,
+    ipipMtu: 1440,
+  });
   const configuration = made({}, felix('default', { vxlanPort: 5 }, { [key]: 'high' }));
   expect(configuration.current).toMatchObject({ healthPort: 9099, vxlanPort: 4789 });
 });

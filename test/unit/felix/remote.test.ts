@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { RemoteBlocks, type VxlanSettings } from '../../../src/felix/calc/remote.ts';
+import { RemoteBlocks, type TunnelSettings } from '../../../src/felix/calc/remote.ts';
 import { RouteTable } from '../../../src/felix/calc/routes.ts';
 import { derivedMac, type PoolMode, placeOf, rangeOf } from '../../../src/felix/calc/tunnels.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import type { Block } from '../../../src/model/ipam.ts';
-import { block, entry, node, nodeResource, vxlan } from './support.ts';
+import { block, entry, node, nodeResource, tunnels } from './support.ts';
 
 const mode = (cidr: string, vxlanMode: PoolMode['vxlanMode'], ipipMode: PoolMode['ipipMode'] = 'Never'): PoolMode => ({
   range: rangeOf(parseCidr(cidr)),
@@ -12,9 +12,9 @@ const mode = (cidr: string, vxlanMode: PoolMode['vxlanMode'], ipipMode: PoolMode
   ipipMode,
 });
 
-function made(options: { plain?: boolean; settings?: VxlanSettings } = {}) {
+function made(options: { plain?: boolean; settings?: TunnelSettings } = {}) {
   const routes = new RouteTable();
-  const { plain = false, settings = vxlan } = options;
+  const { plain = false, settings = tunnels } = options;
   const remote = new RemoteBlocks({ node, families: [4], plain }, routes, settings);
   const said = (name: string, address: string, tunnel?: string) =>
     remote.node({ op: 'set', entry: entry({ type: 'Node', name }, nodeResource(name, address, tunnel)) });
@@ -33,8 +33,10 @@ function made(options: { plain?: boolean; settings?: VxlanSettings } = {}) {
 test('a MAC that the Node does not name is the one that Calico derives', () => {
   expect(derivedMac('n1', 4)).toMatch(/^66(:[0-9a-f]{2}){5}$/);
   expect(derivedMac('n1', 6)).not.toBe(derivedMac('n1', 4));
-  const { spec } = nodeResource('n2', '192.0.2.2/24');
-  expect(placeOf('n2', { ...spec, vxlanTunnelMACAddr: '66:AA:00:00:00:01' }, 4)?.mac).toBe('66:aa:00:00:00:01');
+  const { spec, metadata } = nodeResource('n2', '192.0.2.2/24');
+  expect(placeOf('n2', { spec: { ...spec, vxlanTunnelMACAddr: '66:AA:00:00:00:01' }, metadata }, 4)?.mac).toBe(
+    '66:aa:00:00:00:01',
+  );
 });
 
 test('an address that another node borrowed goes there and the rest of the block to its owner', () => {
@@ -77,7 +79,7 @@ test('without BGP, pools without encapsulation are routed to nodes of the same s
     own('10.67.0.0/26', 'n2');
     expect(remote.tunnel(4)).toBeUndefined();
   }
-  expect(bare.ways()).toEqual({ '10.65.0.0/26': 'noEncap 192.0.2.2' });
+  expect(bare.ways()).toEqual({ '10.65.0.0/26': 'noEncap 192.0.2.2', '10.66.0.0/26': 'ipip 192.0.2.2 tunl0' });
 });
 
 test('with BGP, they are left to it; a node whose address has no mask is on no subnet of ours', () => {
@@ -104,8 +106,8 @@ test('rules and sets name the nodes that have a tunnel, and only while there is 
   expect(remote.tunnel(4)?.peers.map(({ tunnel }) => tunnel)).toEqual([parseIp('10.65.0.0')]);
   expect(remote.sets(4)).toMatchObject([{ name: 'cali40all-vxlan-net', members: new Set(['192.0.2.2/32']) }]);
   expect(remote.inputRules(4)).toHaveLength(2);
-  remote.configure({ ...vxlan, port: 8472, id: 1 });
+  remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, port: 8472, id: 1 } });
   expect(remote.inputRules(4)[0]).toContain('--dport 8472 -m u32 --u32 "0>>22&0x3C@12>>8=0x1"');
-  remote.configure({ ...vxlan, enabled: false });
+  remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, enabled: false } });
   expect([remote.tunnel(4), remote.inputRules(4)]).toEqual([undefined, []]);
 });

@@ -38,7 +38,13 @@ test('the control socket answers with the status and its parts, to root only', a
     const socketPath = path.join(h.runDir, 'felix.sock');
     await until(() => h.felix.status().lastApply, { within: 5_000, what: 'first pass' });
     const status = JSON.parse((await ask({ socketPath }, '/v1/status')).body);
-    expect(status).toMatchObject({ node: 'n1', inSync: true, datastore: { connected: true }, failures: [] });
+    expect(status).toMatchObject({
+      node: 'n1',
+      inSync: true,
+      tunnels: [],
+      datastore: { connected: true },
+      failures: [],
+    });
     expect(JSON.parse((await ask({ socketPath }, '/v1/endpoints')).body)).toEqual([]);
     expect(JSON.parse((await ask({ socketPath }, '/v1/routes')).body)).toMatchObject({ list: [] });
     expect(await ask({ socketPath }, '/v1/constructor')).toMatchObject({ code: 404 });
@@ -86,6 +92,7 @@ test("metrics carry Calico's names", async () => {
     endpoints: 2,
     policies: 1,
     inSync: true,
+    tunnels: new Map([['tunl0', false]]),
     routes: new Map([['local', 3]]),
     sets: new Map([['4', 5]]),
     tables: [{ version: '4', table: 'filter', chains: 6, rules: 7 }],
@@ -98,6 +105,7 @@ test("metrics carry Calico's names", async () => {
       'felix_active_local_endpoints 2',
       'felix_active_local_policies 1',
       'felix_resync_state 3',
+      'margay_felix_tunnel_up{device="tunl0"} 0',
       'felix_ipsets_calico{ip_version="4"} 5',
       'felix_iptables_chains{ip_version="4",table="filter"} 6',
       'felix_iptables_rules{ip_version="4",table="filter"} 7',

@@ -54,18 +54,36 @@ export function pod(name: string, options: PodOptions): ResourceOf<'WorkloadEndp
   );
 }
 
+type Mode = 'Never' | 'Always' | 'CrossSubnet';
+
 export function pool(
   name: string,
   cidr: string,
   natOutgoing: boolean,
-  vxlanMode: 'Never' | 'Always' | 'CrossSubnet' = 'Never',
+  vxlanMode: Mode = 'Never',
+  { ipipMode = 'Never', annotations }: { ipipMode?: Mode; annotations?: Readonly<Record<string, string>> } = {},
 ): ResourceOf<'IPPool'> {
-  return resource('IPPool', { name }, { cidr, natOutgoing, vxlanMode });
+  return resource('IPPool', { name, ...(annotations && { annotations }) }, { cidr, natOutgoing, vxlanMode, ipipMode });
 }
 
-export function nodeResource(name: string, ipv4Address: string, tunnel?: string): ResourceOf<'Node'> {
-  return resource('Node', { name }, { bgp: { ipv4Address }, ...(tunnel && { ipv4VXLANTunnelAddr: tunnel }) });
+export function nodeResource(
+  name: string,
+  ipv4Address: string,
+  tunnel?: string,
+  { ipip, annotations }: { ipip?: string; annotations?: Readonly<Record<string, string>> } = {},
+): ResourceOf<'Node'> {
+  const bgp = { ipv4Address, ...(ipip && { ipv4IPIPTunnelAddr: ipip }) };
+  return resource(
+    'Node',
+    { name, ...(annotations && { annotations }) },
+    { bgp, ...(tunnel && { ipv4VXLANTunnelAddr: tunnel }) },
+  );
 }
+
+/** Of a node whose kernel has no IPIP. */
+export const withoutIpip = { annotations: { 'margay.io/ipip': 'unavailable' } } as const;
+/** Of a pool. */
+export const fallback = { annotations: { 'margay.io/tunnelFallback': 'VXLAN' } } as const;
 
 export function profile(name: string): ResourceOf<'Profile'> {
   return resource('Profile', { name }, { ingress: [{ action: 'Allow' }], egress: [{ action: 'Allow' }] });
@@ -92,7 +110,10 @@ export function entry(key: Key, value: Value<Key['type']>, revision = '1'): Entr
   return { key, value, revision } as Entry;
 }
 
-export const vxlan = { enabled: 'auto', port: 4789, id: 4096 } as const;
+export const tunnels = {
+  vxlan: { enabled: 'auto', port: 4789, id: 4096 },
+  ipip: { enabled: 'auto' },
+} as const;
 
 export function configured(overrides: Partial<FelixConfig> = {}): FelixConfig {
   return { ...readFelixConfig({}, silent), ...overrides };

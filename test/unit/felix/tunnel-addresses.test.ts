@@ -8,7 +8,7 @@ import { Ipam } from '../../../src/ipam/allocator.ts';
 import { parseResource } from '../../../src/model/kinds.ts';
 import { apiVersion } from '../../../src/model/resource.ts';
 import { until } from '../../support/wait.ts';
-import { node, nodeResource, silent } from './support.ts';
+import { node, nodeResource, silent, withoutIpip } from './support.ts';
 
 const handle = `vxlan-tunnel-addr-${node}`;
 const within = 5_000;
@@ -43,12 +43,18 @@ async function put(key: Key, value: Value<Type>): Promise<void> {
   expect(outcome).toBe('written');
 }
 
-const putPool = (name: string, spec: object) =>
+const putPool = (name: string, spec: object, annotations: Record<string, string> = {}) =>
   put(
     { type: 'IPPool', name },
-    parseResource('IPPool', { kind: 'IPPool', apiVersion, metadata: { name }, spec: { vxlanMode: 'Always', ...spec } }),
+    parseResource('IPPool', {
+      kind: 'IPPool',
+      apiVersion,
+      metadata: { name, annotations },
+      spec: { vxlanMode: 'Always', ...spec },
+    }),
   );
 const putNode = () => put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24'));
+const spec = async () => (await store.get({ type: 'Node', name: node }))?.value.spec;
 const stored = async () => (await store.get({ type: 'Node', name: node }))?.value.spec.ipv4VXLANTunnelAddr;
 
 test('an address is taken, written to the Node, and kept', async () => {
@@ -86,4 +92,35 @@ test('a Node that comes later gets its address then', async () => {
   start();
   await putNode();
   await until(stored, { within, what: 'address' });
+});
+
+test('the IPIP device has one of its own, in the field of Calico', async () => {
+  await putNode();
+  await putPool('p', { cidr: '10.65.0.0/24', vxlanMode: 'Never', ipipMode: 'CrossSubnet' });
+  start();
+  await until(async () => (await spec())?.bgp?.ipv4IPIPTunnelAddr, { within, what: 'address' });
+  expect(await stored()).toBeUndefined();
+  const [held] = await ipam.byHandle(`ipip-tunnel-addr-${node}`);
+  expect(held?.address).toBe((await spec())?.bgp?.ipv4IPIPTunnelAddr);
+  const block = (await store.list('Block')).entries[0]?.value;
+  expect(block?.attributes?.[0]).toMatchObject({ secondary: { node, type: 'ipipTunnelAddress' } });
+  await putPool('p', { cidr: '10.65.0.0/24', vxlanMode: 'Never' });
+  await until(async () => (await spec())?.bgp?.ipv4IPIPTunnelAddr === undefined, { within, what: 'no address' });
+  expect((await spec())?.bgp).toEqual({ ipv4Address: '192.0.2.1/24' });
+});
+
+test('a fallback takes an address for VXLAN as soon as any node has no IPIP', async () => {
+  await putNode();
+  const options = { cidr: '10.65.0.0/24', vxlanMode: 'Never', ipipMode: 'Always' };
+  await putPool('p', options, { 'margay.io/tunnelFallback': 'VXLAN' });
+  start();
+  await until(async () => (await spec())?.bgp?.ipv4IPIPTunnelAddr, { within, what: 'IPIP address' });
+  expect(await stored()).toBeUndefined();
+  await put({ type: 'Node', name: 'n2' }, nodeResource('n2', '192.0.2.2/24', undefined, withoutIpip));
+  await until(stored, { within, what: 'VXLAN address' });
+  // A form that is not understood changes nothing.
+  await putPool('p', options, { 'margay.io/tunnelFallback': 'GRE' });
+  await put({ type: 'Node', name: 'n2' }, nodeResource('n2', '192.0.2.2/24'));
+  await until(async () => !(await stored()), { within, what: 'no VXLAN address' });
+  expect((await spec())?.bgp?.ipv4IPIPTunnelAddr).toBeDefined();
 });

@@ -1,0 +1,170 @@
+import { explain } from '../../base/errors.ts';
+import type { Failure } from '../../base/reconcile.ts';
+import { KernelError, type Link, type Netlink } from '../../kernel/types.ts';
+import { type Family, hostCidr, type Ip } from '../../model/address.ts';
+import type { Place } from '../calc/tunnels.ts';
+
+/** MTU of Ethernet, when no device has the node's address. */
+const usualMtu = 1500;
+
+/** What is particular to a tunnel of one kind and family. */
+export interface TunnelKind<D> {
+  readonly kind: 'vxlan' | 'ipip';
+  readonly device: string;
+  readonly family: Family;
+  /** Octets that encapsulation adds. */
+  readonly overhead: number;
+  /** Whether a device of ours is in the kernel. */
+  present(): boolean;
+  /** Makes it, or what differs of it. @throws KernelError */
+  mend(desired: D, mtu: number): void;
+  /** Takes ours away, or out of use. @throws KernelError */
+  takeDown(): void;
+}
+
+export interface TunnelStatus {
+  readonly kind: 'vxlan' | 'ipip';
+  readonly device: string;
+  /** `unsupported`: the kernel has no such tunnels. */
+  readonly state: 'up' | 'waiting' | 'unsupported';
+  readonly mtu: number;
+  /** Why it is not up. */
+  readonly reason?: string;
+}
+
+/**
+ * One tunnel device from its wish to its end. It is opened after the rules that choose its packets and closed after the
+ * routes through it have moved. A kernel without this kind of tunnel is a condition, not a failure to be tried again
+ * and again: the next reading of the kernel asks once more, and a module loaded meanwhile shows its device at once.
+ */
+export class TunnelManager<D extends { readonly own: Place }> {
+  #applied: D | undefined;
+  #settled = false;
+  #uplink: string | undefined;
+  #unsupported: string | undefined;
+  #problem: string | undefined;
+
+  constructor(
+    readonly kind: TunnelKind<D>,
+    private readonly netlink: Netlink,
+    /** The same object as long as nothing changed. */
+    private readonly desired: () => D | undefined,
+    private readonly mtuWanted: () => number,
+  ) {}
+
+  /** Whether routes through the device can be added. */
+  get ready(): boolean {
+    return this.#settled && this.#applied !== undefined && this.#unsupported === undefined;
+  }
+
+  /** Whether the device is in the kernel, wanted or not. */
+  get stands(): boolean {
+    return this.#settled ? this.ready : this.kind.present();
+  }
+
+  /** The next `open` looks at everything again. */
+  recheck(): void {
+    if (this.#unsupported === undefined) this.#settled = false;
+  }
+
+  /** As `recheck`; what the kernel did not have, it may have by now. */
+  askAgain(): void {
+    this.#unsupported = undefined;
+    this.#settled = false;
+  }
+
+  /** @returns whether the link matters here: it is the device, or the one below */
+  onLink({ name }: Pick<Link, 'name'>): boolean {
+    if (name !== this.kind.device && name !== this.#uplink) return false;
+    this.askAgain();
+    return this.#applied !== undefined;
+  }
+
+  /** Octets that fit into the tunnel, as configured or what the uplink leaves; undefined where none is wanted. */
+  mtu(): number | undefined {
+    const desired = this.desired();
+    return desired && this.#mtu(desired.own);
+  }
+
+  status(): TunnelStatus | undefined {
+    const mtu = this.mtu();
+    if (mtu === undefined) return undefined;
+    const { kind, device } = this.kind;
+    if (this.ready) return { kind, device, state: 'up', mtu };
+    const reason = this.#unsupported ?? this.#problem;
+    const state = this.#unsupported === undefined ? 'waiting' : 'unsupported';
+    return { kind, device, state, mtu, ...(reason !== undefined && { reason }) };
+  }
+
+  /** Does nothing when no tunnel is wanted. */
+  open(): Failure[] {
+    const desired = this.desired();
+    if (!desired || (this.#settled && desired === this.#applied)) return [];
+    this.#applied = desired;
+    this.#settled = false;
+    try {
+      this.kind.mend(desired, this.#mtu(desired.own));
+      this.#unsupported = undefined;
+    } catch (cause) {
+      const lacking = cause instanceof KernelError && cause.code === 'EOPNOTSUPP' && !this.kind.present();
+      this.#problem = explain(cause);
+      if (!lacking) return [this.#failure(cause)];
+      this.#unsupported = this.#problem;
+    }
+    this.#settled = true;
+    return [];
+  }
+
+  /** Does nothing while the tunnel is wanted. `closed`: there was one, and it is out of use. */
+  close(): { readonly failures: Failure[]; readonly closed: boolean } {
+    if (this.desired() || (this.#settled && this.#applied === undefined)) return { failures: [], closed: false };
+    this.#applied = undefined;
+    this.#unsupported = undefined;
+    try {
+      const closed = this.kind.present();
+      if (closed) this.kind.takeDown();
+      this.#settled = true;
+      return { failures: [], closed };
+    } catch (cause) {
+      this.#settled = false;
+      return { failures: [this.#failure(cause)], closed: false };
+    }
+  }
+
+  #failure(cause: unknown): Failure {
+    return { kind: this.kind.kind, item: this.kind.device, cause };
+  }
+
+  #mtu({ underlay }: Place): number {
+    const wanted = this.mtuWanted();
+    if (wanted > 0) return wanted;
+    this.#uplink = this.netlink.addresses(this.kind.family).find(({ address }) => address === underlay)?.device;
+    const uplink = this.#uplink === undefined ? undefined : this.netlink.link(this.#uplink);
+    return (uplink?.mtu ?? usualMtu) - this.kind.overhead;
+  }
+}
+
+/** Gives a device one address of global scope, or none. @throws KernelError */
+export function mendAddress(netlink: Netlink, device: string, family: Family, wanted: Ip | undefined): void {
+  const cidr = wanted === undefined ? undefined : hostCidr(wanted);
+  const found = netlink.addresses(family).filter((one) => one.device === device && one.scope === 0);
+  for (const address of found) if (address.cidr !== cidr) netlink.deleteAddress(device, address.cidr);
+  if (cidr !== undefined && !found.some((address) => address.cidr === cidr))
+    netlink.addAddress(device, cidr, { noDad: true });
+}
+
+/** Sets what differs. @throws KernelError */
+export function mendLink(
+  netlink: Netlink,
+  link: Link,
+  wanted: { readonly mtu: number; readonly mac?: string; readonly alias?: string },
+): void {
+  const { mtu, mac = link.mac, alias = link.alias } = wanted;
+  const change = {
+    ...(mac !== undefined && link.mac !== mac && { mac }),
+    ...(alias !== undefined && link.alias !== alias && { alias }),
+    ...(link.mtu !== mtu && { mtu }),
+    ...(!link.up && { up: true }),
+  };
+  if (Object.keys(change).length > 0) netlink.setLink(link.name, change);
+}
