@@ -8,6 +8,7 @@ import {
   familyOf,
   formatIp,
   type Ip,
+  isLinkLocal,
   parseCidr,
   parseIp,
   splitCidr,
@@ -68,10 +69,11 @@ export function compile(
   if (!own || addresses.length === 0) return undefined;
   const problems: Problem[] = ignoredFields(objects);
   const context: Context = { objects, own, addresses, asn: asnOf(own, objects), problems, secrets };
-  const peers = new Map<Ip, PeerConfig>();
+  const peers = new Map<string, PeerConfig>();
   // Explicit peers come first: they take the place of a mesh session with the same address.
   for (const peer of [...explicitPeers(context), ...meshPeers(context)]) {
-    if (!peers.has(peer.address)) peers.set(peer.address, peer);
+    const key = `${peer.address}%${peer.interface ?? ''}`;
+    if (!peers.has(key)) peers.set(key, peer);
   }
   const clusterId = attempt(context, `Node(${nodename})`, () => clusterOf(own));
   const config: SpeakerConfig = {
@@ -99,7 +101,11 @@ interface Context {
 }
 
 function stationsOf({ configuration }: Objects): StationConfig[] {
-  return (configuration?.spec.bmp ?? []).map(({ address, port }) => ({ address: parseIp(address), port }));
+  return (configuration?.spec.bmp ?? []).map(({ address, port, policy }) => ({
+    address: parseIp(address),
+    port,
+    ...(policy ? { policy } : {}),
+  }));
 }
 
 /** A node's own BGPConfiguration, `node.<name>`, goes before the common one. */
@@ -142,6 +148,15 @@ function identifierOf(nodename: string, addresses: readonly NodeAddress[], route
   if (four && routerId !== 'hash') return four;
   const digest = createHash('sha256').update(nodename).digest().subarray(0, 4);
   return formatIp(digest.every((octet) => octet === 0) ? Uint8Array.of(0, 0, 0, 1) : digest);
+}
+
+/**
+ * A session carries the prefixes of its own family. One over IPv6 carries IPv4 prefixes too where no IPv4 session can:
+ * over link-local addresses, and on a node without an IPv4 address; their next hops are IPv6 ones (RFC 8950).
+ */
+function familiesOver(address: Ip, own: readonly NodeAddress[]): readonly Family[] {
+  if (familyOf(address) === 4) return [4];
+  return isLinkLocal(address) || addressOf(own, 4) === undefined ? families : [6];
 }
 
 /** Sessions between all nodes, one for each family that both have; route reflectors stand outside. */
@@ -201,7 +216,7 @@ function* nodePeers(context: Context, node: Node, name: string, extra?: Partial<
       address,
       port: portOf(objects, node.metadata.name),
       asn: asnOf(node, objects),
-      families: [family],
+      families: addressOf(theirs, 4) ? familiesOver(address, addresses) : familiesOver(address, []),
       localAddress: ours,
       initiative: compareIp(ours, address) > 0 ? 'dial' : 'wait',
       ...asClient(context, node),
@@ -272,11 +287,11 @@ function* routerPeer(
   target: Extract<ParsedPeer['target'], { to: 'address' }>,
 ): Generator<PeerConfig> {
   const { addresses, problems } = context;
-  const { address, port, asn } = target;
+  const { address, port, asn, interface: device } = target;
   const family = familyOf(address);
   const localAddress = addressOf(addresses, family);
   if (localAddress === address) return;
-  if (!localAddress) {
+  if (!localAddress && device === undefined) {
     problems.push({ object: `BGPPeer(${peer.name})`, detail: `this node has no IPv${family} address for ${address}` });
     return;
   }
@@ -287,8 +302,9 @@ function* routerPeer(
     address,
     port,
     asn,
-    families: [family],
-    ...(peer.bound ? { localAddress } : {}),
+    families: familiesOver(address, addresses),
+    ...(device === undefined ? {} : { interface: device }),
+    ...(peer.bound && localAddress && device === undefined ? { localAddress } : {}),
     initiative: 'dial',
     ...asClient(context),
     ...optionsOf(context, peer),

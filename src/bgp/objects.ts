@@ -2,7 +2,8 @@ import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Event, Key, Type, Value } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
-import { type Ip, parseIp } from '../model/address.ts';
+import type { Ip } from '../model/address.ts';
+import { hopParts, parseHop } from '../model/feed.ts';
 import type { Block } from '../model/ipam.ts';
 import type { BgpConfiguration, BgpFilter, BgpPeer, EndpointSlice, IpPool, Node, Service } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
@@ -25,6 +26,13 @@ export const watched: readonly Type[] = [
   'EndpointSlice',
 ];
 
+/** A router as `peerIP` names it; a link-local address is on the device `interface`. */
+export interface Endpoint {
+  readonly address: Ip;
+  readonly port: number;
+  readonly interface?: string;
+}
+
 /** A BGPPeer with its texts understood. */
 export interface ParsedPeer {
   readonly name: string;
@@ -32,7 +40,7 @@ export interface ParsedPeer {
   readonly nodeSelector?: Selector;
   /** One router, or the nodes that a selector picks. */
   readonly target:
-    | { readonly to: 'address'; readonly address: Ip; readonly port: number; readonly asn: number }
+    | ({ readonly to: 'address'; readonly asn: number } & Endpoint)
     | { readonly to: 'nodes'; readonly selector: Selector };
   readonly keepaliveSeconds?: number;
   readonly restartSeconds?: number;
@@ -256,13 +264,14 @@ function targetOf({ spec }: BgpPeer, where: string): ParsedPeer['target'] {
   return { to: 'address', ...parseEndpoint(spec.peerIP, `${where}.peerIP`), asn: spec.asNumber };
 }
 
-/** `10.0.0.1`, `10.0.0.1:1179`, `fd00::1` or `[fd00::1]:1179`. @throws InputError */
-export function parseEndpoint(text: string, field: string): { address: Ip; port: number } {
+/** `10.0.0.1`, `10.0.0.1:1179`, `fd00::1`, `[fd00::1]:1179`, `fe80::1%eth0` or `[fe80::1%eth0]:1179`. @throws InputError */
+export function parseEndpoint(text: string, field: string): Endpoint {
   const match = /^\[(?<six>[^\]]+)\](?::(?<sixPort>\d+))?$|^(?<four>[^:]+):(?<fourPort>\d+)$/.exec(text);
   const address = match?.groups?.['six'] ?? match?.groups?.['four'] ?? text;
   const port = Number(match?.groups?.['sixPort'] ?? match?.groups?.['fourPort'] ?? 179);
   if (!(port >= 1 && port <= 65535)) throw new InputError(field, text, 'a port from 1 to 65535');
-  return { address: parseIp(address, field), port };
+  const { gateway, device } = hopParts(parseHop(address, field));
+  return { address: gateway, port, ...(device === undefined ? {} : { interface: device }) };
 }
 
 const unitSeconds: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1, ms: 0.001 };

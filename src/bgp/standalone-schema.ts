@@ -80,6 +80,8 @@ const options = {
   restartSeconds: seconds(0, 4095).default(120),
   acceptDefault: z.boolean().default(false),
   nextHopMode: z.enum(['auto', 'self', 'keep']).default('auto'),
+  /** IPv6 next hops of IPv4 prefixes. RFC 8950. */
+  extendedNextHop: z.boolean().optional(),
   localAsn: asn.optional(),
   allowedLocalAs: z.number().int().min(0).max(255).optional(),
   removePrivateAs: z.boolean().default(false),
@@ -127,7 +129,9 @@ export const standaloneSchema = z.strictObject({
   /** Of this speaker as a route reflector; absent: the router id. */
   clusterId: identifier.optional(),
   /** BMP stations. RFC 7854. */
-  bmp: z.array(z.strictObject({ address: ip, port })).optional(),
+  bmp: z
+    .array(z.strictObject({ address: ip, port, policy: z.enum(['pre', 'post', 'both']).default('post') }))
+    .optional(),
   listen: z.strictObject({ port: port.default(179), addresses: z.array(ip).min(1).optional() }).default({ port: 179 }),
   /** This host's addresses: the next hop of what it announces, one of each family that is spoken. */
   addresses: z.array(ownAddress).default([]),

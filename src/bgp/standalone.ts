@@ -1,7 +1,16 @@
 import { explain, InputError } from '../base/errors.ts';
 import { Secret } from '../base/secret.ts';
 import { maxMd5Key } from '../kernel/socket.ts';
-import { type Cidr, type Family, familyOf, hostCidr, type Ip, isLinkLocal, parseCidr } from '../model/address.ts';
+import {
+  type Cidr,
+  cidrParts,
+  type Family,
+  familyOf,
+  hostCidr,
+  type Ip,
+  isLinkLocal,
+  parseCidr,
+} from '../model/address.ts';
 import { parseFilter } from './filter-resource.ts';
 import type { FilterRule } from './filters.ts';
 import type { MetricsSettings } from './metrics.ts';
@@ -127,7 +136,7 @@ class Compiler {
     if (isLinkLocal(address) && device === undefined)
       this.report([...path, 'address'], address, `the device too, as in ${address}%eth0`);
     return {
-      ...this.#options(neighbor, familyOf(address), path),
+      ...this.#options(neighbor, address, path),
       name: neighbor.name ?? (zone ? `${address}%${zone}` : address),
       address,
       ...(device ? { interface: device } : {}),
@@ -138,13 +147,20 @@ class Compiler {
 
   #range(range: RangeOptions, path: readonly PropertyKey[]): RangeConfig {
     const { prefix, limit, name = prefix } = range;
-    return { name, prefix, limit, peer: this.#options(range, familyOf(prefix), path) };
+    return { name, prefix, limit, peer: this.#options(range, cidrParts(prefix).address, path) };
   }
 
-  #options(options: NeighborOptions | RangeOptions, family: Family, path: readonly PropertyKey[]): RangeConfig['peer'] {
+  /** @param remote the peer, or the first address of its range */
+  #options(options: NeighborOptions | RangeOptions, remote: Ip, path: readonly PropertyKey[]): RangeConfig['peer'] {
+    const family = familyOf(remote);
     const { asn, localAddress, interface: device, ttlSecurity, keepaliveSeconds, sendHoldSeconds } = options;
     const spoken = options.families ? families.filter((f) => options.families?.includes(`ipv${f}`)) : [family];
-    for (const each of spoken) this.#checkOwn(each, options.families ? [...path, 'families'] : path);
+    for (const each of spoken) {
+      const extended = each === 4 && family === 6 && options.extendedNextHop !== false;
+      // Our end of a link-local session is an IPv6 next hop.
+      if (isLinkLocal(remote) && (each === 6 || extended)) continue;
+      this.#checkOwn(each, extended ? families : [each], options.families ? [...path, 'families'] : path);
+    }
     if (localAddress && familyOf(localAddress) !== family)
       this.report([...path, 'localAddress'], localAddress, `an IPv${family} address`);
     if (options.routeReflectorClient && asn !== this.file.asn)
@@ -164,14 +180,16 @@ class Compiler {
       restartSeconds: options.restartSeconds,
       acceptDefault: options.acceptDefault,
       nextHopMode: options.nextHopMode,
+      ...(options.extendedNextHop === undefined ? {} : { extendedNextHop: options.extendedNextHop }),
       ...(options.routeReflectorClient ? { routeReflectorClient: true } : {}),
       ...policyOf(options),
       ...this.#rules(options.filters, [...path, 'filters']),
     };
   }
 
-  #checkOwn(family: Family, path: readonly PropertyKey[]): void {
-    if (this.#addresses.some(({ address }) => familyOf(address) === family)) return;
+  /** @param carriers families of the next hops that the family's prefixes may have in the session */
+  #checkOwn(family: Family, carriers: readonly Family[], path: readonly PropertyKey[]): void {
+    if (this.#addresses.some(({ address }) => carriers.includes(familyOf(address)))) return;
     this.report(path, `ipv${family}`, `an IPv${family} address of this host in addresses, as the next hop`);
   }
 

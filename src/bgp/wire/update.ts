@@ -7,6 +7,7 @@ import {
   codes,
   type Draft,
   extendedLength,
+  isPlain,
   optional,
   readAttribute,
   transitive,
@@ -22,11 +23,26 @@ import { asTrans } from './open.ts';
 /** An UPDATE as the RIB takes it: errors short of a reset are already dealt with and listed in `faults`. */
 export interface Update {
   readonly withdrawn: readonly PrefixBlock[];
-  readonly announced: readonly { readonly block: PrefixBlock; readonly attributes: Attributes }[];
+  readonly announced: readonly Announced[];
   /** The message marks the end of a family's first advertisement. RFC 4724 §2. */
   readonly endOfRib?: Family;
   /** Announced prefixes that an error turned into withdrawn ones, and attributes dropped. RFC 7606. */
   readonly faults: readonly WireError[];
+}
+
+export interface Announced {
+  readonly block: PrefixBlock;
+  readonly attributes: Attributes;
+  /** Of `KnownAttributes`, where they are known or could be made known. */
+  readonly id?: number;
+}
+
+/** Attributes that were read before, by the octets that they came in. Only faultless ones in the form that we write. */
+export interface KnownAttributes {
+  /** @returns 0 when they are not known of a session of the kind */
+  find(octets: Uint8Array, external: boolean): number;
+  add(octets: Uint8Array, external: boolean, attributes: Attributes): number;
+  get(id: number): Attributes;
 }
 
 const { malformedAttributes, missingWellKnown, optionalAttribute } = subcodes.update;
@@ -46,6 +62,9 @@ interface Walk {
   readonly draft: Draft;
   readonly faults: WireError[];
   readonly seen: Set<number>;
+  /** All are known, in ascending order and the shortest form: as we would write them. */
+  ordered: boolean;
+  last: number;
   reach?: Reach;
   unreach?: PrefixBlock;
 }
@@ -55,15 +74,53 @@ interface Walk {
  * @param families those negotiated; MP_REACH and MP_UNREACH of others are dropped as a fault
  * @throws WireError with remedy reset only
  */
-export function readUpdate(body: Uint8Array, codec: Codec, families: ReadonlySet<Family>): Update {
+export function readUpdate(
+  body: Uint8Array,
+  codec: Codec,
+  families: ReadonlySet<Family>,
+  known?: KnownAttributes,
+): Update {
   const { withdrawn, attributes, nlri } = sections(body);
-  const walk: Walk = { draft: {}, faults: [], seen: new Set() };
+  // Attributes that this node has read before are compared, not read. Those in MP_REACH_NLRI come with their prefixes.
+  const knowable = known && codec.fourOctetAs && nlri.octets.length > 0;
+  const octets = body.subarray(attributes.offset, attributes.offset + attributes.left);
+  const id = knowable ? known.find(octets, codec.external) : 0;
+  if (knowable && id > 0) {
+    const announced = [{ block: nlri, attributes: known.get(id), id }];
+    return { withdrawn: withdrawn.octets.length > 0 ? [withdrawn] : [], announced, faults: [] };
+  }
+  const walk = newWalk();
   walkAttributes(attributes, walk, codec, families);
   if (isEndOfRib4(body)) return { withdrawn: [], announced: [], endOfRib: 4, faults: [] };
   if (walk.seen.size === 1 && walk.unreach?.octets.length === 0 && withdrawn.octets.length + nlri.octets.length === 0) {
     return { withdrawn: [], announced: [], endOfRib: walk.unreach.family, faults: walk.faults };
   }
-  return assemble(withdrawn, nlri, walk, codec);
+  const update = assemble(withdrawn, nlri, walk, codec);
+  const [first] = update.announced;
+  if (!knowable || !first || !walk.ordered || update.faults.length > 0) return update;
+  return { ...update, announced: [{ ...first, id: known.add(octets, codec.external, first.attributes) }] };
+}
+
+function newWalk(): Walk {
+  return { draft: {}, faults: [], seen: new Set(), ordered: true, last: 0 };
+}
+
+/** A peer of our own AS with four-octet AS numbers. */
+const stored: Codec = { fourOctetAs: true, external: false };
+
+/** The inverse of how `AttributeInterner` keeps attributes: an IPv6 next hop stands before them. RFC 6396 §4.3.4. */
+export function readStoredAttributes(octets: Uint8Array): Attributes {
+  const r = new Reader(octets);
+  const walk = newWalk();
+  let hops: Pick<Attributes, 'nextHop' | 'linkLocal'> = {};
+  if (octets[1] === codes.mpReach) {
+    r.skip(2, 'flags and code');
+    hops = nextHopsOf(r.bytes(r.u8('length'), 'nextHop'));
+  }
+  walkAttributes(r, walk, stored, new Set());
+  const attributes = finished(walk.draft, stored);
+  if (!attributes || walk.faults.length > 0) throw new Error(`attributes kept are damaged: ${walk.faults[0]?.message}`);
+  return { ...attributes, ...hops };
 }
 
 function isEndOfRib4(body: Uint8Array): boolean {
@@ -121,6 +178,8 @@ function takeAttribute(
     return;
   }
   walk.seen.add(code);
+  walk.ordered &&= !multiprotocol && code > walk.last && isPlain(code, flags, value.length);
+  walk.last = code;
   try {
     if (multiprotocol) takeMultiprotocol(flags, code, value, walk, codec, families);
     else readAttribute(code, flags, value, walk.draft, codec);
@@ -170,14 +229,14 @@ function readReach(r: Reader, family: Family, extended: boolean): Reach {
 }
 
 /**
- * One address, or a global and a link-local one (RFC 2545 §3). Who has no global address leaves it unspecified (BIRD)
- * or says the link-local one twice (FRR).
+ * One address, or a global and a link-local one (RFC 2545 §3). Who has no global address leaves it unspecified (BIRD),
+ * says the link-local one twice, or an IPv4-mapped one (FRR).
  */
 function nextHopsOf(octets: Uint8Array): Pick<Reach, 'nextHop' | 'linkLocal'> {
   if (octets.length < 32) return { nextHop: formatIp(octets) };
   const [first, second] = [formatIp(octets.subarray(0, 16)), formatIp(octets.subarray(16))];
   if (!isLinkLocal(second)) return { nextHop: first };
-  return first === '::' || isLinkLocal(first) ? { nextHop: second } : { nextHop: first, linkLocal: second };
+  return first.startsWith('::') || isLinkLocal(first) ? { nextHop: second } : { nextHop: first, linkLocal: second };
 }
 
 /** Puts the parts together; the strongest fault decides whether the announced prefixes are taken as withdrawn. */
