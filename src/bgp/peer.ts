@@ -404,7 +404,12 @@ export class Peer {
         receivedOpen: received,
       },
       families,
-      routes: () => routes.monitored(),
+      routes: (side) => routes.monitored(side),
+      askAgain: () => {
+        if (routes.faithful || this.#session?.connection !== connection || !this.#session.negotiated.routeRefresh)
+          return;
+        connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
+      },
       statistics: () => routes.statistics(),
     };
   }

@@ -1,5 +1,6 @@
-import { type Cidr, cidrOf, type Family, type Ip, octets as octetsOf, parseIp } from '../model/address.ts';
-import type { BmpStatistics } from './bmp/messages.ts';
+import { type Cidr, cidrOf, type Family, familyOf, type Ip, octets as octetsOf, parseIp } from '../model/address.ts';
+import type { BmpStatistics, Side } from './bmp/messages.ts';
+import type { MonitoredRoute } from './bmp/monitor.ts';
 import { llgrStale, noLlgr } from './communities.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
@@ -176,6 +177,7 @@ export class Routes {
 
   /** @throws WireError that ends the session: the peer tells more than it may */
   update(update: Update): void {
+    if (this.context.monitor.wantsReceived) this.context.monitor.received(this.config.name, update);
     for (const { field, remedy, message } of update.faults) {
       this.#count(this.#faults, `${field} ${remedy}`);
       this.#logOnce(`${field} ${remedy}`, { field, remedy, detail: message }, 'malformed attribute in UPDATE');
@@ -222,12 +224,21 @@ export class Routes {
     for (const [family, adj] of this.#in) for (const [id, candidate] of adj.entries()) yield { family, id, candidate };
   }
 
-  /** The same, as monitoring stations are told. */
-  *monitored(): Generator<{ family: Family; prefix: Cidr; attributes: Attributes }> {
+  /** The same, as monitoring stations are told; `pre`: with those that import refused, as far as remembered. */
+  *monitored(side: Side): Generator<MonitoredRoute> {
     for (const { family, id, candidate } of this.received()) {
       if (candidate.stale) continue;
       yield { family, prefix: this.context.tables[family].rib.prefixes.cidr(id), attributes: candidate.attributes };
     }
+    if (side === 'post') return;
+    for (const { prefix, attributes } of this.rejections.values())
+      yield { family: familyOf(prefix), prefix, attributes };
+  }
+
+  /** What the peer told is all known: nothing was changed at import, and no refused route is forgotten. */
+  get faithful(): boolean {
+    const rules = Object.values(this.config.importRules ?? {}).flat();
+    return this.rejections.forgotten === 0 && rules.every(({ operations }) => operations.length === 0);
   }
 
   statistics(): BmpStatistics {
@@ -375,7 +386,7 @@ export class Routes {
     if (monitor.active && adj.staleCount > 0) {
       const stale = [...adj.entries()].filter(([, candidate]) => candidate.stale);
       const gone = stale.map(([id]) => tables[family].rib.prefixes.cidr(id));
-      monitor.withdrawn(this.config.name, family, gone);
+      monitor.swept(this.config.name, family, gone);
     }
     return adj.sweep();
   }

@@ -7,12 +7,15 @@ import { afiOf, unicast } from '../wire/capabilities.ts';
 const version = 3;
 const types = { routeMonitoring: 0, statistics: 1, peerDown: 2, peerUp: 3, initiation: 4, termination: 5 } as const;
 type Type = keyof typeof types;
-/** Per-peer flags: an IPv6 peer; what is told is the Adj-RIB-In after policy. RFC 7854 §4.2. */
+/** Per-peer flags: an IPv6 peer; what is told is the Adj-RIB-In after policy (L). RFC 7854 §4.2. */
 const flags = { six: 0x80, postPolicy: 0x40 } as const;
 /** Kinds of information in Initiation and Termination. RFC 7854 §4.4, §4.5. */
 const information = { description: 1, name: 2, terminationReason: 1 } as const;
 /** Statistics. RFC 7854 §4.8. */
 const statistics = { rejected: 0, adjRibIn: 7, adjRibInOfFamily: 9 } as const;
+
+/** Which of a peer's Adj-RIBs-In a message tells of: before or after import policy. RFC 7854 §4.2. */
+export type Side = 'pre' | 'post';
 
 /** The peer that a message is about. */
 export interface BmpPeer {
@@ -56,9 +59,9 @@ export function writeTermination(): Uint8Array {
   });
 }
 
-export function writePeerUp(peer: BmpPeer, up: BmpUp, at: Date): Uint8Array {
+export function writePeerUp(peer: BmpPeer, up: BmpUp, at: Date, side: Side = 'post'): Uint8Array {
   return message('peerUp', (w) => {
-    writePeer(w, peer, at);
+    writePeer(w, peer, at, side);
     writeAddress(w, up.localAddress);
     w.u16(up.localPort);
     w.u16(up.remotePort);
@@ -68,9 +71,9 @@ export function writePeerUp(peer: BmpPeer, up: BmpUp, at: Date): Uint8Array {
 }
 
 /** Reasons 1 and 3 carry the NOTIFICATION; 2 says no event of the state machine; 4 is a lost connection. */
-export function writePeerDown(peer: BmpPeer, down: BmpDown, at: Date): Uint8Array {
+export function writePeerDown(peer: BmpPeer, down: BmpDown, at: Date, side: Side = 'post'): Uint8Array {
   return message('peerDown', (w) => {
-    writePeer(w, peer, at);
+    writePeer(w, peer, at, side);
     if (down.notification) {
       w.u8(down.by === 'us' ? 1 : 3);
       w.bytes(down.notification);
@@ -82,16 +85,21 @@ export function writePeerDown(peer: BmpPeer, down: BmpDown, at: Date): Uint8Arra
 }
 
 /** @param update one whole UPDATE, with AS numbers of four octets */
-export function writeRouteMonitoring(peer: BmpPeer, update: Uint8Array, at: Date): Uint8Array {
+export function writeRouteMonitoring(peer: BmpPeer, update: Uint8Array, at: Date, side: Side = 'post'): Uint8Array {
   return message('routeMonitoring', (w) => {
-    writePeer(w, peer, at);
+    writePeer(w, peer, at, side);
     w.bytes(update);
   });
 }
 
-export function writeStatistics(peer: BmpPeer, { rejected, routes }: BmpStatistics, at: Date): Uint8Array {
+export function writeStatistics(
+  peer: BmpPeer,
+  { rejected, routes }: BmpStatistics,
+  at: Date,
+  side: Side = 'post',
+): Uint8Array {
   return message('statistics', (w) => {
-    writePeer(w, peer, at);
+    writePeer(w, peer, at, side);
     w.u32(2 + routes.size);
     w.u16(statistics.rejected);
     w.u16(4);
@@ -124,9 +132,9 @@ function message(type: Type, body: (w: Writer) => void): Uint8Array {
 }
 
 /** RFC 7854 §4.2: a peer of the global instance. */
-function writePeer(w: Writer, { address, asn, identifier }: BmpPeer, at: Date): void {
+function writePeer(w: Writer, { address, asn, identifier }: BmpPeer, at: Date, side: Side): void {
   w.u8(0);
-  w.u8(flags.postPolicy | (familyOf(address) === 6 ? flags.six : 0));
+  w.u8((side === 'post' ? flags.postPolicy : 0) | (familyOf(address) === 6 ? flags.six : 0));
   w.u32(0);
   w.u32(0);
   writeAddress(w, address);

@@ -2,13 +2,23 @@ import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { Cidr, Family, Ip } from '../../model/address.ts';
 import type { Attributes } from '../wire/attributes.ts';
-import type { BmpDown, BmpPeer, BmpStatistics, BmpUp } from './messages.ts';
+import { cidrsOf } from '../wire/nlri.ts';
+import type { Update } from '../wire/update.ts';
+import type { BmpDown, BmpPeer, BmpStatistics, BmpUp, Side } from './messages.ts';
 import { Station } from './station.ts';
 
 /** Where to export to. */
 export interface StationConfig {
   readonly address: Ip;
   readonly port: number;
+  /** Routes before import checks and filters, after them (absent), or both. */
+  readonly policy?: Side | 'both';
+}
+
+export interface MonitoredRoute {
+  readonly family: Family;
+  readonly prefix: Cidr;
+  readonly attributes: Attributes;
 }
 
 /** An established session as a station is told of it. */
@@ -17,8 +27,10 @@ export interface MonitoredSession {
   readonly peer: BmpPeer;
   readonly up: BmpUp;
   readonly families: readonly Family[];
-  /** Routes as they are kept, after import checks and filters. */
-  routes(): Iterable<{ readonly family: Family; readonly prefix: Cidr; readonly attributes: Attributes }>;
+  /** Routes as they are kept, after import checks and filters; `pre`: as the peer told them, as far as is known. */
+  routes(side: Side): Iterable<MonitoredRoute>;
+  /** Asks the peer to tell everything again, unless all that it told is known. */
+  askAgain(): void;
   statistics(): BmpStatistics;
 }
 
@@ -26,10 +38,16 @@ export interface MonitoredSession {
 export interface Monitor {
   /** Somebody listens: worth the work of telling. */
   readonly active: boolean;
+  /** Somebody listens to what peers say before policy. */
+  readonly wantsReceived: boolean;
+  /** An UPDATE as it came, before import checks and filters. */
+  received(name: string, update: Update): void;
   up(session: MonitoredSession): void;
   down(name: string, down: BmpDown): void;
   announced(name: string, family: Family, attributes: Attributes, prefixes: readonly Cidr[]): void;
   withdrawn(name: string, family: Family, prefixes: readonly Cidr[]): void;
+  /** Gone without a withdrawal, on both sides: not told again after a restart or a refresh. */
+  swept(name: string, family: Family, prefixes: readonly Cidr[]): void;
   endOfRib(name: string, family: Family): void;
 }
 
@@ -54,9 +72,14 @@ export class Stations implements Monitor {
     return this.#stations.size > 0;
   }
 
+  get wantsReceived(): boolean {
+    for (const { sides } of this.#stations.values()) if (sides.includes('pre')) return true;
+    return false;
+  }
+
   /** Connects to those that are new, and says goodbye to those that are gone. */
   follow(wanted: readonly StationConfig[]): void {
-    const names = new Map(wanted.map((station) => [`${station.address} ${station.port}`, station]));
+    const names = new Map(wanted.map((station) => [Object.values(station).join(' '), station]));
     for (const [name, station] of this.#stations) {
       if (names.has(name)) continue;
       station.close();
@@ -70,7 +93,7 @@ export class Stations implements Monitor {
     }
   }
 
-  status(): { readonly address: Ip; readonly port: number; readonly connected: boolean; readonly problem?: string }[] {
+  status(): ReturnType<Station['status']>[] {
     return [...this.#stations.values()].map((station) => station.status());
   }
 
@@ -86,20 +109,34 @@ export class Stations implements Monitor {
     for (const station of this.#stations.values()) station.down(session, down);
   }
 
+  received(name: string, { withdrawn, announced, endOfRib }: Update): void {
+    for (const block of withdrawn)
+      this.#tell(name, (to, session) => to.withdrawn(session, 'pre', block.family, cidrsOf(block)));
+    for (const { block, attributes } of announced)
+      this.#tell(name, (to, session) => to.announced(session, 'pre', block.family, attributes, cidrsOf(block)));
+    if (endOfRib !== undefined) this.#tell(name, (to, session) => to.endOfRib(session, 'pre', endOfRib));
+  }
+
   announced(name: string, family: Family, attributes: Attributes, prefixes: readonly Cidr[]): void {
-    const session = this.#sessions.get(name);
-    if (session && prefixes.length > 0)
-      for (const station of this.#stations.values()) station.announced(session, family, attributes, prefixes);
+    if (prefixes.length > 0)
+      this.#tell(name, (to, session) => to.announced(session, 'post', family, attributes, prefixes));
   }
 
   withdrawn(name: string, family: Family, prefixes: readonly Cidr[]): void {
-    const session = this.#sessions.get(name);
-    if (session && prefixes.length > 0)
-      for (const station of this.#stations.values()) station.withdrawn(session, family, prefixes);
+    if (prefixes.length > 0) this.#tell(name, (to, session) => to.withdrawn(session, 'post', family, prefixes));
+  }
+
+  swept(name: string, family: Family, prefixes: readonly Cidr[]): void {
+    this.withdrawn(name, family, prefixes);
+    if (prefixes.length > 0) this.#tell(name, (to, session) => to.withdrawn(session, 'pre', family, prefixes));
   }
 
   endOfRib(name: string, family: Family): void {
+    this.#tell(name, (to, session) => to.endOfRib(session, 'post', family));
+  }
+
+  #tell(name: string, what: (station: Station, session: MonitoredSession) => void): void {
     const session = this.#sessions.get(name);
-    if (session) for (const station of this.#stations.values()) station.endOfRib(session, family);
+    if (session) for (const station of this.#stations.values()) what(station, session);
   }
 }

@@ -7,6 +7,7 @@ import { octetsFor } from '../wire/nlri.ts';
 import { type PrefixWriter, writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../wire/update.ts';
 import {
   type BmpDown,
+  type Side,
   writeInitiation,
   writePeerDown,
   writePeerUp,
@@ -34,6 +35,8 @@ const description = 'Margay BGP speaker';
  * or that could not follow, needs nothing of what it missed. RFC 7854 §3.2, §3.3.
  */
 export class Station {
+  /** What it is told of a peer's routes: before policy, after it, or both. */
+  readonly sides: readonly Side[];
   readonly #backoff: Backoff;
   #socket: Socket | undefined;
   /** Sessions that the station knows to be up. */
@@ -51,11 +54,19 @@ export class Station {
     private readonly deps: StationDeps,
   ) {
     this.#backoff = new Backoff(retry.first, retry.most, deps.random);
+    const { policy = 'post' } = config;
+    this.sides = policy === 'both' ? ['pre', 'post'] : [policy];
   }
 
   status() {
     const { address, port } = this.config;
-    return { address, port, connected: this.#connected, ...(this.#problem ? { problem: this.#problem } : {}) };
+    return {
+      address,
+      port,
+      policy: this.config.policy ?? 'post',
+      connected: this.#connected,
+      ...(this.#problem ? { problem: this.#problem } : {}),
+    };
   }
 
   start(): void {
@@ -88,29 +99,44 @@ export class Station {
   up(session: MonitoredSession): void {
     if (!this.#connected || this.#told.has(session)) return;
     this.#told.add(session);
-    this.#send(writePeerUp(session.peer, session.up, this.#now()));
+    this.#send(writePeerUp(session.peer, session.up, this.#now(), this.#side));
   }
 
   down(session: MonitoredSession, down: BmpDown): void {
-    if (this.#told.delete(session)) this.#send(writePeerDown(session.peer, down, this.#now()));
+    if (this.#told.delete(session)) this.#send(writePeerDown(session.peer, down, this.#now(), this.#side));
   }
 
-  announced(session: MonitoredSession, family: Family, attributes: Attributes, prefixes: readonly Cidr[]): void {
-    if (!this.#told.has(session)) return;
+  announced(
+    session: MonitoredSession,
+    side: Side,
+    family: Family,
+    attributes: Attributes,
+    prefixes: readonly Cidr[],
+  ): void {
+    if (!this.#follows(session, side)) return;
     const codec = { fourOctetAs: true, external: false, extendedNextHop: true };
-    this.#update(session, writeAnnouncements(family, attributes, codec, prefixes, cidrs) ?? []);
+    this.#update(session, side, writeAnnouncements(family, attributes, codec, prefixes, cidrs) ?? []);
   }
 
-  withdrawn(session: MonitoredSession, family: Family, prefixes: readonly Cidr[]): void {
-    if (this.#told.has(session)) this.#update(session, writeWithdrawals(family, prefixes, cidrs));
+  withdrawn(session: MonitoredSession, side: Side, family: Family, prefixes: readonly Cidr[]): void {
+    if (this.#follows(session, side)) this.#update(session, side, writeWithdrawals(family, prefixes, cidrs));
   }
 
-  endOfRib(session: MonitoredSession, family: Family): void {
-    if (this.#told.has(session)) this.#update(session, [writeEndOfRib(family)]);
+  endOfRib(session: MonitoredSession, side: Side, family: Family): void {
+    if (this.#follows(session, side)) this.#update(session, side, [writeEndOfRib(family)]);
   }
 
-  #update({ peer }: MonitoredSession, updates: readonly Uint8Array[]): void {
-    for (const update of updates) this.#send(writeRouteMonitoring(peer, update, this.#now()));
+  #follows(session: MonitoredSession, side: Side): boolean {
+    return this.sides.includes(side) && this.#told.has(session);
+  }
+
+  /** Of what concerns a peer as a whole. */
+  get #side(): Side {
+    return this.sides[0] ?? 'post';
+  }
+
+  #update({ peer }: MonitoredSession, side: Side, updates: readonly Uint8Array[]): void {
+    for (const update of updates) this.#send(writeRouteMonitoring(peer, update, this.#now(), side));
   }
 
   #now(): Date {
@@ -127,29 +153,36 @@ export class Station {
     const known = sessions();
     for (const session of known) this.up(session);
     this.#scheduleStatistics();
-    for (const session of known) await this.#tellTable(socket, session);
+    for (const session of known) {
+      for (const side of this.sides) await this.#tellTable(socket, session, side);
+      // What import changed or refused is not all known: the peer says it once more, and takes its place.
+      if (this.sides.includes('pre') && this.#told.has(session)) session.askAgain();
+    }
   }
 
-  /** What is kept of a session's routes, then the marks of their end. Changes meanwhile go out at once and in between. */
-  async #tellTable(socket: Socket, session: MonitoredSession): Promise<void> {
+  /** What is known of a session's routes, then the marks of their end. Changes meanwhile go out at once and in between. */
+  async #tellTable(socket: Socket, session: MonitoredSession, side: Side): Promise<void> {
     const current = () => this.#socket === socket && !socket.destroyed && this.#told.has(session);
-    const groups = new Map<Attributes, { readonly family: Family; readonly prefixes: Cidr[] }>();
+    const groups = { 4: new Map<Attributes, Cidr[]>(), 6: new Map<Attributes, Cidr[]>() };
     let gathered = 0;
     const tell = async () => {
-      for (const [attributes, { family, prefixes }] of groups) this.announced(session, family, attributes, prefixes);
-      groups.clear();
+      for (const family of [4, 6] as const) {
+        for (const [attributes, prefixes] of groups[family])
+          this.announced(session, side, family, attributes, prefixes);
+        groups[family].clear();
+      }
       gathered = 0;
       await (socket.writableLength > highWater ? drained(socket) : new Promise((resolve) => setImmediate(resolve)));
     };
-    for (const { family, prefix, attributes } of session.routes()) {
-      const group = groups.get(attributes) ?? { family, prefixes: [] };
-      group.prefixes.push(prefix);
-      groups.set(attributes, group);
+    for (const { family, prefix, attributes } of session.routes(side)) {
+      const group = groups[family].get(attributes) ?? [];
+      group.push(prefix);
+      groups[family].set(attributes, group);
       if (++gathered >= slice) await tell();
       if (!current()) return;
     }
     await tell();
-    if (current()) for (const family of session.families) this.endOfRib(session, family);
+    if (current()) for (const family of session.families) this.endOfRib(session, side, family);
   }
 
   #send(octets: Uint8Array): void {
@@ -163,7 +196,8 @@ export class Station {
 
   #scheduleStatistics(): void {
     this.#cancelStatistics = this.deps.clock.after(statisticsInterval, () => {
-      for (const session of this.#told) this.#send(writeStatistics(session.peer, session.statistics(), this.#now()));
+      for (const { peer, statistics } of this.#told)
+        this.#send(writeStatistics(peer, statistics(), this.#now(), this.#side));
       this.#scheduleStatistics();
     });
   }

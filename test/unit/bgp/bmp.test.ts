@@ -2,7 +2,13 @@ import { type AddressInfo, createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
-import { writePeerDown, writePeerUp, writeStatistics, writeTermination } from '../../../src/bgp/bmp/messages.ts';
+import {
+  writePeerDown,
+  writePeerUp,
+  writeRouteMonitoring,
+  writeStatistics,
+  writeTermination,
+} from '../../../src/bgp/bmp/messages.ts';
 import type { MonitoredSession } from '../../../src/bgp/bmp/monitor.ts';
 import { Station } from '../../../src/bgp/bmp/station.ts';
 import type { PeerConfig, SpeakerConfig } from '../../../src/bgp/settings.ts';
@@ -14,6 +20,9 @@ import { until } from '../../support/wait.ts';
 const log = createLog('test', 'silent');
 const loopback = parseIp('127.0.0.1');
 const hex = (octets: Uint8Array): string => Buffer.from(octets).toString('hex');
+const onlyPrefix = (text: string) => {
+  return { cidr: parseCidr(text), match: 'equal', negated: false, least: 0, most: 32 } as const;
+};
 const packed = (text: string): string => text.replaceAll(/\s/g, '');
 
 describe('messages', () => {
@@ -51,6 +60,12 @@ describe('messages', () => {
         00000003 0000 0004 00000005 0007 0008 0000000000000003 0009 000b 0002 01 0000000000000003`),
     );
     expect(hex(writeTermination())).toBe('030000000c05000100020000');
+  });
+
+  test('what is told before policy has no L flag', () => {
+    expect(hex(writeRouteMonitoring(peer, Uint8Array.of(7), at, 'pre'))).toBe(
+      packed(`03 00000031 00 ${header.replace('00 40', '00 00')} 07`),
+    );
   });
 });
 
@@ -132,7 +147,7 @@ describe('a speaker and its station', () => {
   test('it hears of the session, of what was accepted and taken back, of its end and of ours', async () => {
     const hub = await run(hubConfig(true));
     await heard('the initiation', () => station.last.some(({ type }) => type === 'initiation'));
-    expect(hub.stations()).toEqual([{ address: loopback, port: stationPort, connected: true }]);
+    expect(hub.stations()).toEqual([{ address: loopback, port: stationPort, policy: 'post', connected: true }]);
     expect(station.last[0]?.body.toString('latin1')).toContain('10.9.0.1');
 
     const config = await leafConfig('192.0.2.0/24', '198.51.100.0/25', '127.9.0.0/16');
@@ -165,6 +180,61 @@ describe('a speaker and its station', () => {
     await heard('our goodbye', () => station.last.some(({ type }) => type === 'termination'));
   });
 
+  describe('before policy', () => {
+    /** Refuses one prefix and marks another. */
+    const importRules: NonNullable<PeerConfig['importRules']> = {
+      4: [
+        { prefix: onlyPrefix('192.0.2.0/24'), action: 'reject', operations: [] },
+        { prefix: onlyPrefix('203.0.113.0/24'), action: 'accept', operations: [{ do: 'addCommunity', community: 7 }] },
+      ],
+      6: [],
+    };
+    const hubWith = (policy: 'pre' | 'both' | undefined): SpeakerConfig => ({
+      ...hubConfig(false),
+      peers: [peerOf('127.0.0.2', 65002, { importRules })],
+      ...(policy ? { bmp: [{ address: loopback, port: stationPort, policy }] } : {}),
+    });
+    const prefixes = ['127.9.0.0/16', '192.0.2.0/24', '203.0.113.0/24'];
+    /** Prefixes announced on a side, and how many of their messages carry a community. */
+    const told = (side: 'pre' | 'post') => {
+      const messages = station.last.filter(({ peer }) => ((peer?.flags ?? 0) & 0x40) === (side === 'post' ? 0x40 : 0));
+      return {
+        prefixes: [...new Set(messages.flatMap((message) => message.announced ?? []))].sort(),
+        withdrawn: messages.flatMap((message) => message.withdrawn ?? []),
+        marked: messages.filter(({ body }) => body.includes(Buffer.from('c0080400000007', 'hex'))).length,
+      };
+    };
+
+    test('a station hears what the peer says, whatever becomes of it', async () => {
+      await run(hubWith('both'));
+      await heard('the initiation', () => station.last.some(({ type }) => type === 'initiation'));
+      const config = await leafConfig(...prefixes);
+      const leaf = await run(config);
+      await heard('both sides', () => told('pre').prefixes.length === 3 && told('post').prefixes.length === 1);
+      expect(told('pre')).toMatchObject({ prefixes, marked: 0 });
+      expect(told('post')).toMatchObject({ prefixes: ['203.0.113.0/24'], marked: 1 });
+      expect(station.last.filter(({ type }) => type === 'up')).toHaveLength(1);
+      await leaf.apply({ ...config, originations: config.originations.slice(2) });
+      await heard('the withdrawals', () => told('pre').withdrawn.length === 2);
+      expect(told('post').prefixes).toEqual(['203.0.113.0/24']);
+    });
+
+    test('one that comes later hears it too, as the peer said it', async () => {
+      const hub = await run(hubWith(undefined));
+      await run(await leafConfig(...prefixes));
+      await until(() => hub.peers()[0]?.families['ipv4']?.accepted === 1, { within: 9000, what: 'the route' });
+      await hub.apply(hubWith('pre'));
+      // The first telling is what is known, with the mark that import put on; the peer then says it itself.
+      await heard('all prefixes', () => told('pre').prefixes.length === 3);
+      await heard('the peer’s own words', () => {
+        const last = station.last.findLast(({ announced = [] }) => announced.includes('203.0.113.0/24'));
+        return last?.body.includes(Buffer.from('c0080400000007', 'hex')) === false;
+      });
+      expect(told('post').prefixes).toEqual([]);
+      expect(hub.peers()[0]?.flaps).toBe(0);
+    });
+  });
+
   test('a station that is added later, or that was away, is told everything anew', async () => {
     const hub = await run(hubConfig(false));
     await run(await leafConfig('192.0.2.0/24'));
@@ -194,6 +264,7 @@ test('a station that does not read is cut off when too much waits for it', async
     },
     families: [4],
     routes: () => [],
+    askAgain: () => undefined,
     statistics: () => ({ rejected: 0, routes: new Map() }),
   };
   const config = { address: loopback, port: await deaf.listen() };
