@@ -286,6 +286,14 @@ export const table: readonly Row[] = [
 
 const byCode: ReadonlyMap<number, Row> = new Map(table.map((row) => [row.code, row]));
 
+/** Whether we would write the attribute with the same flags and form of length. */
+export function isPlain(code: number, flags: number, length: number): boolean {
+  const row = byCode.get(code);
+  if (!row) return false;
+  const expected = row.flags | (length > 255 ? extendedLength : 0);
+  return flags === expected || (row.flags === (optional | transitive) && flags === (expected | partial));
+}
+
 export function rowOf(code: number): Row | undefined {
   return byCode.get(code);
 }
