@@ -270,11 +270,12 @@ export class Peer {
   }
 
   #watchPath(): void {
-    const { name, address, localAddress, bfd } = this.config;
+    const { name, address, localAddress, interface: device, bfd } = this.config;
     this.#bfd?.close();
     this.#bfd = undefined;
     if (!bfd) return;
-    const target = { name, address, ...(localAddress ? { localAddress } : {}), ...bfd };
+    const zone = device ? { interface: device } : {};
+    const target = { name, address, ...(localAddress ? { localAddress } : {}), ...zone, ...bfd };
     this.#bfd = this.context.bfd.watch(target, (reason) => this.#pathFailed(reason));
   }
 

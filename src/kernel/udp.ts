@@ -2,7 +2,7 @@ import { endianness } from 'node:os';
 import koffi from 'koffi';
 import { type Family, type Ip, parseIp } from '../model/address.ts';
 import { checked, libc } from './rtnetlink/libc.ts';
-import { bindAddress, closeSocket, familyOptions, options as generic, setOption } from './socket.ts';
+import { bindAddress, closeSocket, familyOptions, options as generic, interfaceIndex, setOption } from './socket.ts';
 
 /* UDP sockets with options that Node does not offer; the descriptor is handed to dgram's `bind({ fd })`. */
 
@@ -18,6 +18,8 @@ export interface UdpOptions {
   /** Absent: every address. */
   readonly address?: Ip;
   readonly port: number;
+  /** Device of a link-local `address`. */
+  readonly device?: string;
   /** TTL or hop limit, and DSCP with ECN, of what is sent. */
   readonly ttl?: number;
   readonly trafficClass?: number;
@@ -35,7 +37,8 @@ export function openUdp(options: UdpOptions): number {
   const fd = checked('open UDP socket', libc().socket(family === 4 ? AF_INET : AF_INET6, datagram, 0));
   try {
     setOptions(fd, options);
-    bindAddress(fd, options.address ?? parseIp(family === 4 ? '0.0.0.0' : '::'), port);
+    const scope = options.device === undefined ? 0 : interfaceIndex(options.device);
+    bindAddress(fd, options.address ?? parseIp(family === 4 ? '0.0.0.0' : '::'), port, scope);
     return fd;
   } catch (cause) {
     closeSocket(fd);

@@ -1,8 +1,9 @@
 import type { Clock } from '../../base/clock.ts';
+import { isLinkLocal } from '../../model/address.ts';
 import type { Change } from './fsm.ts';
 import { type ControlPacket, PacketError, readPacket } from './packet.ts';
 import { Session } from './session.ts';
-import type { BfdStatus, BfdTarget, Counter } from './settings.ts';
+import type { BfdSender, BfdStatus, BfdTarget, Counter } from './settings.ts';
 
 export interface EngineDeps {
   readonly clock: Clock;
@@ -39,7 +40,7 @@ export class Engine {
     const entry: Entry = { target, session };
     this.#byKey.set(key, entry);
     this.#byDiscriminator.set(discriminator, entry);
-    const address = addressKey(target.multihop, target.address);
+    const address = targetKey(target);
     if (!this.#byAddress.has(address)) this.#byAddress.set(address, entry);
     session.start();
   }
@@ -51,12 +52,11 @@ export class Engine {
     session.stop();
     this.#byKey.delete(key);
     this.#byDiscriminator.delete(session.discriminator);
-    const address = addressKey(target.multihop, target.address);
+    const address = targetKey(target);
     if (this.#byAddress.get(address) === entry) this.#byAddress.delete(address);
   }
 
-  /** @param from the source address as text, without zone */
-  receive(payload: Uint8Array, from: string, multihop: boolean): void {
+  receive(payload: Uint8Array, from: BfdSender, multihop: boolean): void {
     const { count } = this.deps;
     count('received');
     try {
@@ -71,13 +71,13 @@ export class Engine {
   }
 
   /** The session that the packet is for, or what is wrong with it. */
-  #find({ yourDiscriminator }: ControlPacket, from: string, multihop: boolean): Entry | Counter {
+  #find({ yourDiscriminator }: ControlPacket, from: BfdSender, multihop: boolean): Entry | Counter {
     const known = yourDiscriminator !== 0;
     const entry = known
       ? this.#byDiscriminator.get(yourDiscriminator)
       : this.#byAddress.get(addressKey(multihop, from));
     if (!entry) return known ? 'unknownDiscriminator' : 'unknownPeer';
-    return entry.target.address === from && entry.target.multihop === multihop ? entry : 'wrongSource';
+    return targetKey(entry.target) === addressKey(multihop, from) ? entry : 'wrongSource';
   }
 
   /** Random, so that one of an earlier life is not taken for a present one; never zero. RFC 5880 §6.3. */
@@ -89,6 +89,10 @@ export class Engine {
   }
 }
 
-function addressKey(multihop: boolean, address: string): string {
-  return `${multihop} ${address}`;
+function targetKey({ multihop, address, interface: device }: BfdTarget): string {
+  return addressKey(multihop, { address, ...(device && isLinkLocal(address) ? { zone: device } : {}) });
+}
+
+function addressKey(multihop: boolean, { address, zone = '' }: BfdSender): string {
+  return `${multihop} ${address}%${zone}`;
 }

@@ -19,6 +19,14 @@ export interface BfdTarget extends BfdSettings {
   readonly name: string;
   readonly address: Ip;
   readonly localAddress?: Ip;
+  /** Device of a link-local address. */
+  readonly interface?: string;
+}
+
+/** Where a packet came from; the zone is the device of a link-local address. */
+export interface BfdSender {
+  readonly address: string;
+  readonly zone?: string;
 }
 
 /** A session as an operator sees it. */

@@ -5,8 +5,16 @@ import { systemClock } from '../../base/clock.ts';
 import { explain } from '../../base/errors.ts';
 import { type Family, familyOf } from '../../model/address.ts';
 import { Engine } from './engine.ts';
-import { type BfdTarget, type Counter, counters, type Order, type Report, type WorkerInput } from './settings.ts';
-import { multihopPort, openReceiver, openSender, singleHopPort } from './sockets.ts';
+import {
+  type BfdSender,
+  type BfdTarget,
+  type Counter,
+  counters,
+  type Order,
+  type Report,
+  type WorkerInput,
+} from './settings.ts';
+import { destinationOf, multihopPort, openReceiver, openSender, singleHopPort } from './sockets.ts';
 
 /*
  * The BFD thread: sockets and timers of all sessions, out of reach of the main thread's garbage collection and load.
@@ -53,8 +61,9 @@ function open(key: number, target: BfdTarget, backoff: Backoff): void {
   };
   try {
     receive(family, target.multihop);
-    const sender = openSender(family, target.localAddress, Math.random, broken);
+    const sender = openSender(target, Math.random, broken);
     const destination = target.multihop ? multihopPort : singleHopPort;
+    const remote = destinationOf(target);
     let sending = 0;
     let ended = false;
     const settle = (): void => {
@@ -67,7 +76,7 @@ function open(key: number, target: BfdTarget, backoff: Backoff): void {
     });
     engine.open(key, target, (packet) => {
       sending++;
-      sender.send(packet, destination, target.address, (error) => {
+      sender.send(packet, destination, remote, (error) => {
         sending--;
         count(error ? 'sendErrors' : 'sent');
         settle();
@@ -96,7 +105,7 @@ function close(key: number): void {
 function receive(family: Family, multihop: boolean): void {
   const name = `${family} ${multihop}`;
   if (receivers.has(name)) return;
-  const heard = (payload: Uint8Array, from: string): void => engine.receive(payload, from, multihop);
+  const heard = (payload: Uint8Array, from: BfdSender): void => engine.receive(payload, from, multihop);
   const socket = openReceiver(family, multihop, heard, (error) => {
     throw new Error(`BFD receiver IPv${family}`, { cause: error });
   });

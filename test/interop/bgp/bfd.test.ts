@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { PeerStatus } from '../../../src/bgp/peer.ts';
 import type { PeerConfig } from '../../../src/bgp/settings.ts';
+import { parseIp } from '../../../src/model/address.ts';
 import { Bird, type BirdOptions } from '../../support/daemons/bird.ts';
-import { addresses, Link } from '../../support/daemons/network.ts';
+import { addresses, type Host, Link } from '../../support/daemons/network.ts';
 import { configOf, peerOf, SpeakerProcess } from '../../support/daemons/speaker.ts';
 import { until } from '../../support/wait.ts';
 
@@ -163,3 +164,34 @@ test('a packet that came over a router is not heard', async () => {
   await until(async () => (await drops()) > before, { within: 10_000, what: 'the packet dropped by the kernel' });
   expect((await speaker.peers()).map(({ bfd }) => bfd?.state)).toEqual(['Up', 'Up']);
 });
+
+test('over IPv6 link-local addresses', async () => {
+  const [remote, local] = await Promise.all([linkLocal('them'), linkLocal('us')]);
+  const session = `protocol bgp lla { local ${remote} as ${asn}; neighbor ${local} % 'eth0' as 64512; bfd on;
+    connect delay time 1; ipv6 { import all; export where source = RTS_STATIC; }; }`;
+  await bird.start({ asn, peerAsn: 64512, routes: theirs, extra: `${extra}\n${session}` });
+  const bfd = { minTxMs: 100, minRxMs: 100, multiplier: 3, multihop: false };
+  const { localAddress: _, ...peer } = peerOf(6, asn, { bfd, address: parseIp(remote), interface: 'eth0' });
+  speaker.start(configOf(64512, [peer], ours));
+  await speaker.established();
+  await until(async () => (await speaker.peers()).every(({ bfd: found }) => found?.state === 'Up'), {
+    within: 30_000,
+    what: 'BFD up on our side',
+  });
+  await until(async () => (await bird.ask('show bfd sessions')).includes(`${local}`), {
+    within: 10_000,
+    what: 'the session in BIRD',
+  });
+  await link.exec('them', 'ip', ['link', 'set', 'eth0', 'down']);
+  await down(/^BFD Down: no packet within the detection time$/);
+});
+
+async function linkLocal(host: Host): Promise<string> {
+  return until(
+    async () => {
+      const text = await link.exec(host, 'ip', ['-6', 'addr', 'show', 'dev', 'eth0', 'scope', 'link', '-tentative']);
+      return /inet6 (fe80:[^/]+)/.exec(text)?.[1];
+    },
+    { within: 10_000, what: `link-local address of ${host}` },
+  );
+}

@@ -98,7 +98,7 @@ function pair(clock: ManualClock, line: { up: boolean; delays: readonly number[]
       const delay = line.delays[turn++ % line.delays.length] ?? 0;
       arrival[side] = Math.max(arrival[side] ?? 0, clock.monotonic() + delay);
       const wait = arrival[side] - clock.monotonic();
-      if (line.up) clock.after(wait, () => ends[1 - side]?.receive(packet, `10.0.0.${side + 1}`, false));
+      if (line.up) clock.after(wait, () => ends[1 - side]?.receive(packet, { address: `10.0.0.${side + 1}` }, false));
     });
   }
   return { state };

@@ -55,10 +55,10 @@ test('a first packet is found by its source, later ones by our discriminator', (
   const sent: ControlPacket[] = [];
   engine.open(1, target, (octets) => sent.push(readPacket(octets)));
   engine.open(2, { ...target, multihop: true }, () => undefined);
-  engine.receive(packet(0), '10.0.0.1', false);
+  engine.receive(packet(0), { address: '10.0.0.1' }, false);
   expect(statuses.get(1)?.state).toBe('Init');
   expect(statuses.get(2)?.state).toBe('Down');
-  engine.receive(packet(sent[0]?.myDiscriminator ?? 0, 'Init'), '10.0.0.1', false);
+  engine.receive(packet(sent[0]?.myDiscriminator ?? 0, 'Init'), { address: '10.0.0.1' }, false);
   expect(statuses.get(1)?.state).toBe('Up');
 });
 
@@ -73,14 +73,14 @@ test.each<[Counter, string, boolean, number | 'own']>([
   engine.open(1, target, (octets) => {
     own = readPacket(octets).myDiscriminator;
   });
-  engine.receive(packet(discriminator === 'own' ? own : discriminator), from, multihop);
+  engine.receive(packet(discriminator === 'own' ? own : discriminator), { address: from }, multihop);
   expect(Object.fromEntries(counts)).toEqual({ received: 1, [counter]: 1 });
   expect(statuses.get(1)?.state).toBe('Down');
 });
 
 test('malformed packets are counted and touch nothing', () => {
   engine.open(1, target, () => undefined);
-  engine.receive(new Uint8Array(3), '10.0.0.1', false);
+  engine.receive(new Uint8Array(3), { address: '10.0.0.1' }, false);
   expect(Object.fromEntries(counts)).toEqual({ received: 1, malformed: 1 });
 });
 
@@ -90,8 +90,19 @@ test('a closed session is told of, and its packets are unknown', () => {
   engine.close(1);
   engine.close(1);
   expect(sent.map(({ state }) => state)).toEqual(['Down', 'AdminDown']);
-  engine.receive(packet(sent[0]?.myDiscriminator ?? 0), '10.0.0.1', false);
-  engine.receive(packet(0), '10.0.0.1', false);
+  engine.receive(packet(sent[0]?.myDiscriminator ?? 0), { address: '10.0.0.1' }, false);
+  engine.receive(packet(0), { address: '10.0.0.1' }, false);
   expect(counts.get('unknownDiscriminator')).toBe(1);
+  expect(counts.get('unknownPeer')).toBe(1);
+});
+
+test('of two sessions with one link-local address, the device tells which a packet is for', () => {
+  const linkLocal = { ...target, address: parseIp('fe80::1') };
+  engine.open(1, { ...linkLocal, interface: 'eth0' }, () => undefined);
+  engine.open(2, { ...linkLocal, interface: 'eth1' }, () => undefined);
+  engine.receive(packet(0), { address: 'fe80::1', zone: 'eth1' }, false);
+  expect(statuses.get(1)?.state).toBe('Down');
+  expect(statuses.get(2)?.state).toBe('Init');
+  engine.receive(packet(0), { address: 'fe80::1' }, false);
   expect(counts.get('unknownPeer')).toBe(1);
 });
