@@ -1,14 +1,16 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { explain } from '../base/errors.ts';
 import { type Entry, keyText, type Write } from '../datastore/store.ts';
 import { WriteConflictError } from '../ipam/errors.ts';
-import type { Ip } from '../model/address.ts';
+import type { Family, Ip } from '../model/address.ts';
+import type { WorkloadEndpoint } from '../model/kinds.ts';
 import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { addressesOf, buildEndpoint } from './endpoint.ts';
 import { CniError, cniCodes } from './error.ts';
 import { meanwhile } from './meanwhile.ts';
 import { handleId } from './names.ts';
-import type { PodNamespace } from './ports.ts';
+import type { Announcement, PodNamespace } from './ports.ts';
 import { aborted } from './queue.ts';
 import { removeContainer } from './remove.ts';
 import type { CniRequest } from './request.ts';
@@ -16,8 +18,9 @@ import { formatResult } from './result.ts';
 import { configurePod, createVeth, faults, type VethPlan } from './veth.ts';
 
 /*
- * ADD. The address, its handle and the endpoint are one transaction; the pair of devices is made while it is on its
- * way; the answer waits until felix has the pod's routes and policy in the kernel. Whatever fails takes all of it back.
+ * ADD. The address, its handle and the endpoint are one transaction. While it is on its way felix makes the pod's chains
+ * and the pair of devices is made; the answer waits until felix has the pod's routes and policy in the kernel. Whatever
+ * fails takes all of it back.
  */
 
 export type AddRequest = Extract<CniRequest, { verb: 'ADD' | 'CHECK' }>;
@@ -35,6 +38,11 @@ interface Work {
   readonly signal: AbortSignal;
   /** The device of this pod's name is of our making. */
   linked: boolean;
+  /** Addresses that are in the pod, or are to be when the transaction goes through. */
+  configured?: readonly Ip[];
+  announced?: Announcement | undefined;
+  /** The endpoint as the transaction stored it. */
+  written?: { readonly value: WorkloadEndpoint; readonly revision: string };
 }
 
 interface Assigned {
@@ -71,20 +79,34 @@ export async function add(context: Working, request: AddRequest, signal: AbortSi
  * transaction finds out without being asked before. It does know the pod when the node was started anew.
  */
 async function addNew(work: Work): Promise<string> {
-  const { context, plan } = work;
   try {
     return await undoing(work, async () => {
-      const link = () => {
-        work.linked = true;
-        createVeth(context.netlink, plan);
-      };
-      return finish(work, await meanwhile(assign(work, undefined), link));
+      let proposed: readonly Ip[] | undefined;
+      const assigning = assign(work, undefined, (addresses) => {
+        proposed = addresses;
+      });
+      return finish(work, await meanwhile(assigning, () => prepare(work, () => proposed)));
     });
   } catch (thrown) {
     if (!(thrown instanceof WriteConflictError)) throw thrown;
-    work.linked = false;
-    return addKnown(work);
+    return addKnown({ ...work, linked: false, configured: [], announced: undefined });
   }
+}
+
+/** What needs no answer of the datastore: felix's rules for the pod, the pair of devices, and the pod's side of it. */
+async function prepare(work: Work, proposed: () => readonly Ip[] | undefined): Promise<void> {
+  const { context, plan, place, pod } = work;
+  work.announced = context.felix.announce(place.key, endpointOf(work, []), familiesOf(work));
+  confirm(work);
+  // Felix begins in the next turn, and the kernel takes its rules while the devices are made in the one after.
+  await setImmediate();
+  await setImmediate();
+  work.linked = true;
+  createVeth(context.netlink, plan);
+  const addresses = proposed();
+  if (addresses === undefined) return;
+  configurePod(context.netlink, pod, plan, addresses);
+  work.configured = addresses;
 }
 
 /** The pod has an endpoint or a device: of this container, then ADD is repeated, or of an earlier one. */
@@ -138,21 +160,22 @@ async function repeat(work: Work, stored: Entry<'WorkloadEndpoint'>): Promise<st
   return finish(work, { addresses, revision: stored.revision });
 }
 
-/** Address, handle and endpoint in one transaction. @throws WriteConflictError when the endpoint is not as `earlier` */
-async function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined): Promise<Assigned> {
-  const { context, request, place, plan, signal } = work;
+/**
+ * Address, handle and endpoint in one transaction.
+ * @param propose told the addresses of each try before it is sent
+ * @throws WriteConflictError when the endpoint is not as `earlier`
+ */
+async function assign(
+  work: Work,
+  earlier: Entry<'WorkloadEndpoint'> | undefined,
+  propose?: (addresses: readonly Ip[]) => void,
+): Promise<Assigned> {
+  const { context, request, place, signal } = work;
+  let value: WorkloadEndpoint | undefined;
   const extra = (assigned: readonly { readonly address: Ip }[]): Write[] => {
-    const value = buildEndpoint({
-      node: context.nodename,
-      name: place.key.name,
-      pod: request.pod,
-      attachment: request,
-      interfaceName: place.hostDevice,
-      mac: plan.mac,
-      addresses: assigned.map(({ address }) => address),
-      uid: earlier?.value.metadata.uid ?? randomUUID(),
-      now: context.clock.wall(),
-    });
+    const addresses = assigned.map(({ address }) => address);
+    propose?.(addresses);
+    value = endpointOf(work, addresses, earlier?.value.metadata.uid);
     return earlier === undefined
       ? [{ op: 'create', key: place.key, value }]
       : [{ op: 'update', key: place.key, value, revision: earlier.revision }];
@@ -161,12 +184,14 @@ async function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined
   const assigned = await context.ipam.assign(
     {
       handle: place.handle,
-      families: request.network.families ?? context.config.families,
+      families: familiesOf(work),
       attributes: { namespace: request.pod.namespace, pod: request.pod.name },
       ...(request.network.pools.length > 0 && { pools: request.network.pools }),
       extra,
       onWritten: ([written]) => {
         revision = written ?? '';
+        if (value) work.written = { value, revision };
+        confirm(work);
       },
     },
     signal,
@@ -174,10 +199,37 @@ async function assign(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined
   return { addresses: assigned.map(({ address }) => address), revision };
 }
 
+/** Felix is told of the stored endpoint, whichever of the two comes first: the announcement or the datastore's answer. */
+function confirm({ announced, written }: Work): void {
+  if (written) announced?.confirm(written.value, written.revision);
+}
+
+function endpointOf({ context, request, place, plan }: Work, addresses: readonly Ip[], uid?: string): WorkloadEndpoint {
+  return buildEndpoint({
+    node: context.nodename,
+    name: place.key.name,
+    pod: request.pod,
+    attachment: request,
+    interfaceName: place.hostDevice,
+    mac: plan.mac,
+    addresses,
+    uid: uid ?? randomUUID(),
+    now: context.clock.wall(),
+  });
+}
+
+function familiesOf({ context, request }: Work): readonly Family[] {
+  return request.network.families ?? context.config.families;
+}
+
 /** The pod's side, felix's, and the answer. */
 async function finish(work: Work, { addresses, revision }: Assigned): Promise<string> {
   const { context, request, place, plan, pod, signal } = work;
-  configurePod(context.netlink, pod, plan, addresses);
+  if (!sameAddresses(work.configured, addresses)) {
+    // The addresses proposed first are in the pod; it gets a fresh device rather than a used one.
+    if (work.configured !== undefined && work.configured.length > 0) createVeth(context.netlink, plan);
+    configurePod(context.netlink, pod, plan, addresses);
+  }
   const limit = request.network.policyTimeoutMs ?? context.config.policyTimeoutMs ?? policyTimeoutMs;
   if ((await context.felix.whenProgrammed(keyText(place.key), revision, limit, signal)) === 'timeout') {
     if (signal.aborted) throw aborted();
@@ -195,6 +247,7 @@ async function undoing(work: Work, make: () => Promise<string>): Promise<string>
   try {
     return await make();
   } catch (thrown) {
+    work.announced?.withdraw();
     try {
       if (work.linked) context.netlink.deleteLink(place.hostDevice);
       if (!(thrown instanceof WriteConflictError)) {
@@ -208,6 +261,10 @@ async function undoing(work: Work, make: () => Promise<string>): Promise<string>
     }
     throw thrown;
   }
+}
+
+function sameAddresses(a: readonly Ip[] | undefined, b: readonly Ip[]): boolean {
+  return a?.length === b.length && b.every((address, at) => a[at] === address);
 }
 
 function requireFreeName({ pod, plan }: Work): void {

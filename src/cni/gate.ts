@@ -15,6 +15,7 @@ export class DatastoreGate {
 
   /** Takes a syncer's update; its types must include ClusterInformation. */
   consume(update: Update): void {
+    if (update.op === 'listed') return;
     if (update.op === 'connection') this.#up = update.up;
     else if (update.op === 'inSync') this.#inSync = true;
     else for (const event of update.events) this.#apply(event);

@@ -1,14 +1,14 @@
 import { setImmediate } from 'node:timers/promises';
 
 /**
- * Runs a synchronous action while `pending` is on its way: one turn of the event loop lets the request out first.
+ * Runs an action while `pending` is on its way: one turn of the event loop lets the request out first.
  * Both are over when this settles, whichever fails; the action's error comes first.
  */
-export async function meanwhile<T>(pending: Promise<T>, action: () => void): Promise<T> {
+export async function meanwhile<T>(pending: Promise<T>, action: () => unknown): Promise<T> {
   const settled = Promise.allSettled([pending]);
   try {
     await setImmediate();
-    action();
+    await action();
   } finally {
     await settled;
   }

@@ -1,6 +1,7 @@
-import type { Write } from '../datastore/store.ts';
+import type { Key, Write } from '../datastore/store.ts';
 import type { Netlink } from '../kernel/types.ts';
 import type { Cidr, Family, Ip } from '../model/address.ts';
+import type { WorkloadEndpoint } from '../model/kinds.ts';
 
 /* What the CNI handler needs of the parts around it; ipam, kernel and felix fit these. */
 
@@ -32,7 +33,26 @@ export interface AddressPool {
   byHandle(handle: string): Promise<readonly Assignment[]>;
 }
 
+/** What felix is told of an endpoint that is being written. */
+export interface Announcement {
+  /** It is stored. @param value as written. @param revision of the transaction */
+  confirm(value: WorkloadEndpoint, revision: string): void;
+  /** It is not stored, or must go again. */
+  withdraw(): void;
+}
+
 export interface Felix {
+  /**
+   * An endpoint of this node is about to be written: felix need not wait for the datastore to tell of it.
+   * @param value without addresses, which are not certain yet
+   * @param families of which it will have addresses
+   * @returns undefined when felix knows the endpoint already
+   */
+  announce(
+    key: Key<'WorkloadEndpoint'>,
+    value: WorkloadEndpoint,
+    families: readonly Family[],
+  ): Announcement | undefined;
   /**
    * Waits until the chains, settings and routes of an endpoint stand in the kernel.
    * @param endpoint `keyText` of its key

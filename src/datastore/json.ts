@@ -16,8 +16,12 @@ interface ExactJson {
 
 const exact = JSON as unknown as ExactJson;
 
+/** So many digits in a row may be an integer beyond ±(2^53 − 1); fewer never are. */
+const longDigits = /\d{16}/;
+
 /** JSON text → value; an integer literal beyond ±(2^53 − 1) becomes a bigint. @throws SyntaxError */
 export function parseJson(text: string): unknown {
+  if (!longDigits.test(text)) return JSON.parse(text);
   return exact.parse(text, (_key, value, { source }) =>
     typeof value === 'number' && source !== undefined && !Number.isSafeInteger(value) && /^-?\d+$/.test(source)
       ? BigInt(source)

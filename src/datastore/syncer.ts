@@ -82,7 +82,10 @@ class Stream {
       this.#tell(events.slice(at, at + slice));
       if (at + slice < events.length) await setImmediate();
     }
-    if (this.#inSync || signal.aborted) return;
+    if (signal.aborted) return;
+    const [first] = listings;
+    if (first) consumer({ op: 'listed', revision: first.revision });
+    if (this.#inSync) return;
     this.#inSync = true;
     log.info({ objects: this.#told.size }, 'datastore in sync');
     consumer({ op: 'inSync' });

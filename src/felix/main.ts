@@ -9,6 +9,7 @@ import type { Consumer, Update } from '../datastore/update.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import type { FeedMessage } from '../model/feed.ts';
+import { Announced, type Announcement } from './announced.ts';
 import { Dataplane } from './apply.ts';
 import { Graph, type PolicySource, watchedTypes } from './calc/graph.ts';
 import type { TunnelSettings } from './calc/remote.ts';
@@ -65,6 +66,7 @@ const idleMs = 20;
  */
 export class Felix {
   readonly #graph: Graph;
+  readonly #announced: Announced;
   readonly #dataplane: Dataplane;
   readonly #flows: FlowManager;
   readonly #waiters = new Waiters();
@@ -109,6 +111,7 @@ export class Felix {
       tunnels: tunnelsOf(config),
       plain: !this.#bgp,
     });
+    this.#announced = new Announced(this.#graph, () => this.#changed.fire());
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     const kernel = { netlink, iptables, ipsets, writeSysctl };
     this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (kind, family) =>
@@ -164,6 +167,11 @@ export class Felix {
       );
     };
     return this.#waiters.until(stands, 'programmed', timeoutMs, this.deps.clock, signal);
+  }
+
+  /** As `Announced.announce`: an endpoint of this node that is being written. */
+  announce(...[key, value, families]: Parameters<Announced['announce']>): Announcement | undefined {
+    return this.#announced.announce(key, value, families);
   }
 
   /** Waits until nothing of an endpoint is left: not in the datastore as seen here, not in the kernel. */
@@ -309,10 +317,13 @@ export class Felix {
       case 'events':
         for (const event of update.events) {
           this.deps.configuration?.apply(event);
-          this.#graph.apply(event);
+          if (!this.#announced.told(event)) this.#graph.apply(event);
         }
         if (this.#inSync) this.#reconfigure();
         break;
+      case 'listed':
+        this.#announced.listed(update.revision);
+        return;
       case 'inSync':
         this.#inSync = true;
         this.#reconfigure();

@@ -1,5 +1,5 @@
 import type { Log } from '../base/log.ts';
-import { type Event, keyText } from '../datastore/store.ts';
+import { type Entry, type Event, keyText } from '../datastore/store.ts';
 import { type Family, familyOf, parseCidr } from '../model/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds.ts';
 import type { NodePolicy } from '../policy/ir.ts';
@@ -48,6 +48,11 @@ export class RenderedPolicy implements PolicySource {
     else this.#families.delete(keyText(key));
   }
 
+  announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void {
+    this.#index.apply({ op: 'set', entry });
+    this.#families.set(keyText(entry.key), new Set(families));
+  }
+
   filter(family: Family): Filter {
     const part = this.#part(this.#index.snapshot(), family);
     const last = this.#parts.get(family);
@@ -65,7 +70,9 @@ export class RenderedPolicy implements PolicySource {
   }
 
   /** The endpoints that have an address of the family, and what they refer to. */
-  #part({ endpoints, policies, profiles, sets }: NodePolicy, family: Family): NodePolicy {
+  #part(all: NodePolicy, family: Family): NodePolicy {
+    const { endpoints, policies, profiles, sets } = all;
+    if (endpoints.size > 0 && [...endpoints.keys()].every((key) => this.#families.get(key)?.has(family))) return all;
     const own = new Map([...endpoints].filter(([key]) => this.#families.get(key)?.has(family)));
     const named = new Set<string>();
     for (const { tiers } of own.values())

@@ -83,7 +83,7 @@ export class TunnelAddresses {
 
   /** Takes a syncer's update; its types must include IPPool and Node. */
   consume(update: Update): void {
-    if (update.op === 'connection') return;
+    if (update.op === 'connection' || update.op === 'listed') return;
     if (update.op === 'inSync') this.#inSync = true;
     else for (const event of update.events) if (event.op !== 'invalid') this.#take(event);
     if (this.#inSync) this.#changed.fire();

@@ -39,6 +39,7 @@ export class Settings {
 
   /** Takes a syncer's update; its types must include IPPool, Node and IpamConfig. */
   consume(update: Update): void {
+    if (update.op === 'listed') return;
     if (update.op === 'connection') this.#fed.up = update.up;
     else if (update.op === 'inSync') this.#fed.inSync = true;
     else for (const event of update.events) this.#apply(event);

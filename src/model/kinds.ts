@@ -323,6 +323,24 @@ export function isKind(text: unknown): text is Kind {
   return typeof text === 'string' && Object.hasOwn(kinds, text);
 }
 
+const shapes = new Map<Kind, ReturnType<typeof buildShape>>();
+
+function buildShape(kind: Kind) {
+  return z.looseObject({
+    kind: z.literal(kind),
+    apiVersion: z.literal(apiVersion),
+    metadata,
+    spec: kinds[kind].spec as z.ZodType,
+  });
+}
+
+/** The whole resource's schema, made once: zod compiles a schema at its first use. */
+function shapeOf(kind: Kind) {
+  const shape = shapes.get(kind) ?? buildShape(kind);
+  shapes.set(kind, shape);
+  return shape;
+}
+
 /**
  * Checks an object of unknown origin as a resource of `kind` and fills in the defaults.
  * @throws InputError that names the first wrong field (`IPPool(default).spec.cidr`) and its value
@@ -330,13 +348,7 @@ export function isKind(text: unknown): text is Kind {
 export function parseResource<K extends Kind>(kind: K, value: unknown): ResourceOf<K> {
   const name = nameOf(value);
   const where = name === undefined ? kind : `${kind}(${name})`;
-  const shape = z.looseObject({
-    kind: z.literal(kind),
-    apiVersion: z.literal(apiVersion),
-    metadata,
-    spec: kinds[kind].spec as z.ZodType,
-  });
-  const result = shape.safeParse(value);
+  const result = shapeOf(kind).safeParse(value);
   if (!result.success) throw firstIssue(result.error, value, where);
   if (kinds[kind].namespaced !== (result.data.metadata.namespace !== undefined)) {
     throw new InputError(

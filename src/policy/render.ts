@@ -1,7 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { DesiredSet, DesiredTable, RuleText } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
-import type { IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
+import type { EndpointPolicy, IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
 import { dispatchTree } from './render/dispatch.ts';
 import { type EndpointOptions, endpointChain } from './render/endpoint.ts';
 import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
@@ -68,7 +68,7 @@ export class FilterRenderer {
   }
 
   #render(policy: NodePolicy, family: Family, cache: FamilyCache): Filter {
-    const all = new Map<string, readonly RuleText[]>([...this.#fixed(family), ...this.#endpoints(policy)]);
+    const all = new Map<string, readonly RuleText[]>([...this.#fixed(family), ...this.#endpoints(policy, cache)]);
     const sets = new Map<string, DesiredSet>();
     for (const direction of ['ingress', 'egress'] as const) {
       for (const kind of ['policies', 'profiles'] as const) {
@@ -117,7 +117,7 @@ export class FilterRenderer {
   }
 
   /** Dispatch and endpoint chains. An interface that two endpoints claim is known to neither, and so closed. */
-  #endpoints(policy: NodePolicy): [string, readonly RuleText[]][] {
+  #endpoints(policy: NodePolicy, cache: FamilyCache): [string, readonly RuleText[]][] {
     const byInterface = Map.groupBy(policy.endpoints.values(), ({ interfaceName }) => interfaceName);
     const single = [...byInterface].flatMap(([name, endpoints]) => {
       const endpoint = endpoints[0];
@@ -132,7 +132,7 @@ export class FilterRenderer {
       ...single.flatMap(({ name, endpoint }) =>
         (['ingress', 'egress'] as const).map((direction): [string, readonly RuleText[]] => [
           chainName(prefixes[direction].endpoint, name),
-          endpointChain(endpoint, direction, policy, this.options),
+          cache.endpoint(endpoint, direction, policy, this.options),
         ]),
       ),
     ];
@@ -157,7 +157,27 @@ class FamilyCache {
   readonly results = new WeakMap<NodePolicy, Filter>();
   readonly #rendered = { ingress: new WeakMap<PolicyRules, Rendered>(), egress: new WeakMap<PolicyRules, Rendered>() };
   readonly #sets = new WeakMap<IpSet, DesiredSet>();
+  readonly #endpoints = {
+    ingress: new WeakMap<EndpointPolicy, readonly RuleText[]>(),
+    egress: new WeakMap<EndpointPolicy, readonly RuleText[]>(),
+  };
   #chains: ReadonlyMap<string, readonly RuleText[]> = new Map();
+
+  /** An endpoint's chain depends on nothing else as long as all that it names is there. */
+  endpoint(
+    endpoint: EndpointPolicy,
+    direction: 'ingress' | 'egress',
+    policy: NodePolicy,
+    options: EndpointOptions,
+  ): readonly RuleText[] {
+    const complete =
+      endpoint.profiles.every((name) => policy.profiles.has(name)) &&
+      endpoint.tiers.every((tier) => tier[direction].every((name) => policy.policies.has(name)));
+    if (!complete) return endpointChain(endpoint, direction, policy, options);
+    const rules = this.#endpoints[direction].get(endpoint) ?? endpointChain(endpoint, direction, policy, options);
+    this.#endpoints[direction].set(endpoint, rules);
+    return rules;
+  }
 
   rendered(rules: PolicyRules, direction: 'ingress' | 'egress', family: Family, logPrefix: string): Rendered {
     const known = this.#rendered[direction].get(rules);
@@ -183,7 +203,8 @@ class FamilyCache {
     this.#chains = new Map(
       [...fresh].map(([name, rules]) => {
         const before = last.get(name);
-        const same = before?.length === rules.length && before.every((rule, i) => rule === rules[i]);
+        const same =
+          before === rules || (before?.length === rules.length && before.every((rule, i) => rule === rules[i]));
         return [name, before && same ? before : rules];
       }),
     );

@@ -1,8 +1,9 @@
 import { InputError } from '../../base/errors.ts';
-import { type Event, keyText, type Type } from '../../datastore/store.ts';
+import { type Entry, type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
 import type { DesiredSet, DesiredTable, Route, TableName } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf, type Ip, parseCidr, parseIp } from '../../model/address.ts';
 import { type FeedMessage, hopParts } from '../../model/feed.ts';
+import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
 import { natSets, natTable, type PoolNat } from './nat.ts';
@@ -15,6 +16,8 @@ import { poolMode } from './tunnels.ts';
 /** The filter table and its sets; the policy compiler's side of the calculation. */
 export interface PolicySource {
   apply(event: Event): void;
+  /** An endpoint of this node that will have addresses of these families; its entry has none yet. */
+  announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void;
   /** The same objects again as long as nothing changed. */
   filter(family: Family): { readonly table: DesiredTable; readonly sets: ReadonlyMap<string, DesiredSet> };
   problems(): readonly { readonly key: string; readonly error: Error }[];
@@ -129,6 +132,13 @@ export class Graph {
       if (!(thrown instanceof InputError)) throw thrown;
       this.#invalid.set(keyText(key), thrown);
     }
+  }
+
+  /** An endpoint of this node that is being written: until it is stored it has chains, and is neither routed nor in a set. */
+  announce(key: Key<'WorkloadEndpoint'>, value: WorkloadEndpoint, families: readonly Family[]): void {
+    const entry = { key, value: { ...value, spec: { ...value.spec, ipNetworks: [] } }, revision: '' };
+    this.#endpoint({ op: 'set', entry });
+    this.options.policy.announce(entry, families);
   }
 
   /** A line of the route feed. */

@@ -40,7 +40,7 @@ export function planTable(desired: TaggedTable, actual: ActualTable, style: Styl
     }
     if (wanted.top.length + wanted.end.length > 0) others.set(name, [...wanted.top, null, ...wanted.end]);
   }
-  const chains = new Map([...desired.chains].map(([name, { rules }]) => [name, rules.map((rule) => rule.hash)]));
+  const chains = new Map([...desired.chains].map(([name, { hashes }]) => [name, hashes]));
   return {
     lines: [...plan.declare, ...plan.rules, ...plan.jumps, ...plan.drop],
     changedChains,
@@ -59,11 +59,12 @@ function declare(name: string): string {
 }
 
 function planChain(
-  { name, rules }: TaggedChain,
+  { name, rules, hashes }: TaggedChain,
   have: readonly string[] | undefined,
   style: Style,
   plan: { declare: string[]; rules: string[] },
 ): boolean {
+  if (have === hashes) return false;
   if (have && have.length === rules.length && rules.every((rule, at) => rule.hash === have[at])) return false;
   if (have && style === 'edit') plan.rules.push(...editChain(name, have, rules));
   else {

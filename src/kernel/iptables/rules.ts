@@ -18,6 +18,8 @@ export interface TaggedRule {
 export interface TaggedChain {
   readonly name: string;
   readonly rules: readonly TaggedRule[];
+  /** Those of `rules`. The same array as long as the chain is tagged from the same rules. */
+  readonly hashes: readonly string[];
   readonly targets: readonly string[];
 }
 
@@ -35,7 +37,7 @@ const prefix = 'cali';
 /** Changed when the same text shall no longer count as the same rule. */
 const format = '1';
 
-const known = new WeakMap<readonly RuleText[], TaggedChain>();
+const known = new WeakMap<readonly RuleText[], TaggedChain & { readonly field: string }>();
 
 /** Whether a chain of this name belongs to us. */
 export function isOurs(chain: string): boolean {
@@ -69,6 +71,11 @@ export function tagTable(name: string, table: DesiredTable): TaggedTable {
 function tagChains(field: string, chains: ReadonlyMap<string, readonly RuleText[]>, ours: boolean) {
   const tagged = new Map<string, TaggedChain>();
   for (const [name, rules] of chains) {
+    const before = known.get(rules);
+    if (before?.name === name && before.field === field) {
+      tagged.set(name, before);
+      continue;
+    }
     if (isOurs(name) !== ours || !/^[^\s"'-][^\s"']*$/.test(name) || name.length > longestChain)
       throw new InputError(
         field,
@@ -81,8 +88,6 @@ function tagChains(field: string, chains: ReadonlyMap<string, readonly RuleText[
 }
 
 function tagChain(field: string, name: string, rules: readonly RuleText[]): TaggedChain {
-  const before = known.get(rules);
-  if (before?.name === name) return before;
   const targets = new Set<string>();
   const tagged = rules.map((rule): TaggedRule => {
     if (/[\n\r\0]/.test(rule)) throw new InputError(`${field} ${name}`, rule, 'a rule of one line');
@@ -91,7 +96,7 @@ function tagChain(field: string, name: string, rules: readonly RuleText[]): Tagg
     const tag = ruleHash(name, rule);
     return { hash: tag, text: `-m comment --comment "cali:${tag}" ${rule}` };
   });
-  const chain = { name, rules: tagged, targets: [...targets] };
+  const chain = { field, name, rules: tagged, hashes: tagged.map((rule) => rule.hash), targets: [...targets] };
   known.set(rules, chain);
   return chain;
 }

@@ -2,9 +2,9 @@ import pino from 'pino';
 import { systemClock } from '../../../src/base/clock.ts';
 import { CniError, cniCodes } from '../../../src/cni/error.ts';
 import { type CniContext, CniHandler } from '../../../src/cni/handler.ts';
-import type { AddressPool, Assignment, Felix, OpenPod } from '../../../src/cni/ports.ts';
+import type { AddressPool, Announcement, Assignment, Felix, OpenPod } from '../../../src/cni/ports.ts';
 import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
-import type { Store } from '../../../src/datastore/store.ts';
+import { type Key, keyText, type Store } from '../../../src/datastore/store.ts';
 import { PoolExhaustedError, WriteConflictError } from '../../../src/ipam/errors.ts';
 import { FakeKernel } from '../../../src/kernel/fake.ts';
 import { cidrOf, type Family, type Ip, ipBytes, ipFromNumber } from '../../../src/model/address.ts';
@@ -65,6 +65,18 @@ export class FakeFelix implements Felix {
   readonly removed: string[] = [];
   /** Called while an ADD waits. */
   onProgram: () => void = () => undefined;
+
+  /** What became of each announcement. */
+  readonly announced: [string, string][] = [];
+
+  announce(key: Key<'WorkloadEndpoint'>): Announcement {
+    const text = keyText(key);
+    return {
+      confirm: (value, revision) =>
+        this.announced.push([text, `confirmed ${revision} ${value.spec.ipNetworks.join(' ')}`]),
+      withdraw: () => this.announced.push([text, 'withdrawn']),
+    };
+  }
 
   async whenProgrammed(
     endpoint: string,

@@ -79,6 +79,7 @@ test('ADD makes address, endpoint, devices and routes, and says so', async () =>
   expect(pod.link('eth0')).toMatchObject({ up: true, mtu: 1450 });
   expect(pod.routes().map(({ destination }) => destination)).toEqual(['169.254.1.1/32', '0.0.0.0/0', '::/0']);
   expect(at.felix.programmed).toEqual([[keyText(wep), stored?.revision]]);
+  expect(at.felix.announced).toEqual([[keyText(wep), `confirmed ${stored?.revision} 10.64.0.0/32 fd00::/128`]]);
 });
 
 test('results carry the form of their version', async () => {
@@ -184,6 +185,7 @@ test('a failing ADD leaves nothing: pool exhausted', async () => {
     exitCode: 1,
     answer: { code: 101, msg: expect.stringContaining('no free IPv4 address') },
   });
+  expect(at.felix.announced).toEqual([[keyText(wep), 'withdrawn']]);
   await expectNothingLeft(at);
 });
 

@@ -72,6 +72,33 @@ test('a pod is programmed: chains, settings, link and both routes', async () => 
   ]);
 });
 
+test('an announced pod has its chains before it is stored, and everything before the datastore tells of it', async () => {
+  const value = pod('web', { addresses: ['10.65.0.2'] });
+  h.link('caliweb');
+  h.start();
+  await firstPass();
+  const telling = h.felix.announce(podKey('web'), value, [4]);
+  const chains = () => h.iptables[4].tables.get('filter')?.chains;
+  await until(() => chains()?.has('cali-tw-caliweb'), { within, what: 'the chains' });
+  expect(routes()).toEqual([]);
+  const later = '1000000';
+  telling?.confirm(value, later);
+  expect(await programmed('web', later)).toBe('programmed');
+  expect(destinations()).toEqual(['10.65.0.2/32']);
+});
+
+test('an announcement that is withdrawn leaves no chain', async () => {
+  h.link('caliweb');
+  h.start();
+  await firstPass();
+  const telling = h.felix.announce(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }), [4]);
+  const chains = () => h.iptables[4].tables.get('filter')?.chains;
+  await until(() => chains()?.has('cali-tw-caliweb'), { within, what: 'the chains' });
+  telling?.withdraw();
+  expect(await h.felix.whenRemoved(endpoint('web'), within, h.signal)).toBe('removed');
+  expect(chains()?.has('cali-tw-caliweb')).toBe(false);
+});
+
 test('an older revision in the kernel is not the one asked for', async () => {
   h.link('caliweb');
   h.start();
