@@ -15,6 +15,7 @@ const types = [
   'NetworkSet',
   'GlobalNetworkSet',
   'Node',
+  'EndpointSlice',
   // Without a part in verdicts, but in previews.
   'StagedNetworkPolicy',
   'StagedGlobalNetworkPolicy',

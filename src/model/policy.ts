@@ -35,6 +35,9 @@ const serviceAccounts = z.strictObject({
   selector: z.string().optional(),
 });
 
+/** A Kubernetes Service by name, of the policy's namespace unless told. */
+const services = z.strictObject({ name: z.string().min(1), namespace: z.string().optional() });
+
 export const entityRule = z.strictObject({
   nets: z.array(z.string()).optional(),
   notNets: z.array(z.string()).optional(),
@@ -44,7 +47,7 @@ export const entityRule = z.strictObject({
   ports: z.array(port).optional(),
   notPorts: z.array(port).optional(),
   serviceAccounts: serviceAccounts.optional(),
-  services: refused('rules cannot match services; select their pods instead'),
+  services: services.optional(),
 });
 
 export const policyRule = z.strictObject({

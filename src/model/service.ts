@@ -3,7 +3,8 @@ import { InputError } from '../base/errors.ts';
 import { type Family, parseIp } from './address.ts';
 
 /*
- * Service (v1) and EndpointSlice (discovery.k8s.io/v1): what the announcement of service addresses reads of them. Calico
+ * Service (v1) and EndpointSlice (discovery.k8s.io/v1): what the announcement of service addresses
+ * and rules that name services read of them. Calico
  * has no such kinds in etcd; these are ours, in the envelope of all others (docs/decisions/0015).
  */
 
@@ -42,6 +43,16 @@ export const endpointSliceSpec = z.looseObject({
         addresses: z.array(z.string()).default([]),
         nodeName: z.string().optional(),
         conditions: z.looseObject({ ready: condition, serving: condition, terminating: condition }).default({}),
+      }),
+    )
+    .default([]),
+  /** On which the service reaches every endpoint; one without a number means all. */
+  ports: z
+    .array(
+      z.looseObject({
+        name: z.string().optional(),
+        protocol: z.enum(['TCP', 'UDP', 'SCTP']).default('TCP'),
+        port: z.number().int().min(1).max(65535).optional(),
       }),
     )
     .default([]),

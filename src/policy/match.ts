@@ -13,7 +13,7 @@ import {
   serviceAccountSelector,
 } from '../model/selector.ts';
 import type { Match, PortRange } from './ir.ts';
-import { namedPortSet, type PortProtocol, type SetRequest, selectorSet } from './members.ts';
+import { namedPortSet, type PortProtocol, type SetRequest, selectorSet, serviceSet } from './members.ts';
 
 /** What the rules of a policy are read against. */
 export interface RuleContext {
@@ -121,6 +121,7 @@ interface EntityContext extends RuleContext {
 }
 
 function compileEntity(entity: EntityRule, field: string, context: EntityContext): Entity {
+  if (entity.services) return compileServices(entity, entity.services, field, context);
   const selector = effectiveSelector(entity, field, context.namespace);
   const notSelector = entity.notSelector ? parseSelector(entity.notSelector, `${field}.notSelector`) : undefined;
   // A named port of the policy's own end is only looked up on what the policy selects.
@@ -143,6 +144,27 @@ function compileEntity(entity: EntityRule, field: string, context: EntityContext
     ...list('notPorts', notPorts.ranges),
     ...list('notPortSets', notPorts.sets),
   };
+}
+
+/**
+ * The endpoints of a service: at the destination on the ports that the service reaches them on, at the source on any.
+ * They can be the peer only, and say all there is to say of it.
+ */
+function compileServices(
+  entity: EntityRule,
+  { name, namespace }: NonNullable<EntityRule['services']>,
+  field: string,
+  { own, direction, namespace: home, request }: EntityContext,
+): Entity {
+  const place = namespace || home;
+  if (own)
+    throw new InputError(`${field}.services`, name, 'services only in the source of ingress and destination of egress');
+  if (!place) throw new InputError(`${field}.services.namespace`, namespace, 'a namespace, as the policy has none');
+  for (const [other, value] of Object.entries(entity))
+    if (other !== 'services' && value !== undefined)
+      throw new InputError(`${field}.${other}`, value, 'nothing beside services');
+  const id = request(serviceSet(place, name, direction === 'egress'));
+  return direction === 'egress' ? { PortSets: [id] } : { Sets: [id] };
 }
 
 /**

@@ -1,20 +1,27 @@
 import { type Cidr, cidrParts } from '../model/address.ts';
-import { hashId, kindLabel, nodeKind, type Selector } from '../model/selector.ts';
+import { equals, hashId, kindLabel, nodeKind, type Selector } from '../model/selector.ts';
 import type { IpSet, SetId } from './ir.ts';
 import { LabelIndex, type LabelIndexEvents, type LabelMap } from './labels.ts';
 
 export type PortProtocol = 'tcp' | 'udp' | 'sctp';
 
-/** A set that a rule refers to: addresses of what the selector matches, or one named port of it. */
+/** What can be in sets. Selectors reach the objects of one place only. */
+export type Place = 'endpoints' | 'nodes' | 'services';
+
+/** A set that a rule refers to: addresses of what the selector matches, or ports of it. */
 export interface SetRequest {
   readonly id: SetId;
   readonly selector: Selector;
-  readonly port?: { readonly name: string; readonly protocol: PortProtocol };
+  readonly place: Place;
+  /** What it stands for where that is not its selector. */
+  readonly title?: string;
+  /** The addresses with a port of this name and protocol, or with every port that they have. */
+  readonly port?: { readonly name: string; readonly protocol: PortProtocol } | 'all';
 }
 
-/** Whether a set is of nodes; only its selector says so. */
-function isOfNodes({ selector }: SetRequest): boolean {
-  return selector.pins.get(kindLabel)?.every((value) => value === nodeKind) ?? false;
+/** Nodes where the selector demands them. */
+function placeOf(selector: Selector): Place {
+  return selector.pins.get(kindLabel)?.every((value) => value === nodeKind) ? 'nodes' : 'endpoints';
 }
 
 /** What an endpoint brings into the sets that it is in. */
@@ -24,12 +31,23 @@ export interface EndpointFacts {
 }
 
 export function selectorSet(selector: Selector): SetRequest {
-  return { id: selector.id as SetId, selector };
+  return { id: selector.id as SetId, selector, place: placeOf(selector) };
+}
+
+/** Label of the one object in the place of services: its namespace and name. */
+export const serviceLabel = 'service';
+
+/** The endpoints behind a service, with the ports that it reaches them on or without. */
+export function serviceSet(namespace: string, name: string, withPorts: boolean): SetRequest {
+  const service = `${namespace}/${name}`;
+  const id = hashId(withPorts ? 'svc:' : 'svcnoport:', service) as SetId;
+  const title = `endpoints of service ${service}`;
+  return { id, selector: equals(serviceLabel, service), place: 'services', title, ...(withPorts && { port: 'all' }) };
 }
 
 export function namedPortSet(selector: Selector, name: string, protocol: PortProtocol): SetRequest {
   const id = hashId('n:', `${protocol},${name},${selector.canonical}`) as SetId;
-  return { id, selector, port: { name, protocol } };
+  return { id, selector, place: placeOf(selector), port: { name, protocol } };
 }
 
 interface Active {
@@ -51,30 +69,16 @@ export class SetTable {
     join: (id, endpoint) => this.#count(id as SetId, this.#facts.get(endpoint), 1),
     leave: (id, endpoint) => this.#count(id as SetId, this.#facts.get(endpoint), -1),
   };
-  readonly #endpoints = new LabelIndex(this.#events);
-  /** Apart, so that no selector reaches nodes but those that mean nodes. */
-  readonly #nodes = new LabelIndex(this.#events);
+  readonly #places: Readonly<Record<Place, LabelIndex>> = {
+    endpoints: new LabelIndex(this.#events),
+    nodes: new LabelIndex(this.#events),
+    services: new LabelIndex(this.#events),
+  };
   #snapshot: ReadonlyMap<SetId, IpSet> | undefined;
 
-  setEndpoint(name: string, labels: LabelMap, facts: EndpointFacts): void {
-    this.#set(this.#endpoints, name, labels, facts);
-  }
-
-  deleteEndpoint(name: string): void {
-    this.#endpoints.deleteItem(name);
-    this.#facts.delete(name);
-  }
-
-  setNode(name: string, labels: LabelMap, facts: EndpointFacts): void {
-    this.#set(this.#nodes, name, labels, facts);
-  }
-
-  deleteNode(name: string): void {
-    this.#nodes.deleteItem(name);
-    this.#facts.delete(name);
-  }
-
-  #set(index: LabelIndex, name: string, labels: LabelMap, facts: EndpointFacts): void {
+  /** @param name unique over all places */
+  set(place: Place, name: string, labels: LabelMap, facts: EndpointFacts): void {
+    const index = this.#places[place];
     const before = this.#facts.get(name);
     if (!before || JSON.stringify(before) !== JSON.stringify(facts)) {
       for (const id of index.matches(name)) {
@@ -86,6 +90,11 @@ export class SetTable {
     index.setItem(name, labels);
   }
 
+  delete(place: Place, name: string): void {
+    this.#places[place].deleteItem(name);
+    this.#facts.delete(name);
+  }
+
   retain(request: SetRequest): void {
     const active = this.#active.get(request.id);
     if (active) {
@@ -94,19 +103,15 @@ export class SetTable {
     }
     this.#active.set(request.id, { request, users: 1, members: new Map(), cached: undefined });
     this.#snapshot = undefined;
-    this.#indexOf(request).setSelector(request.id, request.selector);
+    this.#places[request.place].setSelector(request.id, request.selector);
   }
 
   release(request: SetRequest): void {
     const active = this.#active.get(request.id);
     if (!active || --active.users > 0) return;
-    this.#indexOf(active.request).deleteSelector(request.id);
+    this.#places[active.request.place].deleteSelector(request.id);
     this.#active.delete(request.id);
     this.#snapshot = undefined;
-  }
-
-  #indexOf(request: SetRequest): LabelIndex {
-    return isOfNodes(request) ? this.#nodes : this.#endpoints;
   }
 
   /** Unchanged sets, and the map if no set changed, are the same objects as before. */
@@ -131,7 +136,8 @@ export class SetTable {
 
 function membersOf({ addresses, ports }: EndpointFacts, { port }: SetRequest): string[] {
   if (!port) return [...new Set(addresses)];
-  const numbers = ports.filter(({ name, protocol }) => name === port.name && protocol === port.protocol);
+  const numbers =
+    port === 'all' ? ports : ports.filter(({ name, protocol }) => name === port.name && protocol === port.protocol);
   const members = addresses.flatMap((cidr) =>
     numbers.map((number) => `${cidrParts(cidr).address},${number.protocol}:${number.port}`),
   );
@@ -139,12 +145,16 @@ function membersOf({ addresses, ports }: EndpointFacts, { port }: SetRequest): s
 }
 
 function present(active: Active): IpSet {
-  const { id, selector, port } = active.request;
   active.cached ??= {
-    id,
-    type: port ? 'hash:ip,port' : 'hash:net',
-    description: port ? `port ${port.name}/${port.protocol} of ${selector.canonical}` : selector.canonical,
+    id: active.request.id,
+    type: active.request.port ? 'hash:ip,port' : 'hash:net',
+    description: descriptionOf(active.request),
     members: new Set(active.members.keys()),
   };
   return active.cached;
+}
+
+function descriptionOf({ selector, port, title }: SetRequest): string {
+  if (title !== undefined) return title;
+  return port && port !== 'all' ? `port ${port.name}/${port.protocol} of ${selector.canonical}` : selector.canonical;
 }

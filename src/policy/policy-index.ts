@@ -1,7 +1,15 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Event, type Key, keyText } from '../datastore/store.ts';
-import type { GlobalNetworkSet, NetworkSet, Node, Profile, Tier, WorkloadEndpoint } from '../model/kinds.ts';
+import type {
+  EndpointSlice,
+  GlobalNetworkSet,
+  NetworkSet,
+  Node,
+  Profile,
+  Tier,
+  WorkloadEndpoint,
+} from '../model/kinds.ts';
 import { compilePolicy } from './compile.ts';
 import { type Endpoint, effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
 import type { EndpointPolicy, NodePolicy } from './ir.ts';
@@ -11,6 +19,7 @@ import { nodeOf } from './node.ts';
 import { PolicyTable } from './policies.ts';
 import { ProfileTable } from './profiles.ts';
 import type { AnyPolicy } from './scope.ts';
+import { serviceEndpointsOf } from './service.ts';
 import { builtInTiers, TierTable } from './tiers.ts';
 import { unreadablePolicy } from './unreadable.ts';
 
@@ -21,8 +30,8 @@ export interface PolicyProblem {
 }
 
 /**
- * Policy of one node: takes the events of workload endpoints, profiles, tiers, policies, network sets and nodes in any
- * order, and gives what local endpoints are subject to. The result depends on the objects that exist, never on how they came.
+ * Policy of one node: takes the events of workload endpoints, profiles, tiers, policies, network sets, nodes and
+ * EndpointSlices in any order, and gives what local endpoints are subject to. The result depends on the objects that exist, never on how they came.
  * Work is proportional to what a change touches; parts of the snapshot that did not change keep their identity.
  */
 export class PolicyIndex {
@@ -70,7 +79,8 @@ export class PolicyIndex {
         this.#setNets(text, key, event);
         break;
       case 'Node':
-        this.#setNode(text, event);
+      case 'EndpointSlice':
+        this.#setPeer(text, event);
         return;
       default:
         return;
@@ -113,14 +123,14 @@ export class PolicyIndex {
     if (before?.node === this.node) for (const profile of before.profiles) this.#profiles.release(profile);
     if (!local) this.#policies.deleteEndpoint(key);
     if (after) this.#relabel(after);
-    else this.#sets.deleteEndpoint(key);
+    else this.#sets.delete('endpoints', key);
     if (local || before?.node === this.node) this.#dirty.add(key);
     if (value) this.#report(key, []);
   }
 
   #relabel(endpoint: Endpoint): void {
     const labels = effectiveLabels(endpoint, (profile) => this.#profiles.labels(profile));
-    this.#sets.setEndpoint(endpoint.key, labels, endpoint.facts);
+    this.#sets.set('endpoints', endpoint.key, labels, endpoint.facts);
     if (endpoint.node === this.node) this.#policies.setEndpoint(endpoint.key, labels);
   }
 
@@ -181,22 +191,25 @@ export class PolicyIndex {
       this.#relabelNets(after);
     } else {
       this.#nets.delete(text);
-      this.#sets.deleteEndpoint(text);
+      this.#sets.delete('endpoints', text);
     }
     if (event.op === 'set') this.#report(text, []);
   }
 
-  /** One that cannot be read stays as it was: its addresses may be what a Deny rule closes. */
-  #setNode(text: string, event: Event): void {
-    if (event.op === 'delete') this.#sets.deleteNode(text);
+  /** Nodes and service endpoints. One that cannot be read stays: its addresses may be what a Deny rule closes. */
+  #setPeer(text: string, event: Event): void {
+    const { type } = event.op === 'delete' ? event.key : event.entry.key;
+    const place = type === 'Node' ? 'nodes' : 'services';
+    if (event.op === 'delete') this.#sets.delete(place, text);
     if (event.op !== 'set') return;
-    const { labels, facts } = nodeOf(event.entry.value as Node);
-    this.#sets.setNode(text, labels, facts);
+    const { value } = event.entry;
+    const { labels, facts } = type === 'Node' ? nodeOf(value as Node) : serviceEndpointsOf(value as EndpointSlice);
+    this.#sets.set(place, text, labels, facts);
   }
 
   #relabelNets(nets: Labelled): void {
     const labels = effectiveLabels(nets, (profile) => this.#profiles.labels(profile));
-    this.#sets.setEndpoint(nets.key, labels, nets.facts);
+    this.#sets.set('endpoints', nets.key, labels, nets.facts);
   }
 
   #endpointSnapshot(): ReadonlyMap<string, EndpointPolicy> {

@@ -1,20 +1,21 @@
 import { InputError } from '../base/errors.ts';
 import { type Event, type Key, keyText } from '../datastore/store.ts';
 import { type Cidr, contains, hostCidr, type Ip } from '../model/address.ts';
-import type { Node, Profile, WorkloadEndpoint } from '../model/kinds.ts';
+import type { EndpointSlice, Node, Profile, WorkloadEndpoint } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
 import { effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
 import type { LabelMap } from './labels.ts';
 import { networkSetOf } from './network-set.ts';
 import { nodeOf } from './node.ts';
 import { type AnyPolicy, scopeSelector } from './scope.ts';
+import { serviceEndpointsOf } from './service.ts';
 
 /** The one node of a slice: verdicts do not depend on where an endpoint runs. */
 export const sliceNode = 'here';
 
 /**
- * The part of a cluster that a verdict on packets between the addresses depends on: endpoints, network sets
- * and nodes that hold one of them, their profiles, and the policies that select such an endpoint. All endpoints are put on one node.
+ * The part of a cluster that a verdict on packets between the addresses depends on: endpoints, network sets,
+ * nodes and EndpointSlices that hold one of them, their profiles, and the policies that select such an endpoint. All endpoints are put on one node.
  * Work is one pass over the objects, without compiling what does not count.
  */
 export function slice(cluster: readonly Event[], addresses: readonly Ip[]): Event[] {
@@ -48,8 +49,9 @@ function holdsAny(event: Event, addresses: readonly Ip[]): boolean {
     const { ipNetworks } = (event.entry.value as WorkloadEndpoint).spec;
     return addresses.some((address) => ipNetworks.includes(hostCidr(address)));
   }
-  if (event.op === 'set' && type === 'Node') {
-    const { facts } = nodeOf(event.entry.value as Node);
+  if (event.op === 'set' && (type === 'Node' || type === 'EndpointSlice')) {
+    const { value } = event.entry;
+    const { facts } = type === 'Node' ? nodeOf(value as Node) : serviceEndpointsOf(value as EndpointSlice);
     return addresses.some((address) => facts.addresses.includes(hostCidr(address)));
   }
   if (type !== 'NetworkSet' && type !== 'GlobalNetworkSet') return false;

@@ -160,6 +160,25 @@ export function calicoEvent(
   return set({ type: kind, name, ...(namespace !== undefined && { namespace }) }, value);
 }
 
+/** The EndpointSlice of a service, as Kubernetes has it. */
+export function sliceEvent(
+  namespace: string,
+  serviceName: string,
+  addresses: readonly string[],
+  slicePorts: readonly { name?: string; protocol?: string; port: number }[],
+  name = serviceName,
+): Event {
+  const value = parseKubernetes({
+    kind: 'EndpointSlice',
+    apiVersion: 'discovery.k8s.io/v1',
+    metadata: { name, namespace, labels: { 'kubernetes.io/service-name': serviceName } },
+    addressType: addresses.some((address) => address.includes(':')) ? 'IPv6' : 'IPv4',
+    endpoints: addresses.map((address) => ({ addresses: [address] })),
+    ports: slicePorts,
+  });
+  return set({ type: 'EndpointSlice', namespace, name }, value);
+}
+
 export function endpointKey(pod: Pick<Pod, 'name' | 'namespace'>): Key<'WorkloadEndpoint'> {
   return { type: 'WorkloadEndpoint', namespace: pod.namespace, name: `node--1-k8s-${pod.name}-eth0` };
 }

@@ -163,6 +163,15 @@ export const endpointSlice = z.looseObject({
       }),
     )
     .nullish(),
+  ports: z
+    .array(
+      z.looseObject({
+        name: z.string().nullish(),
+        protocol: z.enum(['TCP', 'UDP', 'SCTP']).nullish(),
+        port: portNumber.nullish(),
+      }),
+    )
+    .nullish(),
 });
 
 export type KubernetesService = z.output<typeof service>;

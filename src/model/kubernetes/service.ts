@@ -41,5 +41,10 @@ export function endpointSliceSpecOf(slice: KubernetesEndpointSlice): Input<Endpo
         }),
       ),
     })),
+    ports: (slice.ports ?? []).map(({ name, protocol, port }) => ({
+      ...(name ? { name } : {}),
+      ...(protocol ? { protocol } : {}),
+      ...(port ? { port } : {}),
+    })),
   };
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { defaultRenderOptions } from '../../../src/policy/render.ts';
-import { calicoEvent, calicoPolicyEvent, cluster, policyEvent } from '../../support/cluster.ts';
+import { calicoEvent, calicoPolicyEvent, cluster, policyEvent, sliceEvent } from '../../support/cluster.ts';
 import {
   baseEvents,
   indexOf,
@@ -156,6 +156,32 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     expect(observed).not.toContain('outside → 10.65.0.1 UDP 53');
     expect(observed).toContain('pod-1 → fd00::1 TCP 80');
     expect(observed).not.toContain('pod-2 → 10.65.0.1 TCP 80');
+  });
+
+  test('services: their endpoints, with their ports on the way there', async () => {
+    const policy = indexOf([
+      ...baseEvents(plain),
+      sliceEvent('one', 'web', ['10.65.0.2', '192.0.2.130'], [{ port: 80 }, { protocol: 'UDP', port: 53 }], 'web-4'),
+      sliceEvent('one', 'web', ['fd00::2'], [{ port: 8080 }], 'web-6'),
+      calicoPolicyEvent('services', 'one', {
+        egress: [{ action: 'Allow', destination: { services: { name: 'web' } } }],
+      }),
+      calicoPolicyEvent('from', 'two', {
+        ingress: [{ action: 'Allow', source: { services: { name: 'web', namespace: 'one' } } }],
+      }),
+    ]).snapshot();
+    await kernel.reload(policy);
+    const [observed, expected] = await kernel.matrix(policy, plainPods);
+    expect(observed).toEqual(expected);
+    expect(observed.filter((line) => line.startsWith('pod-0'))).toEqual([
+      'pod-0 → 10.65.0.2 TCP 80',
+      'pod-0 → 10.65.0.2 UDP 53',
+      'pod-0 → 192.0.2.130 TCP 80',
+      'pod-0 → 192.0.2.130 UDP 53',
+      'pod-0 → fd00::2 TCP 8080',
+    ]);
+    expect(observed).toContain('outside → 10.65.0.3 ICMP');
+    expect(observed).not.toContain('outside → fd00::3 ICMP');
   });
 
   /** All of them get an answer, however late on a busy machine; or none of them does. */

@@ -20,7 +20,7 @@ test('every problem of every document, each with its line', () => {
   - action: Permit
   - action: Allow
     source:
-      services: {name: x}
+      services: {name: ''}
       colour: red
 `)}---
 apiVersion: networking.k8s.io/v1
@@ -42,7 +42,7 @@ spec: {nets: [10.0.0.0/8, ten]}
   expect(lines.map((line) => line.split(' ').slice(0, 3).join(' '))).toEqual([
     'f.yaml:5 error spec.tier',
     'f.yaml:7 error spec.ingress[0].action',
-    'f.yaml:10 error spec.ingress[1].source.services',
+    'f.yaml:10 error spec.ingress[1].source.services.name',
     'f.yaml:11 error spec.ingress[1].source.colour',
     'f.yaml:20 error spec.ingress[0].ports[0].port',
     'f.yaml:21 error spec.ingress[0].fro',

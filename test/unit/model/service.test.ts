@@ -55,11 +55,13 @@ test('an EndpointSlice keeps where its endpoints are and how they fare', () => {
         { addresses: ['10.0.0.1'], nodeName: 'a', conditions: { ready: true } },
         { addresses: ['10.0.0.2'], conditions: {} },
       ],
+      ports: [{ protocol: 'TCP', port: 80 }],
     },
   });
   expect(parseKubernetes(slice('addressType: IPv6, endpoints: null', 'null')).spec).toEqual({
     addressType: 'IPv6',
     endpoints: [],
+    ports: [],
   });
 });
 
