@@ -40,6 +40,7 @@ export const watchedTypes = [
   'Tier',
   'NetworkSet',
   'GlobalNetworkSet',
+  'EndpointSlice',
   'IPPool',
   'Block',
   'Node',
@@ -229,6 +230,9 @@ export class Graph {
         break;
       case 'Block':
         this.#block(event);
+        break;
+      case 'EndpointSlice':
+        this.options.policy.apply(event);
         break;
       case 'Node':
         this.options.policy.apply(event);
