@@ -14,7 +14,6 @@ export class TruncatedError extends Error {
 export class Reader {
   #at: number;
   readonly #end: number;
-  readonly #view: DataView;
 
   constructor(
     readonly buffer: Uint8Array,
@@ -25,7 +24,6 @@ export class Reader {
       throw new TruncatedError('reader', end - start, buffer.length - start);
     this.#at = start;
     this.#end = end;
-    this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   }
 
   get left(): number {
@@ -37,15 +35,19 @@ export class Reader {
   }
 
   u8(field: string): number {
-    return this.#view.getUint8(this.#take(1, field));
+    return this.buffer[this.#take(1, field)] ?? 0;
   }
 
   u16(field: string): number {
-    return this.#view.getUint16(this.#take(2, field));
+    const at = this.#take(2, field);
+    return ((this.buffer[at] ?? 0) << 8) | (this.buffer[at + 1] ?? 0);
   }
 
   u32(field: string): number {
-    return this.#view.getUint32(this.#take(4, field));
+    const { buffer } = this;
+    const at = this.#take(4, field);
+    const high = ((buffer[at] ?? 0) << 8) | (buffer[at + 1] ?? 0);
+    return high * 0x10000 + (((buffer[at + 2] ?? 0) << 8) | (buffer[at + 3] ?? 0));
   }
 
   skip(length: number, field: string): void {
@@ -139,6 +141,11 @@ export class Writer {
   /** What was written as text, one character for each octet. */
   latin1(): string {
     return Buffer.from(this.#bytes.buffer, 0, this.#length).toString('latin1');
+  }
+
+  /** What was written, to be read before anything else is written. */
+  view(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
   }
 
   /** A copy of what was written. */

@@ -11,7 +11,7 @@ import { type Frame, maxExtendedLength, maxMessageLength, readFrame, writeFrame 
 import { type Message, type RefreshSubtype, readRefresh, writeMessage } from './wire/message.ts';
 import { hardened, readNotification } from './wire/notification.ts';
 import { readOpen } from './wire/open.ts';
-import { readUpdate, type Update } from './wire/update.ts';
+import { type KnownAttributes, readUpdate, type Update } from './wire/update.ts';
 
 /** What a connection tells the peer that owns it. */
 export interface ConnectionEvents {
@@ -33,6 +33,8 @@ export interface ConnectionDeps {
   readonly events: ConnectionEvents;
   /** Counts the messages, over all connections of a peer. */
   readonly tally?: MessageTally;
+  /** Attributes that any connection has read before. */
+  readonly known?: KnownAttributes;
   /** Octets queued above which no more UPDATEs are handed over. Default: `defaultLimits`. */
   readonly queuedOctets?: number;
 }
@@ -51,6 +53,9 @@ export class Connection {
   #receivedOpen: Uint8Array | undefined;
   #rest: Uint8Array = new Uint8Array(0);
   #corked = false;
+  /** An UPDATE in the octets that are being read has shown the state machine that the peer lives. */
+  #heard = false;
+  #families: ReadonlySet<Family> = new Set();
   readonly #timers: Timers<TimerName>;
   readonly #tally: MessageTally;
 
@@ -182,6 +187,7 @@ export class Connection {
         events.opened(this, action.negotiated);
         break;
       case 'up':
+        this.#families = new Set(action.negotiated.families);
         events.up(this, action.negotiated);
         break;
       case 'ended':
@@ -288,6 +294,7 @@ export class Connection {
     const stream = new Uint8Array(joined.buffer, joined.byteOffset, joined.length);
     const socket = this.#socket;
     let at = 0;
+    this.#heard = false;
     try {
       for (;;) {
         const frame = readFrame(stream, at, this.negotiated?.extendedMessages ? maxExtendedLength : maxMessageLength);
@@ -333,8 +340,9 @@ export class Connection {
       this.event({ on: 'update' });
       return;
     }
-    const update = readUpdate(body, negotiated, new Set(negotiated.families));
-    this.event({ on: 'update' });
+    const update = readUpdate(body, negotiated, this.#families, this.deps.known);
+    if (!this.#heard) this.event({ on: 'update' });
+    this.#heard = true;
     this.deps.events.update(this, update);
   }
 

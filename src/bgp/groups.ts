@@ -1,38 +1,32 @@
+import { ChosenRoutes } from './chosen.ts';
 import { type ExportContext, exported } from './exporting.ts';
-import { prefixOctets, type Verdict } from './filters.ts';
-import type { AttributeInterner } from './intern.ts';
-import type { PrefixId, PrefixTable } from './prefixes.ts';
-import type { Candidate, Source } from './rib.ts';
+import type { Verdict } from './filters.ts';
+import type { AttributeId } from './intern.ts';
+import { UpdatePacker } from './packing.ts';
+import { Pending } from './pending.ts';
+import type { PrefixId } from './prefixes.ts';
+import { reflectedOctets } from './reflecting.ts';
+import type { Rib } from './rib.ts';
+import type { Source, SourceId } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
-import { maxExtendedLength } from './wire/framing.ts';
+import { maxExtendedLength, maxMessageLength } from './wire/framing.ts';
 import { writeMessage } from './wire/message.ts';
-import { writeAnnouncements, writeEndOfRib, writeWithdrawals } from './wire/update.ts';
+import { octetsFor } from './wire/nlri.ts';
+import { writeEndOfRib } from './wire/update.ts';
 
 /** An established session as an update group sees it. */
 export interface Receiver {
   readonly source: Source;
-  /** Queues whole messages. */
-  send(messages: readonly Uint8Array[]): void;
+  /** Queues chunks of whole messages end to end. */
+  send(chunks: readonly Uint8Array[]): void;
   /** False while so much is queued that more should wait for `pump`. */
   writable(): boolean;
 }
 
-/** A prefix whose best path changed. */
-export interface Change {
-  readonly id: PrefixId;
-  readonly best: Candidate | undefined;
-}
-
-/** A route as the group was told it, and by whom: nobody is told their own routes. */
-interface Advertised {
-  readonly attributes: Attributes;
-  readonly source: Source;
-}
-
 interface Member {
   readonly receiver: Receiver;
-  /** Prefixes that the member must still be told of, each retained; undefined once it is up to date. */
-  pending: Set<PrefixId> | undefined;
+  /** Prefixes that the member must still be told of; undefined once it is up to date. */
+  pending: Pending | undefined;
   owesEndOfRib: boolean;
   /** Repeated routes have begun. RFC 7313. */
   owesEndOfRefresh: boolean;
@@ -40,11 +34,11 @@ interface Member {
 
 /** Prefixes that changed from one source's route to another's, encoded at most once each way. */
 interface Partition {
-  readonly before: Source | undefined;
-  readonly after: Source | undefined;
+  /** 0: none. */
+  readonly before: SourceId;
+  readonly after: SourceId;
   /** Only the source changed: those who were told the route before need not hear of it. */
   readonly same: boolean;
-  readonly announce: Map<Attributes, PrefixId[]>;
   readonly ids: PrefixId[];
   announcements?: readonly Uint8Array[];
   withdrawals?: readonly Uint8Array[];
@@ -58,20 +52,26 @@ const pumpSlice = 4096;
  * RFC 4271 §3.2, §9.2.
  */
 export class UpdateGroup {
-  readonly #out = new Map<PrefixId, Advertised>();
+  readonly #out: ChosenRoutes;
   readonly #members = new Map<Source, Member>();
-  /** By candidate and the filter's verdict, shared by all its prefixes; `undefined`: not for these peers. */
-  readonly #exports = new WeakMap<Candidate, Map<Verdict, Advertised | undefined>>();
+  readonly #packer: UpdatePacker;
+  /** What became of attributes within one batch, by verdict, then by attributes and source; 0: not for these peers. */
+  readonly #exports = new Map<Verdict, Map<number, AttributeId>>();
+  #judged = new Uint8Array(16);
 
   /**
    * @param report a route whose attributes leave no room in a message: it is withdrawn instead
    */
   constructor(
     readonly context: ExportContext,
-    private readonly prefixes: PrefixTable,
-    private readonly interner: AttributeInterner,
+    private readonly rib: Rib,
     private readonly report: (attributes: Attributes, prefixes: number) => void,
-  ) {}
+  ) {
+    this.#out = new ChosenRoutes(rib);
+    const { family, fourOctetAs, external, extendedMessages } = context;
+    const most = extendedMessages ? maxExtendedLength : maxMessageLength;
+    this.#packer = new UpdatePacker(family, { fourOctetAs, external }, most, rib.prefixes, rib.interner);
+  }
 
   get empty(): boolean {
     return this.#members.size === 0;
@@ -79,43 +79,44 @@ export class UpdateGroup {
 
   /** Routes that a member is told. */
   advertised(source: Source): number {
-    let own = 0;
-    for (const route of this.#out.values()) if (route.source === source) own++;
-    return this.#out.size - own;
+    return this.#out.count - this.#out.countOf(this.rib.sources.find(source));
   }
 
   /** The routes that a member is told. */
   *told(source: Source): Generator<[PrefixId, Attributes]> {
-    for (const [id, route] of this.#out) if (route.source !== source) yield [id, route.attributes];
+    for (const id of this.#out.ids())
+      if (this.rib.sources.get(this.#out.source(id)) !== source)
+        yield [id, this.rib.interner.get(this.#out.attributes(id))];
   }
 
   /** The member gets everything, then the end-of-RIB mark. `pump` does the sending. */
   join(receiver: Receiver): void {
-    this.#members.set(receiver.source, { receiver, pending: new Set(), owesEndOfRib: true, owesEndOfRefresh: false });
-    this.refresh(receiver.source, false);
+    const pending = new Pending(this.rib.prefixes);
+    this.#members.set(receiver.source, { receiver, pending, owesEndOfRib: true, owesEndOfRefresh: false });
+    this.#oweAll(receiver.source, pending, false);
   }
 
   leave(source: Source): void {
-    const member = this.#members.get(source);
+    this.#members.get(source)?.pending?.drain(() => undefined);
     this.#members.delete(source);
-    for (const id of member?.pending ?? []) this.prefixes.release(id);
   }
 
   /** The member goes over to another group of the table: what it was told here is replaced or withdrawn there. */
   move(source: Source, to: UpdateGroup): void {
     const member = this.#members.get(source);
     if (!member) return;
-    const moved: Member = { ...member, pending: new Set() };
-    to.#members.set(source, moved);
-    for (const ids of [this.#out.keys(), member.pending ?? [], to.#out.keys()])
-      for (const id of ids) to.#defer(moved, id);
+    const pending = new Pending(this.rib.prefixes);
+    member.pending?.drain((id, told) => pending.add(id, told));
+    const self = this.rib.sources.find(source);
+    for (const id of this.#out.ids()) if (this.#out.source(id) !== self) pending.add(id, true);
+    to.#oweAll(source, pending, false);
+    to.#members.set(source, { ...member, pending });
     this.leave(source);
   }
 
   /** Gives up what the group remembers; nobody is in it. */
   dissolve(): void {
-    for (const id of this.#out.keys()) this.prefixes.release(id);
-    this.#out.clear();
+    for (const id of this.#out.ids()) this.#out.set(id, 0, 0);
   }
 
   /** Everything once more, as a ROUTE-REFRESH asks. RFC 2918 §4. @param enhanced between marks. RFC 7313 §4 */
@@ -127,26 +128,29 @@ export class UpdateGroup {
       member.owesEndOfRefresh = true;
       member.receiver.send([this.#refreshMark('begin')]);
     }
-    for (const id of this.#out.keys()) this.#defer(member, id);
-    member.pending ??= new Set();
+    member.pending ??= new Pending(this.rib.prefixes);
+    this.#oweAll(source, member.pending, true);
   }
 
   /** Fills the Adj-RIB-Out of a new group, before anybody joins, or follows changes and tells the members. */
-  apply(changes: readonly Change[]): void {
-    const partitions = new Map<Source | undefined, Partition[]>();
-    for (const { id, best } of changes) {
-      const before = this.#out.get(id);
-      const after = best && this.#export(best, id);
-      if (before === after) continue;
-      const same = before !== undefined && before.attributes === after?.attributes;
-      this.#record(id, before, after);
-      if (same && before.source === after?.source) continue;
-      const partition = partitionOf(partitions, before?.source, after?.source, same);
-      partition.ids.push(id);
-      if (after) append(partition.announce, after.attributes, id);
+  apply(ids: readonly PrefixId[], selected: ChosenRoutes): void {
+    // Before anything changes: a source that loses its last route loses its identifier.
+    const members = [...this.#members.values()].map((member) => ({ member, self: this.#idOf(member) }));
+    const partitions = new Map<number, Partition>();
+    let last: Partition | undefined;
+    for (const id of ids) {
+      const [before, beforeSource] = [this.#out.attributes(id), this.#out.source(id)];
+      const after = this.#export(id, selected.attributes(id), selected.source(id));
+      const afterSource = after === 0 ? 0 : selected.source(id);
+      if (!this.#out.set(id, after, afterSource)) continue;
+      const same = before === after;
+      if (last?.before !== beforeSource || last.after !== afterSource || last.same !== same)
+        last = partitionOf(partitions, beforeSource, afterSource, same);
+      last.ids.push(id);
     }
-    const flat = [...partitions.values()].flat();
-    for (const member of this.#members.values()) for (const partition of flat) this.#tell(member, partition);
+    this.#exports.clear();
+    for (const { member, self } of members)
+      for (const partition of partitions.values()) this.#tell(member, self, partition);
   }
 
   /**
@@ -165,6 +169,16 @@ export class UpdateGroup {
     return more;
   }
 
+  #idOf({ receiver }: Member): SourceId {
+    return this.rib.sources.find(receiver.source);
+  }
+
+  /** Those with the same attributes one after the other, so that they share messages. */
+  #oweAll(source: Source, pending: Pending, told: boolean): void {
+    const self = this.rib.sources.find(source);
+    for (const id of this.#out.byAttributes()) if (this.#out.source(id) !== self) pending.add(id, told);
+  }
+
   #caughtUp(member: Member): void {
     member.pending = undefined;
     if (member.owesEndOfRib) member.receiver.send([writeEndOfRib(this.context.family)]);
@@ -177,33 +191,33 @@ export class UpdateGroup {
     return writeMessage({ type: 'refresh', family: this.context.family, subtype });
   }
 
-  #catchUp({ receiver }: Member, pending: Set<PrefixId>): void {
-    const announce = new Map<Attributes, PrefixId[]>();
+  #catchUp({ receiver }: Member, pending: Pending): void {
+    const self = this.rib.sources.find(receiver.source);
+    const announce: PrefixId[] = [];
     const withdraw: PrefixId[] = [];
     const taken: PrefixId[] = [];
-    for (const id of pending) {
-      if (taken.length >= pumpSlice) break;
+    while (pending.size > 0 && taken.length < pumpSlice) {
+      const id = pending.take();
       taken.push(id);
-      pending.delete(id);
-      const route = this.#out.get(id);
-      if (route === undefined || route.source === receiver.source) withdraw.push(id);
-      else append(announce, route.attributes, id);
+      const own = this.#out.attributes(id) === 0 || this.#out.source(id) === self;
+      if (!own) announce.push(id);
+      else if (pending.told) withdraw.push(id);
     }
-    const messages = [...this.#withdrawals(withdraw), ...this.#announcements(announce)];
-    if (messages.length > 0) receiver.send(messages);
-    for (const id of taken) this.prefixes.release(id);
+    const chunks = [...this.#withdrawals(withdraw), ...this.#announcements(announce)];
+    if (chunks.length > 0) receiver.send(chunks);
+    for (const id of taken) this.rib.prefixes.release(id);
   }
 
-  #tell(member: Member, partition: Partition): void {
+  #tell(member: Member, self: SourceId, partition: Partition): void {
+    const told = partition.before !== 0 && partition.before !== self;
+    const tell = partition.after !== 0 && partition.after !== self;
     if (member.pending !== undefined || !member.receiver.writable()) {
-      for (const id of partition.ids) this.#defer(member, id);
+      member.pending ??= new Pending(this.rib.prefixes);
+      if (told || tell) for (const id of partition.ids) member.pending.add(id, told);
       return;
     }
-    const self = member.receiver.source;
-    const told = partition.before !== undefined && partition.before !== self;
-    const tell = partition.after !== undefined && partition.after !== self;
     if (tell && !(told && partition.same)) {
-      partition.announcements ??= this.#announcements(partition.announce);
+      partition.announcements ??= this.#announcements(partition.ids);
       member.receiver.send(partition.announcements);
     } else if (told && !tell) {
       partition.withdrawals ??= this.#withdrawals(partition.ids);
@@ -211,79 +225,81 @@ export class UpdateGroup {
     }
   }
 
-  #defer(member: Member, id: PrefixId): void {
-    member.pending ??= new Set();
-    if (member.pending.has(id)) return;
-    member.pending.add(id);
-    this.prefixes.retain(id);
-  }
-
-  #record(id: PrefixId, before: Advertised | undefined, after: Advertised | undefined): void {
-    if (after) {
-      this.#out.set(id, after);
-      if (!before) this.prefixes.retain(id);
-    } else if (before) {
-      this.#out.delete(id);
-      this.prefixes.release(id);
+  /** 0: the route is not for these peers. */
+  #export(id: PrefixId, attributes: AttributeId, source: SourceId): AttributeId {
+    if (attributes === 0) return 0;
+    const verdict = this.#judge(id, attributes, source);
+    if (verdict === 'reject') return 0;
+    let known = this.#exports.get(verdict);
+    if (!known) {
+      known = new Map();
+      this.#exports.set(verdict, known);
     }
-  }
-
-  #export(best: Candidate, id: PrefixId): Advertised | undefined {
-    const verdict = this.#judge(best, id);
-    if (verdict === 'reject') return undefined;
-    const known = this.#exports.get(best) ?? new Map<Verdict, Advertised | undefined>();
-    if (!known.has(verdict)) {
-      const attributes = exported(best, this.context, verdict);
-      known.set(verdict, attributes && { attributes: this.interner.intern(attributes), source: best.source });
-      this.#exports.set(best, known);
+    const key = attributes * 0x100000 + source;
+    let result = known.get(key);
+    if (result === undefined) {
+      result = this.#form(attributes, source, verdict);
+      known.set(key, result);
     }
-    return known.get(verdict);
+    return result;
   }
 
-  #judge({ attributes, source }: Candidate, id: PrefixId): Verdict {
+  #form(id: AttributeId, sourceId: SourceId, verdict: Exclude<Verdict, 'reject'>): AttributeId {
+    const { interner, sources } = this.rib;
+    const source = sources.get(sourceId);
+    const octets = verdict ? undefined : reflectedOctets(interner.octets(id), source, this.context);
+    if (octets) return interner.internOctets(octets);
+    const attributes = exported({ source, attributes: interner.get(id), stale: false }, this.context, verdict);
+    return attributes ? interner.intern(attributes) : 0;
+  }
+
+  #judge(id: PrefixId, attributes: AttributeId, source: SourceId): Verdict {
     const { filter } = this.context;
     if (!filter) return undefined;
-    const { octets, length } = prefixOctets(this.prefixes.cidr(id));
-    return filter.judge(octets, 0, length, attributes, source.kind !== 'local');
+    const { prefixes, interner, sources } = this.rib;
+    const length = prefixes.length(id);
+    prefixes.copy(id, this.#judged, 0, octetsFor(length));
+    return filter.judge(this.#judged, 0, length, interner.get(attributes), sources.get(source).kind !== 'local');
   }
 
-  #announcements(announce: ReadonlyMap<Attributes, readonly PrefixId[]>): Uint8Array[] {
-    const messages: Uint8Array[] = [];
-    const { family, fourOctetAs, external, extendedMessages, extendedNextHop = false } = this.context;
-    const codec = { fourOctetAs, external, extendedNextHop };
-    for (const [attributes, ids] of announce) {
-      let written = writeAnnouncements(family, attributes, codec, ids, this.prefixes);
-      // Long messages are for what fits no short one: everybody on the way can read the others.
-      if (!written && extendedMessages)
-        written = writeAnnouncements(family, attributes, codec, ids, this.prefixes, maxExtendedLength);
-      if (!written) this.report(attributes, ids.length);
-      messages.push(...(written ?? this.#withdrawals(ids)));
+  #announcements(ids: readonly PrefixId[]): Uint8Array[] {
+    for (const [attributes, prefixes] of this.#byAttributes(ids)) {
+      if (this.#packer.announce(attributes, { prefixes, length: prefixes.length })) continue;
+      this.report(this.rib.interner.get(attributes), prefixes.length);
+      this.#packer.withdraw({ prefixes, length: prefixes.length });
     }
-    return messages;
+    return this.#packer.take();
   }
 
-  #withdrawals(ids: readonly PrefixId[]): Uint8Array[] {
-    return writeWithdrawals(this.context.family, ids, this.prefixes);
+  #byAttributes(ids: readonly PrefixId[]): Map<AttributeId, PrefixId[]> {
+    const lists = new Map<AttributeId, PrefixId[]>();
+    let last = 0;
+    let list: PrefixId[] = [];
+    for (const id of ids) {
+      const attributes = this.#out.attributes(id);
+      if (attributes !== last) {
+        last = attributes;
+        list = lists.get(attributes) ?? [];
+        lists.set(attributes, list);
+      }
+      list.push(id);
+    }
+    return lists;
+  }
+
+  #withdrawals(prefixes: readonly PrefixId[]): Uint8Array[] {
+    if (prefixes.length === 0) return [];
+    this.#packer.withdraw({ prefixes, length: prefixes.length });
+    return this.#packer.take();
   }
 }
 
-function partitionOf(
-  partitions: Map<Source | undefined, Partition[]>,
-  before: Source | undefined,
-  after: Source | undefined,
-  same: boolean,
-): Partition {
-  const row = partitions.get(before) ?? [];
-  partitions.set(before, row);
-  const known = row.find((partition) => partition.after === after && partition.same === same);
-  if (known) return known;
-  const partition: Partition = { before, after, same, announce: new Map(), ids: [] };
-  row.push(partition);
+function partitionOf(partitions: Map<number, Partition>, before: SourceId, after: SourceId, same: boolean): Partition {
+  const key = (before * 0x100000 + after) * 2 + (same ? 1 : 0);
+  let partition = partitions.get(key);
+  if (!partition) {
+    partition = { before, after, same, ids: [] };
+    partitions.set(key, partition);
+  }
   return partition;
-}
-
-function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
-  const list = lists.get(key);
-  if (list) list.push(value);
-  else lists.set(key, [value]);
 }

@@ -2,7 +2,6 @@ import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
 import { type Family, familyOf, parseIp } from '../model/address.ts';
 import type { BfdWatch } from './bfd/agent.ts';
-import type { BfdStatus } from './bfd/settings.ts';
 import type { BmpDown } from './bmp/messages.ts';
 import type { MonitoredSession } from './bmp/monitor.ts';
 import { type Contender, loser } from './collision.ts';
@@ -10,16 +9,19 @@ import { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
 import { describeEvent, type Ending, type Event, type State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
+import type { LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
 import type { PrefixId } from './prefixes.ts';
 import type { Rejections } from './rejections.ts';
 import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';
 import type { PeerConfig } from './settings.ts';
-import { type MessageCounts, MessageTally } from './tally.ts';
+import { MessageTally } from './tally.ts';
 import { dial, transportOf } from './transport.ts';
 import { errorCodes, subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
 import { isFinal, type Notification } from './wire/notification.ts';
+
+export type { FamilyCounts, LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
 
 /** Seconds of the first and the longest pause after errors, and after lost or refused connections. */
 const errorPause = { first: 1, most: 30 } as const;
@@ -30,64 +32,6 @@ const waitSeconds = 30;
 const maxIncoming = 4;
 /** A connection that began so long after the session was established is no race of two openings. */
 const raceMilliseconds = 2000;
-
-/** The last time something went wrong, for the operator. */
-export interface LastError {
-  readonly by: Ending['by'];
-  readonly reason: string;
-  readonly at: string;
-}
-
-export interface PeerStatus {
-  readonly name: string;
-  readonly role: PeerConfig['role'];
-  readonly address: string;
-  readonly port: number;
-  readonly asn: number;
-  /** The listen range that the peer came out of. */
-  readonly range?: string;
-  readonly interface?: string;
-  readonly state: State;
-  /** Wall clock of the last change of state. */
-  readonly since: string;
-  readonly uptimeSeconds?: number;
-  readonly flaps: number;
-  readonly negotiated?: Negotiated;
-  readonly families: Readonly<Record<string, FamilyCounts>>;
-  readonly faults: Readonly<Record<string, number>>;
-  readonly rejected: Readonly<Record<string, number>>;
-  readonly lastError?: LastError;
-  readonly bfd?: BfdStatus;
-  /** By message type, over all sessions. */
-  readonly messages: MessageCounts;
-  /** Refused routes that `received` and `why` can show. */
-  readonly remembered: number;
-}
-
-/** What an operator may ask for. */
-export interface Reset {
-  readonly soft: boolean;
-  readonly message?: string;
-}
-
-export interface ResetOutcome {
-  readonly peer: string;
-  /** `restarted`: there was no session, the next attempt begins at once; `none`: no session to refresh. */
-  readonly reset: 'hard' | 'soft' | 'restarted' | 'none';
-  /** Families whose routes the peer was asked to tell again. */
-  readonly refreshAsked: readonly Family[];
-}
-
-export interface FamilyCounts {
-  /** Prefixes announced and withdrawn by the peer since the session began. */
-  readonly received: number;
-  readonly withdrawn: number;
-  /** Routes kept, of which stale. */
-  readonly accepted: number;
-  readonly stale: number;
-  readonly advertised: number;
-  readonly endOfRib: boolean;
-}
 
 interface Session {
   readonly connection: Connection;
@@ -294,6 +238,7 @@ export class Peer {
       config: () => this.#sessionConfig(),
       dial: () => this.#dial(),
       tally: this.#tally,
+      known: this.context.interner,
       queuedOctets: this.context.limits.queuedOctets,
       events: {
         moved: (connection, from, to, why) => this.#moved(connection, from, to, why),

@@ -1,5 +1,6 @@
 import type { Writer } from '../base/bytes.ts';
 import { type Cidr, cidrOf, cidrParts, type Family, ipBytes } from '../model/address.ts';
+import { fitting, IdIndex, mixed } from './id-index.ts';
 import { octetsFor } from './wire/nlri.ts';
 import type { PrefixWriter } from './wire/update.ts';
 
@@ -7,50 +8,57 @@ import type { PrefixWriter } from './wire/update.ts';
 export type PrefixId = number;
 
 /**
- * All prefixes of a family that anything refers to, keyed by small integers, stored as packed octets. Identifiers are
- * reused once nobody retains them.
+ * All prefixes of a family that anything refers to, keyed by small integers, in packed arrays without an object or a
+ * text for any of them. Identifiers are reused once nobody retains them.
  */
 export class PrefixTable implements PrefixWriter<PrefixId> {
-  readonly #ids = new Map<number | string, PrefixId>();
-  readonly #width: 4 | 16;
-  #octets: Uint8Array;
-  #lengths: Uint8Array;
-  #references: Uint32Array;
-  readonly #free: PrefixId[] = [];
+  readonly #index = new IdIndex();
+  /** Words of 32 bits that an address takes. */
+  readonly #width: 1 | 4;
+  /** The prefix that is looked for, masked. */
+  readonly #key: Int32Array;
+  #words: Int32Array;
+  #lengths = new Uint8Array(256);
+  #hashes = new Int32Array(256);
+  #references = new Uint32Array(256);
+  /** The free identifiers, chained through `#hashes`: + 1, 0 ends. */
+  #free = 0;
   #allocated = 0;
 
   constructor(readonly family: Family) {
-    this.#width = family === 4 ? 4 : 16;
-    this.#octets = new Uint8Array(this.#width * 256);
-    this.#lengths = new Uint8Array(256);
-    this.#references = new Uint32Array(256);
+    this.#width = family === 4 ? 1 : 4;
+    this.#key = new Int32Array(this.#width);
+    this.#words = new Int32Array(this.#width * 256);
   }
 
   /** Prefixes in use. */
   get count(): number {
-    return this.#ids.size;
+    return this.#index.count;
+  }
+
+  /** Every identifier in use is below. */
+  get bound(): number {
+    return this.#allocated;
   }
 
   /** The identifier of a prefix on the wire (host bits do not count), if it is in use. */
   find(source: Uint8Array, at: number, length: number): PrefixId | undefined {
-    return this.#ids.get(this.#key(source, at, length));
+    const id = this.#lookup(this.#load(source, at, length), length);
+    return id < 0 ? undefined : id;
   }
 
   /** The identifier of a prefix on the wire; a new one is retained by nobody until `retain`. */
   intern(source: Uint8Array, at: number, length: number): PrefixId {
-    const key = this.#key(source, at, length);
-    const known = this.#ids.get(key);
-    if (known !== undefined) return known;
-    const id = this.#free.pop() ?? this.#grow();
-    const start = id * this.#width;
-    this.#octets.fill(0, start, start + this.#width);
-    for (let i = octetsFor(length) - 1; i >= 0; i--) this.#octets[start + i] = source[at + i] ?? 0;
-    const spare = length & 7;
-    const last = start + (length >> 3);
-    if (spare > 0) this.#octets[last] = (this.#octets[last] ?? 0) & (0xff << (8 - spare)) & 0xff;
+    const hash = this.#load(source, at, length);
+    const known = this.#lookup(hash, length);
+    if (known >= 0) return known;
+    const id = this.#allocate();
+    const width = this.#width;
+    for (let i = 0; i < width; i++) this.#words[id * width + i] = this.#key[i] ?? 0;
     this.#lengths[id] = length;
+    this.#hashes[id] = hash;
     this.#references[id] = 0;
-    this.#ids.set(key, id);
+    this.#index.insert(id, this.#hashes);
     return id;
   }
 
@@ -73,13 +81,27 @@ export class PrefixTable implements PrefixWriter<PrefixId> {
     if (left < 0) throw new Error(`prefix ${this.cidr(id)} released more often than retained`);
     this.#references[id] = left;
     if (left > 0) return;
-    this.#ids.delete(this.#key(this.#octets, id * this.#width, this.#lengths[id] ?? 0));
-    this.#free.push(id);
+    this.#index.remove(id, this.#hashes);
+    this.#hashes[id] = this.#free;
+    this.#free = id + 1;
   }
 
   cidr(id: PrefixId): Cidr {
+    const octets = new Uint8Array(this.#width * 4);
+    this.copy(id, octets, 0, octets.length);
+    return cidrOf(octets, this.length(id));
+  }
+
+  /** Bits. */
+  length(id: PrefixId): number {
+    return this.#lengths[id] ?? 0;
+  }
+
+  /** Writes the first `count` octets of the prefix's address. */
+  copy(id: PrefixId, into: Uint8Array, at: number, count: number): void {
+    const words = this.#words;
     const start = id * this.#width;
-    return cidrOf(this.#octets.subarray(start, start + this.#width), this.#lengths[id] ?? 0);
+    for (let i = 0; i < count; i++) into[at + i] = (words[start + (i >> 2)] ?? 0) >>> (24 - 8 * (i & 3));
   }
 
   /** Octets on the wire. */
@@ -88,43 +110,65 @@ export class PrefixTable implements PrefixWriter<PrefixId> {
   }
 
   write(w: Writer, id: PrefixId): void {
-    const length = this.#lengths[id] ?? 0;
-    const start = id * this.#width;
-    const end = start + octetsFor(length);
-    w.u8(length);
-    for (let at = start; at < end; at++) w.u8(this.#octets[at] ?? 0);
+    const octets = new Uint8Array(this.size(id));
+    this.put(id, octets, 0);
+    w.bytes(octets);
   }
 
-  #grow(): PrefixId {
-    const id = this.#allocated++;
-    if (id >= this.#lengths.length) {
-      this.#octets = enlarged(this.#octets, new Uint8Array(this.#octets.length * 2));
-      this.#lengths = enlarged(this.#lengths, new Uint8Array(this.#lengths.length * 2));
-      this.#references = enlarged(this.#references, new Uint32Array(this.#references.length * 2));
+  /** Writes the prefix as it stands on the wire; returns where the next one goes. */
+  put(id: PrefixId, into: Uint8Array, at: number): number {
+    const length = this.#lengths[id] ?? 0;
+    const count = octetsFor(length);
+    into[at] = length;
+    this.copy(id, into, at + 1, count);
+    return at + 1 + count;
+  }
+
+  #allocate(): PrefixId {
+    if (this.#free > 0) {
+      const id = this.#free - 1;
+      this.#free = this.#hashes[id] ?? 0;
+      return id;
     }
+    const id = this.#allocated++;
+    this.#words = fitting(this.#words, id * this.#width + this.#width - 1);
+    this.#lengths = fitting(this.#lengths, id);
+    this.#hashes = fitting(this.#hashes, id);
+    this.#references = fitting(this.#references, id);
     return id;
   }
 
-  /** IPv4: address × 64 + length, exact in a double. IPv6: the significant octets, masked, and the length, as text. */
-  #key(source: Uint8Array, at: number, length: number): number | string {
-    const whole = length >> 3;
-    const spare = length & 7;
-    const mask = (0xff << (8 - spare)) & 0xff;
-    if (this.family === 4) {
+  /** Makes the masked prefix the key; returns its hash. */
+  #load(source: Uint8Array, at: number, length: number): number {
+    const end = at + octetsFor(length);
+    let hash = length;
+    for (let word = 0; word < this.#width; word++) {
+      const from = at + word * 4;
+      const bits = length - word * 32;
       let value = 0;
-      for (let i = 0; i < 4; i++) {
-        const octet = i < whole ? (source[at + i] ?? 0) : i === whole && spare > 0 ? (source[at + i] ?? 0) & mask : 0;
-        value = value * 256 + octet;
+      if (bits > 0) {
+        for (let i = from; i < from + 4; i++) value = (value << 8) | (i < end ? (source[i] ?? 0) : 0);
+        if (bits < 32) value &= -1 << (32 - bits);
       }
-      return value * 64 + length;
+      this.#key[word] = value;
+      hash = mixed(Math.imul(hash, 31) ^ value);
     }
-    let text = String.fromCharCode(length);
-    for (let i = 0; i < whole; i++) text += String.fromCharCode(source[at + i] ?? 0);
-    return spare > 0 ? text + String.fromCharCode((source[at + whole] ?? 0) & mask) : text;
+    return hash;
   }
-}
 
-function enlarged<T extends Uint8Array | Uint32Array>(from: T, into: T): T {
-  into.set(from);
-  return into;
+  /** -1: not in use. */
+  #lookup(hash: number, length: number): PrefixId {
+    const { table, mask } = this.#index;
+    for (let at = hash & mask; ; at = (at + 1) & mask) {
+      const id = (table[at] ?? 0) - 1;
+      if (id < 0) return -1;
+      if (this.#hashes[id] === hash && this.#lengths[id] === length && this.#isKey(id)) return id;
+    }
+  }
+
+  #isKey(id: PrefixId): boolean {
+    const width = this.#width;
+    for (let i = 0; i < width; i++) if (this.#words[id * width + i] !== this.#key[i]) return false;
+    return true;
+  }
 }

@@ -1,123 +1,231 @@
-import type { Family, Ip } from '../model/address.ts';
+import type { Family } from '../model/address.ts';
+import { fitting } from './id-index.ts';
+import type { AttributeId, AttributeInterner } from './intern.ts';
 import { type PrefixId, PrefixTable } from './prefixes.ts';
+import { type Source, type SourceId, SourceTable } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
 
-/** Who told us a route: a peer, or this node itself. One object per peer; the session in force fills in the rest. */
-export interface Source {
-  /** Unique: the peer's name, or `local`. */
-  readonly name: string;
-  readonly kind: 'local' | 'ebgp' | 'ibgp';
-  readonly address?: Ip;
-  /** Device that the session uses: where its link-local next hops are. */
-  readonly interface?: string;
-  /** Its routes are reflected to every internal peer. RFC 4456 §6. */
-  readonly client?: boolean;
-  /** BGP identifier of the session in force. */
-  identifier: Ip;
-}
+export type { Source } from './sources.ts';
 
-/** A route without its prefix. Equal ones of one source are the same object. */
+/** A route without its prefix. */
 export interface Candidate {
   readonly source: Source;
   readonly attributes: Attributes;
   /** Kept over the peer's restart, not yet told again. RFC 4724 §4.2. */
   readonly stale: boolean;
+  /** As the peer identifies it among its paths to the prefix; absent: it tells only one. RFC 7911. */
+  readonly pathId?: number;
 }
 
-/** All candidates of a family's prefixes, and which prefixes changed since they were last looked at. */
+/** A path of a prefix as a small integer, never 0. */
+export type PathId = number;
+
+/**
+ * All paths of a family's prefixes in packed arrays, those of a prefix chained, and which prefixes changed since they
+ * were last looked at. A path retains its prefix, its attributes and its source.
+ */
 export class Rib {
   readonly prefixes: PrefixTable;
-  readonly #candidates: (readonly Candidate[] | undefined)[] = [];
-  readonly #alone = new WeakMap<Candidate, readonly Candidate[]>();
+  readonly sources = new SourceTable();
+  /** First path by prefix; 0: none. */
+  #first = new Int32Array(256);
+  #prefix = new Int32Array(256);
+  #source = new Int32Array(256);
+  #attributes = new Int32Array(256);
+  /** The next path of the prefix, or the next free one; 0: none. */
+  #next = new Int32Array(256);
+  #stale = new Uint8Array(256);
+  #identifier = new Uint32Array(256);
+  #free = 0;
+  #bound = 1;
+  /** By prefix: 1: it waits in the queue. */
+  #marked = new Uint8Array(256);
   /** Each is retained. */
-  readonly #dirty = new Set<PrefixId>();
+  #dirty = new Int32Array(256);
+  #dirtyFrom = 0;
+  #dirtyTo = 0;
 
   constructor(
     readonly family: Family,
+    readonly interner: AttributeInterner,
     private readonly changed: () => void,
   ) {
     this.prefixes = new PrefixTable(family);
   }
 
-  candidates(id: PrefixId): readonly Candidate[] {
-    return this.#candidates[id] ?? [];
+  /** The paths of a prefix in the order in which they came. */
+  candidates(id: PrefixId): Candidate[] {
+    const found: Candidate[] = [];
+    for (let path = this.first(id); path !== 0; path = this.next(path)) found.push(this.candidate(path));
+    return found;
   }
 
-  /** Adds the candidate, in place of an older one of the same source. */
-  set(id: PrefixId, candidate: Candidate): void {
-    const before = this.#candidates[id];
-    const at = before?.findIndex(({ source }) => source === candidate.source) ?? -1;
-    if (at >= 0 && before?.[at] === candidate) return;
-    this.#touch(id);
-    if (before === undefined) {
-      this.prefixes.retain(id);
-      this.#candidates[id] = this.#only(candidate);
-    } else {
-      this.#candidates[id] = at < 0 ? [...before, candidate] : before.with(at, candidate);
+  candidate(path: PathId): Candidate {
+    const pathId = this.#identifier[path] ?? 0;
+    return {
+      source: this.sources.get(this.source(path)),
+      attributes: this.interner.get(this.attributes(path)),
+      stale: this.isStale(path),
+      ...(pathId > 0 ? { pathId } : {}),
+    };
+  }
+
+  /** 0: none. */
+  first(id: PrefixId): PathId {
+    return this.#first[id] ?? 0;
+  }
+
+  next(path: PathId): PathId {
+    return this.#next[path] ?? 0;
+  }
+
+  source(path: PathId): SourceId {
+    return this.#source[path] ?? 0;
+  }
+
+  attributes(path: PathId): AttributeId {
+    return this.#attributes[path] ?? 0;
+  }
+
+  isStale(path: PathId): boolean {
+    return this.#stale[path] === 1;
+  }
+
+  prefix(path: PathId): PrefixId {
+    return this.#prefix[path] ?? 0;
+  }
+
+  /** Of the path in its source's words; 0: none. */
+  identifier(path: PathId): number {
+    return this.#identifier[path] ?? 0;
+  }
+
+  /** Every path is below; those in between that are free have no source. */
+  get bound(): PathId {
+    return this.#bound;
+  }
+
+  /** The source's path with the identifier; 0: there is none. */
+  find(id: PrefixId, source: SourceId, identifier: number): PathId {
+    let path = this.first(id);
+    while (path !== 0 && !(this.#source[path] === source && this.#identifier[path] === identifier))
+      path = this.#next[path] ?? 0;
+    return path;
+  }
+
+  /** A new path, behind the others of the prefix. */
+  add(id: PrefixId, source: SourceId, identifier: number, attributes: AttributeId, stale: boolean): PathId {
+    const path = this.#allocate();
+    this.#first = fitting(this.#first, id);
+    let last = this.#first[id] ?? 0;
+    if (last === 0) this.#first[id] = path;
+    else {
+      while (this.#next[last] !== 0) last = this.#next[last] ?? 0;
+      this.#next[last] = path;
     }
-  }
-
-  remove(id: PrefixId, source: Source): void {
-    const before = this.#candidates[id];
-    const after = before?.filter((candidate) => candidate.source !== source);
-    if (before === undefined || after?.length === before.length) return;
+    this.#prefix[path] = id;
+    this.#source[path] = source;
+    this.#identifier[path] = identifier;
+    this.#attributes[path] = attributes;
+    this.#stale[path] = stale ? 1 : 0;
+    this.#next[path] = 0;
+    this.prefixes.retain(id);
+    this.sources.retain(source);
+    this.interner.retain(attributes);
     this.#touch(id);
-    if (after === undefined || after.length === 0) {
-      this.#candidates[id] = undefined;
-      this.prefixes.release(id);
-    } else {
-      this.#candidates[id] = after;
+    return path;
+  }
+
+  change(path: PathId, attributes: AttributeId, stale: boolean): void {
+    const before = this.#attributes[path] ?? 0;
+    const mark = stale ? 1 : 0;
+    if (before === attributes && this.#stale[path] === mark) return;
+    this.interner.retain(attributes);
+    this.interner.release(before);
+    this.#attributes[path] = attributes;
+    this.#stale[path] = mark;
+    this.#touch(this.prefix(path));
+  }
+
+  remove(path: PathId): void {
+    const id = this.prefix(path);
+    this.#touch(id);
+    const after = this.next(path);
+    if (this.#first[id] === path) this.#first[id] = after;
+    else {
+      let before = this.first(id);
+      while (this.#next[before] !== path) before = this.next(before);
+      this.#next[before] = after;
     }
+    this.sources.release(this.source(path));
+    this.interner.release(this.attributes(path));
+    this.prefixes.release(id);
+    this.#source[path] = 0;
+    this.#next[path] = this.#free;
+    this.#free = path;
   }
 
-  /** Looks at every prefix again, as after a change of what is exported. */
-  touchAll(): void {
-    for (const id of this.ids()) this.#touch(id);
-  }
-
-  /** Prefixes that have a candidate. */
+  /** Prefixes that have a path. */
   *ids(): Generator<PrefixId> {
-    for (const id of this.#candidates.keys()) if (this.#candidates[id] !== undefined) yield id;
+    for (let id = 0; id < this.prefixes.bound; id++) if (this.first(id) !== 0) yield id;
   }
 
+  /** Changed prefixes that `takeDirty` has not yet told. */
   get pending(): number {
-    return this.#dirty.size;
+    return this.#dirtyTo - this.#dirtyFrom;
   }
 
-  /** At most `limit` changed prefixes; each is retained and the caller's to release. */
-  takeDirty(limit: number): PrefixId[] {
-    const taken: PrefixId[] = [];
-    for (const id of this.#dirty) {
-      if (taken.length >= limit) break;
-      taken.push(id);
-      this.#dirty.delete(id);
+  /** A changed prefix, retained and the caller's to release. */
+  takeDirty(): PrefixId {
+    const id = this.#dirty[this.#dirtyFrom++] ?? 0;
+    this.#marked[id] = 0;
+    if (this.#dirtyFrom === this.#dirtyTo) {
+      this.#dirtyFrom = 0;
+      this.#dirtyTo = 0;
     }
-    return taken;
-  }
-
-  /** One list for all prefixes that have only this candidate. */
-  #only(candidate: Candidate): readonly Candidate[] {
-    const known = this.#alone.get(candidate);
-    if (known) return known;
-    const list = [candidate];
-    this.#alone.set(candidate, list);
-    return list;
+    return id;
   }
 
   #touch(id: PrefixId): void {
-    if (this.#dirty.has(id)) return;
-    this.#dirty.add(id);
+    this.#marked = fitting(this.#marked, id);
+    if (this.#marked[id] === 1) return;
+    this.#marked[id] = 1;
+    if (this.#dirtyTo === this.#dirty.length && this.#dirtyFrom * 2 > this.#dirtyTo) this.#closeUp();
+    this.#dirty = fitting(this.#dirty, this.#dirtyTo);
+    this.#dirty[this.#dirtyTo++] = id;
     this.prefixes.retain(id);
-    if (this.#dirty.size === 1) this.changed();
+    if (this.pending === 1) this.changed();
+  }
+
+  #closeUp(): void {
+    this.#dirty.copyWithin(0, this.#dirtyFrom, this.#dirtyTo);
+    this.#dirtyTo -= this.#dirtyFrom;
+    this.#dirtyFrom = 0;
+  }
+
+  #allocate(): PathId {
+    if (this.#free > 0) {
+      const path = this.#free;
+      this.#free = this.next(path);
+      return path;
+    }
+    const path = this.#bound++;
+    this.#prefix = fitting(this.#prefix, path);
+    this.#source = fitting(this.#source, path);
+    this.#attributes = fitting(this.#attributes, path);
+    this.#next = fitting(this.#next, path);
+    this.#stale = fitting(this.#stale, path);
+    this.#identifier = fitting(this.#identifier, path);
+    return path;
   }
 }
 
 /** What one source has told of one family: its Adj-RIB-In after import checks. RFC 4271 §3.2. */
 export class AdjRibIn {
-  readonly #routes = new Map<PrefixId, Candidate>();
-  readonly #fresh = new WeakMap<Attributes, Candidate>();
-  readonly #stale = new WeakMap<Attributes, Candidate>();
+  #count = 0;
   #staleCount = 0;
+  /** Valid while there are routes. */
+  #id: SourceId = 0;
 
   constructor(
     private readonly source: Source,
@@ -125,75 +233,79 @@ export class AdjRibIn {
   ) {}
 
   get count(): number {
-    return this.#routes.size;
+    return this.#count;
   }
 
   get staleCount(): number {
     return this.#staleCount;
   }
 
-  announce(id: PrefixId, attributes: Attributes): void {
-    this.#put(id, this.#candidate(attributes, false));
+  /** @param identifier of the path in the peer's words; 0: it tells only one. RFC 7911 */
+  announce(id: PrefixId, attributes: AttributeId, identifier = 0): void {
+    if (this.#count === 0) this.#id = this.rib.sources.intern(this.source);
+    const path = this.rib.find(id, this.#id, identifier);
+    if (path === 0) {
+      this.#count++;
+      this.rib.add(id, this.#id, identifier, attributes, false);
+      return;
+    }
+    if (this.rib.isStale(path)) this.#staleCount--;
+    this.rib.change(path, attributes, false);
   }
 
-  withdraw(id: PrefixId): void {
-    const before = this.#routes.get(id);
-    if (before === undefined) return;
-    if (before.stale) this.#staleCount--;
-    this.#routes.delete(id);
-    this.rib.remove(id, this.source);
-    this.rib.prefixes.release(id);
+  withdraw(id: PrefixId, identifier = 0): void {
+    if (this.#count === 0) return;
+    const path = this.rib.find(id, this.#id, identifier);
+    if (path !== 0) this.#drop(path);
   }
 
   /** The peer is restarting: routes stay until told again. Those still stale from before go. RFC 4724 §4.2. */
   markStale(): void {
     this.sweep();
-    for (const [id, { attributes }] of this.#routes) this.#put(id, this.#candidate(attributes, true));
+    this.#each((path) => this.rib.change(path, this.rib.attributes(path), true));
+    this.#staleCount = this.#count;
   }
 
   /** Gives stale routes other attributes, or drops those without; returns how many went. */
-  rewriteStale(change: (attributes: Attributes) => Attributes | undefined): number {
-    const before = this.#routes.size;
-    for (const [id, { attributes, stale }] of this.#routes) {
-      if (!stale) continue;
-      const changed = change(attributes);
-      if (changed) this.#put(id, this.#candidate(changed, true));
-      else this.withdraw(id);
-    }
-    return before - this.#routes.size;
+  rewriteStale(change: (attributes: AttributeId) => AttributeId | undefined): number {
+    const before = this.#count;
+    this.#each((path) => {
+      if (!this.rib.isStale(path)) return;
+      const changed = change(this.rib.attributes(path));
+      if (changed === undefined) this.#drop(path);
+      else this.rib.change(path, changed, true);
+    });
+    return before - this.#count;
   }
 
   /** Drops what is stale; returns how many. */
   sweep(): number {
-    const before = this.#routes.size;
-    if (this.#staleCount > 0) for (const [id, { stale }] of this.#routes) if (stale) this.withdraw(id);
-    return before - this.#routes.size;
+    const before = this.#count;
+    if (this.#staleCount > 0)
+      this.#each((path) => {
+        if (this.rib.isStale(path)) this.#drop(path);
+      });
+    return before - this.#count;
   }
 
   clear(): void {
-    for (const id of this.#routes.keys()) this.withdraw(id);
+    this.#each((path) => this.#drop(path));
   }
 
   *entries(): Generator<[PrefixId, Candidate]> {
-    yield* this.#routes;
+    const { rib } = this;
+    for (let path = 1; path < rib.bound; path++)
+      if (this.#count > 0 && rib.source(path) === this.#id) yield [rib.prefix(path), rib.candidate(path)];
   }
 
-  #put(id: PrefixId, candidate: Candidate): void {
-    const before = this.#routes.get(id);
-    if (before === candidate) return;
-    if (before === undefined) this.rib.prefixes.retain(id);
-    this.#staleCount += Number(candidate.stale) - Number(before?.stale ?? false);
-    this.#routes.set(id, candidate);
-    this.rib.set(id, candidate);
+  #each(visit: (path: PathId) => void): void {
+    const id = this.#id;
+    for (let path = 1; this.#count > 0 && path < this.rib.bound; path++) if (this.rib.source(path) === id) visit(path);
   }
 
-  #candidate(attributes: Attributes, stale: boolean): Candidate {
-    const known = stale ? this.#stale : this.#fresh;
-    let candidate = known.get(attributes);
-    if (candidate === undefined) {
-      candidate = { source: this.source, attributes, stale };
-      known.set(attributes, candidate);
-    }
-    return candidate;
+  #drop(path: PathId): void {
+    if (this.rib.isStale(path)) this.#staleCount--;
+    this.#count--;
+    this.rib.remove(path);
   }
 }

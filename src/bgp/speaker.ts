@@ -202,6 +202,7 @@ export class Speaker {
       family,
       {
         schedule: (work) => void setImmediate(work),
+        now: () => this.deps.clock.monotonic(),
         interner: this.#interner,
         selected: (changes) => {
           for (const listener of this.#listeners) listener.selected(changes);

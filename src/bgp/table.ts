@@ -1,15 +1,23 @@
 import type { Cidr, Family } from '../model/address.ts';
+import { ChosenRoutes } from './chosen.ts';
 import { type Decision, decide } from './decision.ts';
 import { contextKey, type ExportContext } from './exporting.ts';
-import { type Change, type Receiver, UpdateGroup } from './groups.ts';
+import { type Receiver, UpdateGroup } from './groups.ts';
 import type { AttributeInterner } from './intern.ts';
 import type { PrefixId } from './prefixes.ts';
-import { type Candidate, Rib, type Source } from './rib.ts';
+import { type Candidate, type PathId, Rib, type Source } from './rib.ts';
 import type { Attributes } from './wire/attributes.ts';
 
 /** The outcome for a prefix as those beyond the speaker hear of it: undefined when no path is left. */
 export interface Selected {
   readonly prefix: Cidr;
+  readonly decision: Decision | undefined;
+}
+
+/** A prefix with all its paths, and which of them is best: undefined before anything is selected. */
+export interface TableRoute {
+  readonly prefix: Cidr;
+  readonly candidates: readonly Candidate[];
   readonly decision: Decision | undefined;
 }
 
@@ -20,20 +28,24 @@ export interface TableDeps {
   readonly selected: (changes: readonly Selected[]) => void;
   /** Whether anybody listens to `selected`. Default: yes. */
   readonly wanted?: () => boolean;
+  /** Milliseconds, of which a slice of work takes `sliceMilliseconds` at most; absent: as many as `slice` prefixes need. */
+  readonly now?: () => number;
   /** Nothing is left to decide. */
   readonly settled: () => void;
   readonly oversized: (attributes: Attributes, prefixes: number) => void;
 }
 
-/** Prefixes decided between two looks at the sockets. */
-const slice = 2048;
+/** Prefixes decided between two looks at the sockets, in steps between two looks at the clock. */
+const slice = 16_384;
+const step = 1024;
+const sliceMilliseconds = 8;
 
 /** Loc-RIB of a family: candidates come in, decisions go to the update groups and to whoever programs the routes. */
 export class RouteTable {
   readonly rib: Rib;
   readonly #groups = new Map<string, UpdateGroup>();
   readonly #memberships = new Map<Source, UpdateGroup>();
-  readonly #selected = new Map<PrefixId, Decision>();
+  readonly #selected: ChosenRoutes;
   #scheduled = false;
   #held: boolean;
 
@@ -44,7 +56,8 @@ export class RouteTable {
     held: boolean,
   ) {
     this.#held = held;
-    this.rib = new Rib(family, () => this.#schedule());
+    this.rib = new Rib(family, deps.interner, () => this.#schedule());
+    this.#selected = new ChosenRoutes(this.rib);
   }
 
   get held(): boolean {
@@ -63,21 +76,20 @@ export class RouteTable {
   }
 
   /** Every prefix with its decision, selected or (while held) not yet. */
-  *routes(): Generator<{ prefix: Cidr; candidates: readonly Candidate[]; decision: Decision | undefined }> {
-    for (const id of this.rib.ids()) {
-      yield {
-        prefix: this.rib.prefixes.cidr(id),
-        candidates: this.rib.candidates(id),
-        decision: this.#selected.get(id),
-      };
-    }
+  *routes(): Generator<TableRoute> {
+    for (const id of this.rib.ids()) yield { prefix: this.rib.prefixes.cidr(id), ...this.#route(id) };
   }
 
   /** One prefix of `routes`. */
-  route(prefix: Cidr): { candidates: readonly Candidate[]; decision: Decision | undefined } | undefined {
+  route(prefix: Cidr): Omit<TableRoute, 'prefix'> | undefined {
     const id = this.rib.prefixes.findCidr(prefix);
-    const candidates = id === undefined ? [] : this.rib.candidates(id);
-    return id === undefined || candidates.length === 0 ? undefined : { candidates, decision: this.#selected.get(id) };
+    return id === undefined || this.rib.first(id) === 0 ? undefined : this.#route(id);
+  }
+
+  /** What is kept is the outcome; how it came about is found out again for whoever asks. */
+  #route(id: PrefixId): Omit<TableRoute, 'prefix'> {
+    const candidates = this.rib.candidates(id);
+    return { candidates, decision: this.#selected.attributes(id) === 0 ? undefined : decide(candidates) };
   }
 
   /** What the receiver is told, in the form in which it is told. */
@@ -88,7 +100,8 @@ export class RouteTable {
   }
 
   *selections(): Generator<Selected> {
-    for (const [id, decision] of this.#selected) yield { prefix: this.rib.prefixes.cidr(id), decision };
+    for (const id of this.#selected.ids())
+      yield { prefix: this.rib.prefixes.cidr(id), decision: decide(this.rib.candidates(id)) };
   }
 
   /** From now on the receiver is told every route; first all that is there, then the end-of-RIB mark. */
@@ -137,9 +150,9 @@ export class RouteTable {
     const key = contextKey(context);
     const known = this.#groups.get(key);
     if (known) return known;
-    const group = new UpdateGroup(context, this.rib.prefixes, this.deps.interner, this.deps.oversized);
+    const group = new UpdateGroup(context, this.rib, this.deps.oversized);
     this.#groups.set(key, group);
-    group.apply([...this.#selected].map(([id, { best }]): Change => ({ id, best })));
+    group.apply([...this.#selected.ids()], this.#selected);
     return group;
   }
 
@@ -161,35 +174,54 @@ export class RouteTable {
   /** One slice; more of it gives way to the event loop first. */
   #work(): void {
     if (this.#held) return;
-    const changes: Change[] = [];
-    const selected: Selected[] = [];
-    const dirty = this.rib.takeDirty(slice);
-    const wanted = this.deps.wanted?.() ?? true;
-    for (const id of dirty) {
-      const decision = decide(this.rib.candidates(id));
-      this.#select(id, decision);
-      changes.push({ id, best: decision?.best });
-      if (wanted) selected.push({ prefix: this.rib.prefixes.cidr(id), decision });
+    const { now, interner } = this.deps;
+    const until = now ? now() + sliceMilliseconds : Number.POSITIVE_INFINITY;
+    for (let done = 0; done < slice && this.rib.pending > 0; done += step) {
+      this.#decide(Math.min(step, this.rib.pending));
+      if (now && now() >= until) break;
     }
-    if (changes.length > 0) {
-      for (const group of this.#groups.values()) group.apply(changes);
-      if (wanted) this.deps.selected(selected);
-    }
-    for (const id of dirty) this.rib.prefixes.release(id);
     let more = this.rib.pending > 0;
     for (const group of this.#groups.values()) more = group.pump(this.rib.pending === 0) || more;
     if (more) this.#schedule();
+    interner.sweep();
     if (this.rib.pending === 0) this.deps.settled();
   }
 
-  #select(id: PrefixId, decision: Decision | undefined): void {
-    const before = this.#selected.has(id);
-    if (decision) {
-      this.#selected.set(id, decision);
-      if (!before) this.rib.prefixes.retain(id);
-    } else if (before) {
-      this.#selected.delete(id);
-      this.rib.prefixes.release(id);
+  /** Selects the best path of so many changed prefixes, and tells of what became different. */
+  #decide(count: number): void {
+    const { rib } = this;
+    const wanted = this.deps.wanted?.() ?? true;
+    const taken: PrefixId[] = [];
+    const changed: PrefixId[] = [];
+    const selected: Selected[] = [];
+    for (let i = 0; i < count; i++) {
+      const id = rib.takeDirty();
+      taken.push(id);
+      const first = rib.first(id);
+      let best = first;
+      if (wanted) {
+        const decision = decide(rib.candidates(id));
+        selected.push({ prefix: rib.prefixes.cidr(id), decision });
+        best = this.#pathOf(id, decision);
+      } else if (first !== 0 && rib.next(first) !== 0) best = this.#pathOf(id, decide(rib.candidates(id)));
+      const isNew = this.#selected.set(id, best === 0 ? 0 : rib.attributes(best), best === 0 ? 0 : rib.source(best));
+      if (isNew) changed.push(id);
     }
+    if (changed.length > 0) for (const group of this.#groups.values()) group.apply(changed, this.#selected);
+    if (wanted) this.deps.selected(selected);
+    for (const id of taken) rib.prefixes.release(id);
+  }
+
+  /** 0: there is none. */
+  #pathOf(id: PrefixId, decision: Decision | undefined): PathId {
+    if (!decision) return 0;
+    const { best } = decision;
+    let path = this.rib.first(id);
+    while (path !== 0 && !this.#is(path, best)) path = this.rib.next(path);
+    return path;
+  }
+
+  #is(path: PathId, { source, pathId = 0 }: Candidate): boolean {
+    return this.rib.sources.get(this.rib.source(path)) === source && this.rib.identifier(path) === pathId;
   }
 }

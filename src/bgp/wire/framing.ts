@@ -40,28 +40,30 @@ export interface Frame {
  */
 export function readFrame(stream: Uint8Array, at = 0, most: number = maxMessageLength): Frame | undefined {
   const available = stream.length - at;
-  for (let i = 0; i < Math.min(16, available); i++) {
+  const marked = Math.min(16, available);
+  for (let i = 0; i < marked; i++) {
     if (stream[at + i] !== 0xff) {
       throw new WireError('header', subcodes.header.notSynchronized, 'reset', 'header.marker', `octet ${i} is not 255`);
     }
   }
   if (available < headerLength) return undefined;
   const length = ((stream[at + 16] ?? 0) << 8) | (stream[at + 17] ?? 0);
-  const lengthField = stream.slice(at + 16, at + 18);
-  if (length < headerLength || length > most) {
-    throw new WireError('header', subcodes.header.badLength, 'reset', 'header.length', `${length}`, lengthField);
-  }
+  if (length < headerLength || length > most) throw badLength(stream, at, `${length}`);
   const code = stream[at + 18] ?? 0;
   const kind = bounds.get(code);
   if (!kind) {
     throw new WireError('header', subcodes.header.badType, 'reset', 'header.type', `${code}`, Uint8Array.of(code));
   }
   if (length < kind.least || length > (kind.most ?? most)) {
-    const detail = `${length} for ${kind.name}`;
-    throw new WireError('header', subcodes.header.badLength, 'reset', 'header.length', detail, lengthField);
+    throw badLength(stream, at, `${length} for ${kind.name}`);
   }
   if (available < length) return undefined;
   return { type: kind.name, body: stream.subarray(at + headerLength, at + length), length };
+}
+
+function badLength(stream: Uint8Array, at: number, detail: string): WireError {
+  const field = stream.slice(at + 16, at + 18);
+  return new WireError('header', subcodes.header.badLength, 'reset', 'header.length', detail, field);
 }
 
 /** A whole message of `type`; `body` writes what follows the header. */

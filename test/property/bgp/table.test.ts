@@ -8,7 +8,7 @@ import { AttributeInterner } from '../../../src/bgp/intern.ts';
 import { AdjRibIn, type Candidate, type Source } from '../../../src/bgp/rib.ts';
 import { RouteTable } from '../../../src/bgp/table.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
-import { readFrame } from '../../../src/bgp/wire/framing.ts';
+import { type Frame, readFrame } from '../../../src/bgp/wire/framing.ts';
 import { readRefresh } from '../../../src/bgp/wire/message.ts';
 import { cidrsOf } from '../../../src/bgp/wire/nlri.ts';
 import { readUpdate } from '../../../src/bgp/wire/update.ts';
@@ -50,8 +50,7 @@ class Station {
   }
 
   #hear(messages: readonly Uint8Array[]): void {
-    for (const message of messages) {
-      const { body, type } = readFrame(message) ?? expect.fail('incomplete');
+    for (const { body, type } of messages.flatMap(framesOf)) {
       if (type === 'refresh') {
         if (readRefresh(body)?.subtype === 'begin') this.begun++;
         else this.ended++;
@@ -67,6 +66,16 @@ class Station {
       }
     }
   }
+}
+
+function framesOf(chunk: Uint8Array): Frame[] {
+  const frames: Frame[] = [];
+  for (let at = 0; at < chunk.length; ) {
+    const frame = readFrame(chunk, at) ?? expect.fail('incomplete');
+    frames.push(frame);
+    at += frame.length;
+  }
+  return frames;
 }
 
 const internal: ExportContext = {
@@ -177,12 +186,12 @@ test('whatever the order of events, every peer has heard what follows from the r
         const station = stations[item.peer] ?? expect.fail('no such peer');
         if (item.do === 'announce' || item.do === 'withdraw') {
           const prefix = prefixes[item.prefix] ?? expect.fail('no such prefix');
-          const id = table.rib.prefixes.internCidr(prefix);
           if (item.do === 'withdraw') {
             const known = table.rib.prefixes.findCidr(prefix);
             if (known !== undefined) station.adj.withdraw(known);
             continue;
           }
+          const id = table.rib.prefixes.internCidr(prefix);
           const nextHop = parseIp(`10.9.0.${station.index}`);
           const asPath = [{ type: 'sequence' as const, asns: [65000 + station.index] }];
           station.adj.announce(id, interner.intern({ origin: 'igp', asPath, nextHop, localPref: item.pref }));
@@ -232,6 +241,8 @@ test('whatever the order of events, every peer has heard what follows from the r
       turn();
       expect(table.rib.pending).toBe(0);
       expect([...table.routes()]).toEqual([]);
+      expect(interner.count, 'attributes still kept').toBe(0);
+      expect(table.rib.prefixes.count, 'prefixes still kept').toBe(0);
     }),
     { numRuns: 400 },
   );

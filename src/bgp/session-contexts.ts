@@ -1,0 +1,81 @@
+import type { Family, Ip } from '../model/address.ts';
+import type { SpeakerContext } from './context.ts';
+import type { ExportContext } from './exporting.ts';
+import { compileFilter, type Filter } from './filters.ts';
+import type { ImportContext } from './importing.ts';
+import type { Negotiated } from './negotiate.ts';
+import { ownHop } from './nexthop.ts';
+import type { PeerConfig } from './settings.ts';
+
+/* What an established session's import and export depend on, out of configuration and negotiation. */
+
+/** @param local our end of the session's connection */
+export function importContextOf(
+  config: PeerConfig,
+  { asn, identifier, clusterId, addresses, limits }: SpeakerContext,
+  { external, peerAsn }: Negotiated,
+  local: Ip | undefined,
+): ImportContext {
+  const ownAddresses = new Set(addresses.map(({ address }) => address));
+  if (local) ownAddresses.add(local);
+  const { acceptDefault, localAsn, allowedLocalAs = 0 } = config;
+  return {
+    asns: localAsn === undefined ? [asn] : [asn, localAsn],
+    allowedLocalAs,
+    identifier,
+    clusterId,
+    peerAsn,
+    external,
+    ownAddresses,
+    acceptDefault,
+    onLink: config.interface !== undefined,
+    limits,
+  };
+}
+
+/** Undefined when this node has no address that the peer could use as next hop: it is told nothing of the family. */
+export function exportContextOf(
+  family: Family,
+  config: PeerConfig,
+  { asn, addresses, clusterId }: SpeakerContext,
+  negotiated: Negotiated,
+  local: Ip | undefined,
+): ExportContext | undefined {
+  const { external, fourOctetAs, extendedMessages, extendedNextHop, longLived } = negotiated;
+  const ends = { addresses, local: config.localAddress ?? local, peer: config.address, extendedNextHop };
+  const hop = ownHop(family, ends);
+  if (!hop) return undefined;
+  const { nextHopMode, exportRules, localAsn, removePrivateAs, routeReflectorClient } = config;
+  const filter = exportRules && compileFilter(exportRules[family], external);
+  return {
+    family,
+    asn: localAsn ?? asn,
+    external,
+    fourOctetAs,
+    ...hop,
+    nextHopMode,
+    ...(external ? {} : { reflection: { clusterId, client: routeReflectorClient === true } }),
+    ...(longLived ? { longLived: true } : {}),
+    ...(extendedMessages ? { extendedMessages } : {}),
+    ...(extendedNextHop ? { extendedNextHop } : {}),
+    ...(removePrivateAs ? { removePrivateAs } : {}),
+    ...(filter ? { filter } : {}),
+  };
+}
+
+export function importFiltersOf(
+  { importRules }: PeerConfig,
+  { families, external }: Negotiated,
+): ReadonlyMap<Family, Filter> {
+  const filters = new Map<Family, Filter>();
+  for (const family of families) {
+    const filter = importRules && compileFilter(importRules[family], external);
+    if (filter) filters.set(family, filter);
+  }
+  return filters;
+}
+
+/** What decides which of the peer's routes are kept, and how. */
+export function importKey({ importRules, acceptDefault, allowedLocalAs }: PeerConfig): string {
+  return JSON.stringify([importRules, acceptDefault, allowedLocalAs]);
+}
