@@ -1,6 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { durationSeconds, type FelixField } from '../model/felix-configuration.ts';
+import type { LoopPrevention } from './calc/service-loops.ts';
 import { nearest } from './nearest.ts';
 
 /** What felix honours of Calico's settings, with Calico's names and defaults. */
@@ -37,6 +38,8 @@ export interface FelixConfig {
   readonly ipipEnabled: boolean | 'auto';
   /** Octets; 0: the uplink's less the overhead. */
   readonly ipipMtu: number;
+  /** What becomes of packets to a service address that nobody serves. */
+  readonly serviceLoops: LoopPrevention;
 }
 
 type Parse<V> = (text: string, name: string) => V;
@@ -84,6 +87,11 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
   ipipEnabled: { field: 'ipipEnabled', also: ['IPINIPENABLED'], parse: boolean, absent: 'auto' },
   ipipMtu: { field: 'ipipMTU', also: ['IPINIPMTU'], parse: mtu, absent: 0 },
+  serviceLoops: {
+    field: 'serviceLoopPrevention',
+    parse: choice({ drop: 'DROP', reject: 'REJECT', disabled: 'DISABLED' }),
+    absent: 'DROP',
+  },
 };
 
 export const settingNames = Object.keys(settings) as (keyof FelixConfig)[];

@@ -31,7 +31,7 @@ const annotationPrefix = 'config.projectcalico.org/';
 
 /** Calico's settings that mean something elsewhere and nothing here: no reason for a warning. */
 const calicoOnly =
-  /^(bpf|wireguard|flowLogs|dnsTrust|windows|kube|failsafe|externalNode|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|serviceLoop|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
+  /^(bpf|wireguard|flowLogs|dnsTrust|windows|kube|failsafe|externalNode|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
 
 /**
  * The configuration of one node with Calico's precedence: environment, the resource `node.<name>`, resources whose

@@ -112,6 +112,7 @@ export class Felix {
       plain: !this.#bgp,
     });
     this.#announced = new Announced(this.#graph, () => this.#changed.fire());
+    this.#graph.services.configure(config.serviceLoops);
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     const kernel = { netlink, iptables, ipsets, writeSysctl };
     this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (kind, family) =>
@@ -131,7 +132,7 @@ export class Felix {
     const all = AbortSignal.any([signal, stop.signal]);
     const control = await serveControl(runDir, () => this.status(), log, { '/v1/config': () => this.configLines() });
     try {
-      await netlink.monitor((event) => this.#onKernelEvent(event), all).ready;
+      await netlink.monitor((event) => this.#onKernelEvent(event), all, { othersRoutes: true }).ready;
       this.#stale.start();
       await Promise.all([
         sync({ store, types: watchedTypes, consumer: (update) => this.#onUpdate(update), log, clock, signal: all }),
@@ -301,10 +302,11 @@ export class Felix {
   }
 
   #read(): void {
-    const adopted = this.#dataplane.readKernel();
+    this.#dataplane.readKernel();
     this.#mustRead = false;
     if (this.#monitoring) return;
     this.#monitoring = true;
+    const adopted = this.#dataplane.routes.ours();
     this.#graph.adopt(adopted);
     // The time may have run out before there was anything to keep.
     if (!this.#feed.connected) this.#stale.start();
@@ -380,6 +382,7 @@ export class Felix {
     if (changed.includes('logLevel')) log.level = config.logLevel;
     policy.configure(config);
     this.#graph.remote.configure(tunnelsOf(config));
+    this.#graph.services.configure(config.serviceLoops);
     this.#stale.limit = config.staleRouteSeconds * 1000;
     this.#rounds.restart();
     for (const listener of this.#configListeners) listener(config);

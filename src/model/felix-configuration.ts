@@ -23,6 +23,7 @@ export const felixFields = {
   interfacePrefix: z.string().regex(/^[a-zA-Z][a-zA-Z0-9_-]{0,3}$/, 'expected one to four letters or digits'),
   ipv6Support: z.boolean(),
   iptablesBackend: word('Auto', 'Legacy', 'NFT'),
+  serviceLoopPrevention: word('Drop', 'Reject', 'Disabled'),
   defaultEndpointToHostAction: word('Drop', 'Return', 'Accept'),
   routeRefreshInterval: duration,
   ipsetsRefreshInterval: duration,

@@ -11,6 +11,7 @@ import { rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
 import { blackhole, gatewayRoute } from './route.ts';
 import { RouteTable } from './routes.ts';
+import { ServiceLoops } from './service-loops.ts';
 import { poolMode } from './tunnels.ts';
 
 /** The filter table and its sets; the policy compiler's side of the calculation. */
@@ -44,6 +45,7 @@ export const watchedTypes = [
   'IPPool',
   'Block',
   'Node',
+  'BGPConfiguration',
   'FelixConfiguration',
   'IpamConfig',
   'ClusterInformation',
@@ -88,6 +90,8 @@ export class Graph {
   /** Version of `remote` and the standing tunnels that the firewall was made of. */
   #tunnelVersion = '';
   readonly remote: RemoteBlocks;
+  /** Ranges of service addresses that the nodes announce. */
+  readonly services = new ServiceLoops();
   #filters = new Map<Family, unknown>();
   readonly #raw: ReadonlyMap<Family, DesiredTable>;
 
@@ -172,7 +176,7 @@ export class Graph {
    */
   firewall(standing: ReadonlySet<string> = noTunnels): DesiredFirewall {
     const { families, policy } = this.options;
-    const version = [this.remote.version, ...[...standing].sort()].join();
+    const version = [this.remote.version, this.services.version, ...[...standing].sort()].join();
     const filters = families.map((family) => [family, policy.filter(family)] as const);
     const nat = (version === this.#tunnelVersion ? this.#nat : undefined) ?? this.#natFirewall(standing);
     const unchanged = nat === this.#nat && version === this.#tunnelVersion;
@@ -199,7 +203,10 @@ export class Graph {
   ): ReadonlyMap<TableName, DesiredTable> {
     const before = this.#firewall?.tables.get(family);
     if (before && natUnchanged && this.#filters.get(family) === filter) return before;
-    return new Map([...(nat.tables.get(family) ?? []), ['filter', this.#withTunnels(filter.table, family, standing)]]);
+    return new Map([
+      ...(nat.tables.get(family) ?? []),
+      ['filter', this.#withTunnels(this.services.guarded(filter.table, family), family, standing)],
+    ]);
   }
 
   /** The filter table with the rules of tunnels first in INPUT, before any chain of policy. */
@@ -233,6 +240,9 @@ export class Graph {
         break;
       case 'EndpointSlice':
         this.options.policy.apply(event);
+        break;
+      case 'BGPConfiguration':
+        if (this.services.apply(event)) this.#refreshFeed([...this.feed.routes.keys()]);
         break;
       case 'Node':
         this.options.policy.apply(event);
@@ -314,7 +324,8 @@ export class Graph {
     for (const prefix of prefixes) {
       const told = (this.feed.routes.get(prefix)?.nextHops ?? []).map(hopParts);
       const hops = told.filter(({ gateway }) => !own.has(gateway));
-      if (hops.length === 0 || !this.#handles(prefix)) this.routes.remove(prefix, { class: 'bgp', owner: prefix });
+      if (hops.length === 0 || !this.#handles(prefix) || this.services.covers(prefix))
+        this.routes.remove(prefix, { class: 'bgp', owner: prefix });
       else {
         const route = gatewayRoute(prefix, hops);
         this.routes.add({ class: 'bgp', owner: prefix, preference: '', route });
