@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { Segment } from '../../../src/bgp/wire/aspath.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
-import { type Cidr, cidrOf, type Family, formatIp, type Ip } from '../../../src/model/address.ts';
+import { type Cidr, cidrOf, type Family, formatIp, type Ip, isLinkLocal } from '../../../src/model/address.ts';
 
 export const u32 = fc.nat({ max: 0xffffffff });
 const asn = fc.integer({ min: 1, max: 0xffffffff });
@@ -20,6 +20,22 @@ const segment: fc.Arbitrary<Segment> = fc.record({
   type: fc.constantFrom('sequence' as const, 'set' as const),
   asns: fc.array(asn, { minLength: 1, maxLength: 8 }),
 });
+
+/** A link-local address. */
+const near6: fc.Arbitrary<Ip> = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((octets) => {
+  octets.set([0xfe, 0x80]);
+  return formatIp(octets);
+});
+
+/** Any attributes with an IPv6 next hop, which a link-local one may follow. RFC 2545 §3. */
+export function attributesOverIpv6(): fc.Arbitrary<Attributes> {
+  const global6 = ip6.filter((address) => !address.startsWith('::') && !isLinkLocal(address));
+  const hops = fc.oneof(
+    fc.record({ nextHop: global6, linkLocal: near6 }),
+    fc.record({ nextHop: fc.oneof(global6, near6) }),
+  );
+  return fc.tuple(attributes(6), hops).map(([rest, told]) => ({ ...rest, ...told }));
+}
 
 /** Any attributes that a peer of the same AS may send, with a next hop of the family. */
 export function attributes(family: Family): fc.Arbitrary<Attributes> {

@@ -9,7 +9,7 @@ import { readNotification } from '../../../src/bgp/wire/notification.ts';
 import { readOpen } from '../../../src/bgp/wire/open.ts';
 import { readUpdate, writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../../../src/bgp/wire/update.ts';
 import { type Cidr, type Family, parseIp } from '../../../src/model/address.ts';
-import { attributes, cidr, ip4 } from './arbitraries.ts';
+import { attributes, attributesOverIpv6, cidr, ip4 } from './arbitraries.ts';
 
 const both: ReadonlySet<Family> = new Set<Family>([4, 6]);
 
@@ -75,7 +75,35 @@ describe.each([4, 6] as const)('IPv%d', (family) => {
   });
 });
 
+test.each([4, 6] as const)('IPv%d prefixes with one or two IPv6 next hops come back as they were', (family) => {
+  const codec = { fourOctetAs: true, external: false, extendedNextHop: true };
+  fc.assert(
+    fc.property(attributesOverIpv6(), fc.array(cidr(family), { minLength: 1, maxLength: 900 }), (told, prefixes) => {
+      const messages = writeAnnouncements(family, told, codec, prefixes, writerOf(family)) ?? expect.fail('no room');
+      const seen: Cidr[] = [];
+      for (const frame of frames(Buffer.concat(messages))) {
+        expect(frame.length).toBeLessThanOrEqual(4096);
+        const update = readUpdate(frame.body, codec, both);
+        expect(update.faults).toEqual([]);
+        for (const { block, attributes: found } of update.announced) {
+          seen.push(...cidrsOf(block));
+          expect(found).toEqual(told);
+        }
+      }
+      expect(seen).toEqual(prefixes);
+    }),
+    { numRuns: 100 },
+  );
+});
+
 const capability: fc.Arbitrary<Capability> = fc.oneof(
+  fc.record({
+    capability: fc.constant('extendedNextHop' as const),
+    families: fc.array(
+      fc.record({ family: fc.constantFrom(4 as const, 6 as const), nextHop: fc.constantFrom(4 as const, 6 as const) }),
+      { maxLength: 3 },
+    ),
+  }),
   fc.record({ capability: fc.constant('multiprotocol' as const), family: fc.constantFrom(4 as const, 6 as const) }),
   fc.record({ capability: fc.constantFrom('routeRefresh', 'enhancedRefresh', 'extendedMessages') }),
   fc.record({

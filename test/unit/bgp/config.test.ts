@@ -130,6 +130,18 @@ describe('the mesh', () => {
     ]);
   });
 
+  test('over IPv6 carries IPv4 too where one of the nodes has no IPv4 address', () => {
+    const six = set('Node', 'six', { bgp: { ipv6Address: 'fd99::6/64' } });
+    const carried = (name: string) =>
+      compile(storeOf(a, b, six), name, undefined)?.config.peers.map((peer) => [peer.name, peer.families]);
+    expect(carried('six')).toEqual([
+      ['mesh-a-ipv6', [4, 6]],
+      ['mesh-b-ipv6', [4, 6]],
+    ]);
+    expect(carried('a')).toContainEqual(['mesh-six-ipv6', [4, 6]]);
+    expect(carried('a')).toContainEqual(['mesh-b-ipv6', [6]]);
+  });
+
   test('of every pair exactly one side dials', () => {
     const objects = storeOf(a, b, c);
     const sides = ['a', 'b', 'c'].flatMap((name) =>
@@ -215,6 +227,17 @@ describe('BGPPeer', () => {
     expect(peers.map(({ name, asn, role, initiative }) => [name, asn, role, initiative])).toEqual(
       wanted ? [['tor', 65001, 'peer', 'dial']] : [],
     );
+  });
+
+  test('with link-local addresses, one on each link, speaks both families there', () => {
+    const spec = (device: string) => ({ peerIP: `fe80::1%${device}`, asNumber: 65001 });
+    const objects = storeOf(a, set('BGPPeer', 'left', spec('eth0')), set('BGPPeer', 'right', spec('eth1')));
+    const sessions = compiled(objects).config.peers.map((peer) => [peer.name, peer.interface, peer.families]);
+    expect(sessions).toEqual([
+      ['left', 'eth0', [4, 6]],
+      ['right', 'eth1', [4, 6]],
+    ]);
+    for (const peer of compiled(objects).config.peers) expect(peer).not.toHaveProperty('localAddress');
   });
 
   test('sets port, keepalive and restart time, and the permission for a default route', () => {
@@ -418,6 +441,10 @@ test('endpoints and durations', () => {
   expect(parseEndpoint('fd00::1', 'f')).toEqual({ address: 'fd00::1', port: 179 });
   expect(parseEndpoint('[fd00::1]:1179', 'f')).toEqual({ address: 'fd00::1', port: 1179 });
   expect(parseEndpoint('[fd00::1]', 'f')).toEqual({ address: 'fd00::1', port: 179 });
+  expect(parseEndpoint('fe80::1%eth0', 'f')).toEqual({ address: 'fe80::1', port: 179, interface: 'eth0' });
+  expect(parseEndpoint('[fe80::1%eth0]:1179', 'f')).toEqual({ address: 'fe80::1', port: 1179, interface: 'eth0' });
+  for (const wrong of ['fe80::1', 'fe80::1%', 'fd00::1%eth0', '10.0.0.1%eth0', 'fe80::1%a%b'])
+    expect(() => parseEndpoint(wrong, 'f')).toThrow(`f: "${wrong}"`);
   expect([seconds('1m30s', 'f'), seconds('1.5s', 'f'), seconds('500ms', 'f'), seconds(undefined, 'f')]).toEqual([
     90,
     2,

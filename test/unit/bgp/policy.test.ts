@@ -65,6 +65,9 @@ describe('import', () => {
     ['a loopback next hop', { nextHop: parseIp('127.0.0.2') }, {}, 'nextHop'],
     ['a multicast next hop', { nextHop: parseIp('224.0.0.1') }, {}, 'nextHop'],
     ['a link-local next hop', { nextHop: parseIp('fe80::1') }, {}, 'nextHop'],
+    ['a link-local next hop on a known link', { nextHop: parseIp('fe80::1') }, { onLink: true }, undefined],
+    ['an IPv6 next hop', { nextHop: parseIp('fd99::2') }, {}, undefined],
+    ['an IPv4-mapped next hop', { nextHop: parseIp('::ffff:10.0.0.2') }, {}, 'nextHop'],
     ['next hop ::1', { nextHop: parseIp('::1') }, {}, 'nextHop'],
   ] as const)('%s', (_, change, where, rejection) => {
     expect(rejectAttributes({ ...attributes, ...change } as Attributes, { ...context, ...where })).toBe(rejection);

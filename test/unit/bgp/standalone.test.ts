@@ -229,3 +229,23 @@ describe('what is wrong is named, each of it', () => {
     expect(JSON.stringify(result)).not.toContain('sesame');
   });
 });
+
+describe('IPv4 in a session over IPv6', () => {
+  const session = (neighbor: object, more: object = {}) => ({
+    neighbors: [{ address: 'fd00::2', asn: 65001, families: ['ipv4', 'ipv6'], ...neighbor }],
+    addresses: ['fd00::1/64'],
+    ...more,
+  });
+
+  test('may be told that its next hops are to be IPv6 ones, or never', () => {
+    expect(compiled(session({})).config.peers[0]).toMatchObject({ families: [4, 6] });
+    expect(compiled(session({})).config.peers[0]).not.toHaveProperty('extendedNextHop');
+    expect(compiled(session({ extendedNextHop: false })).config.peers[0]).toMatchObject({ extendedNextHop: false });
+    expect(problems(session({ extendedNextHop: 'yes' }))).toHaveLength(1);
+  });
+
+  test('needs no address at all on a link of its own', () => {
+    const linked = session({ address: 'fe80::2%eth0' }, { routerId: '10.0.0.1', addresses: [] });
+    expect(compiled(linked).config.peers[0]).toMatchObject({ address: 'fe80::2', interface: 'eth0', families: [4, 6] });
+  });
+});

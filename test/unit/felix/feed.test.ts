@@ -5,7 +5,7 @@ import { gatewayRoute } from '../../../src/felix/calc/route.ts';
 import { FeedLines, parseFeedMessage } from '../../../src/felix/feed.ts';
 import { StaleTimer } from '../../../src/felix/stale.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
-import type { FeedMessage } from '../../../src/model/feed.ts';
+import { type FeedMessage, hopParts } from '../../../src/model/feed.ts';
 
 const hello = '{"type":"hello","version":1}';
 const prefix = parseCidr('10.0.0.0/26');
@@ -44,6 +44,11 @@ test.each([
   ['bad prefix', '{"type":"withdraw","prefix":"10.0.0.0/33"}'],
   ['no next hops', '{"type":"route","prefix":"10.0.0.0/26","nextHops":[],"source":"ibgp"}'],
   ['bad next hop', '{"type":"route","prefix":"10.0.0.0/26","nextHops":[1],"source":"ibgp"}'],
+  [
+    'a link-local next hop without its device',
+    '{"type":"route","prefix":"10.0.0.0/26","nextHops":["fe80::1"],"source":"ibgp"}',
+  ],
+  ['a device after another', '{"type":"route","prefix":"10.0.0.0/26","nextHops":["192.0.2.1%eth0"],"source":"ibgp"}'],
   ['bad source', '{"type":"route","prefix":"10.0.0.0/26","nextHops":["192.0.2.1"],"source":"static"}'],
 ])('%s is refused', (_what, line) => {
   expect(() => parseFeedMessage(line)).toThrow(InputError);
@@ -119,4 +124,17 @@ test('the stale time runs only without a connection, and a feed that never compl
   timer.start();
   clock.pass(100);
   expect(expired).toBe(2);
+});
+
+test('a link-local next hop has its device, in the feed and as found in the kernel', () => {
+  const line = '{"type":"route","prefix":"10.0.0.0/26","nextHops":["fe80::1%eth1","fe80::1%eth0"],"source":"ebgp"}';
+  const table = new FeedTable();
+  expect(table.apply(parseFeedMessage(line))).toEqual([prefix]);
+  const { nextHops = [] } = table.routes.get(prefix) ?? {};
+  expect(nextHops).toEqual(['fe80::1%eth0', 'fe80::1%eth1']);
+  const hops = nextHops.map(hopParts);
+  expect(hops[0]).toEqual({ gateway: 'fe80::1', device: 'eth0' });
+  const fresh = new FeedTable();
+  expect(fresh.adopt([gatewayRoute(prefix, hops)])).toEqual([prefix]);
+  expect(fresh.routes.get(prefix)?.nextHops).toEqual(nextHops);
 });
