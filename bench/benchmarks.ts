@@ -15,10 +15,26 @@ import { udp } from '../src/lab/probe.ts';
 import { run } from '../src/lab/run.ts';
 import type { Lab } from '../src/lab/up.ts';
 import { until } from '../src/lab/wait.ts';
+import type { DutId } from './bgp/duts.ts';
+import { bgpBenchmarks } from './bgp/main.ts';
+import { felixBenchmarks } from './felix/main.ts';
 import type { Figure } from './figure.ts';
 import { withLab } from './lab.ts';
 
-export type Benchmark = (runs: number | undefined, signal: AbortSignal) => Promise<Figure>;
+/** One comparison, or several that were measured together. */
+export type Benchmark = (
+  runs: number | undefined,
+  signal: AbortSignal,
+  options: BenchOptions,
+) => Promise<Figure | Figure[]>;
+
+/** What benchmarks with several competitors are told. */
+export interface BenchOptions {
+  /** The chosen ones; absent: all that this machine has. */
+  readonly duts?: readonly DutId[];
+  /** Slow competitors run as often as the others. */
+  readonly full: boolean;
+}
 
 /** Budgets of the project, milliseconds (the lab: seconds), where no peer does the same. */
 const budget = { labSeconds: 15, policyMs: 250, reachableMs: 250 };
@@ -29,6 +45,8 @@ export const benchmarks: Readonly<Record<string, Benchmark>> = {
   'cni-add': measureAdd,
   policy: measurePolicy,
   'pod-reachable': measureReachable,
+  ...felixBenchmarks,
+  ...bgpBenchmarks,
 };
 
 /** Three nodes with two pods each: from etcd answering to the last pod added and the last BGP session up. */

@@ -1,46 +1,81 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { InputError } from '../src/base/errors.ts';
-import { ExitError, runProgram } from '../src/cli/exit.ts';
-import { formatTable } from '../src/cli/output.ts';
+import { ExitError, exitCode, messageOf, runProgram } from '../src/cli/exit.ts';
 import { parseArguments } from '../src/cli/parse.ts';
 import { benchmarks } from './benchmarks.ts';
+import { installedDuts, versionsOf } from './bgp/duts.ts';
 import { type Summary, summarise } from './figure.ts';
+import { machineLines } from './machine.ts';
+import { markdownReport, replacedBetween, suitesOf, textReport } from './report.ts';
+import { type Arguments, type Selection, selectionOf } from './selection.ts';
 
-const columns = ['name', 'ours', 'peer', 'ratio', 'spread', 'runs', 'peer is'];
-
-function row({ name, ours, peer, peerName, ratio, unit, runs, spread }: Summary): string[] {
-  const [low, high] = spread;
-  return [name, `${ours} ${unit}`, `${peer} ${unit}`, String(ratio), `${low}–${high} ${unit}`, String(runs), peerName];
+async function bench(names: readonly string[], given: Arguments): Promise<void> {
+  const selection = selectionOf(Object.keys(benchmarks), names, given);
+  const stop = new AbortController();
+  const interrupted = () => stop.abort(new ExitError(130, 'interrupted'));
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', interrupted);
+  const failed: string[] = [];
+  const summaries: Summary[] = [];
+  for await (const result of results(selection, stop.signal)) {
+    if ('failed' in result) failed.push(result.failed);
+    else summaries.push(result);
+    if ('failed' in result) continue;
+    if (given.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    else process.stderr.write(`${result.name}: ${result.ours} ${result.unit} (${result.peerName} ${result.peer})\n`);
+  }
+  const words = [
+    'npm run bench --',
+    ...names,
+    ...(given.full ? ['--full'] : []),
+    ...(given.runs ? [`--runs ${given.runs}`] : []),
+  ];
+  if (given.into !== undefined) await writeInto(given.into, summaries, words.join(' '));
+  else if (given.markdown) process.stdout.write(await markdownOf(summaries, words.join(' ')));
+  else if (!given.json) process.stdout.write(textReport(summaries));
+  if (failed.length > 0) throw new ExitError(exitCode.failure, `failed: ${failed.join(', ')}`);
 }
 
-async function bench(names: readonly string[], { json, runs }: { json?: boolean; runs?: number }): Promise<void> {
-  const wanted = names.length > 0 ? names : Object.keys(benchmarks);
-  for (const name of wanted)
-    if (!Object.hasOwn(benchmarks, name))
-      throw new InputError('benchmark', name, `one of ${Object.keys(benchmarks).join(', ')}`);
-  if (runs !== undefined && !(Number.isInteger(runs) && runs >= 1 && runs <= 10_000))
-    throw new InputError('--runs', runs, 'a number from 1 to 10000');
-  const stop = new AbortController();
-  process.once('SIGINT', () => stop.abort(new ExitError(130, 'interrupted')));
-  const summaries: Summary[] = [];
-  for (const name of wanted) {
-    const figure = await benchmarks[name]?.(runs, stop.signal);
-    if (!figure) continue;
-    const summary = summarise(figure);
-    summaries.push(summary);
-    if (json) process.stdout.write(`${JSON.stringify(summary)}\n`);
-    else process.stderr.write(`${name}: ${summary.ours} ${summary.unit}\n`);
+/** What each benchmark gives as it ends. One that fails is told and does not keep the others from being measured. */
+async function* results(
+  { benchmarks: wanted, runs }: Selection,
+  signal: AbortSignal,
+): AsyncGenerator<Summary | { failed: string }> {
+  for (const { name, options } of wanted) {
+    try {
+      const measured = (await benchmarks[name]?.(runs, signal, options)) ?? [];
+      yield* [measured].flat().map(summarise);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      process.stderr.write(`${name}: ${messageOf(thrown)}\n`);
+      yield { failed: name };
+    }
   }
-  if (!json) process.stdout.write(formatTable({ columns, rows: summaries.map(row) }));
+}
+
+async function markdownOf(summaries: readonly Summary[], command: string): Promise<string> {
+  const versions = await versionsOf(installedDuts(undefined, () => undefined));
+  return `${machineLines(versions, command)}\n\n${markdownReport(summaries)}`;
+}
+
+async function writeInto(file: string, summaries: readonly Summary[], command: string): Promise<void> {
+  for (const [suite, list] of suitesOf(summaries)) {
+    const text = replacedBetween(readFileSync(file, 'utf8'), suite, await markdownOf(list, command));
+    writeFileSync(file, text);
+  }
 }
 
 await runProgram('bench', () =>
   parseArguments(
     new Command('npm run bench --')
       .description(`medians of Margay beside its peers: ${Object.keys(benchmarks).join(', ')}`)
-      .argument('[names...]', 'benchmarks to run (default: all)')
+      .argument('[names...]', 'benchmarks to run, or the first word of several (default: all)')
       .option('--json', 'one JSON object a line')
+      .option('--markdown', 'tables for a document')
+      .option('--into <file>', 'put those tables into this document, between its comment lines')
       .option('--runs <count>', 'runs of each', Number)
+      .option('--duts <list>', 'bgp: competitors, of bird,frr,gobgp,openbgpd,wire (default: all that are installed)')
+      .option('--full', 'bgp: run slow competitors as often as the others')
       .action(bench),
     process.argv,
   ),

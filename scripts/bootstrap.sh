@@ -82,10 +82,15 @@ install_packages() {
   restore_policy
   trap - EXIT INT TERM
   if [ -d /run/systemd/system ]; then
-    for unit in etcd bird frr gobgpd; do
+    for unit in etcd bird frr gobgpd openbgpd; do
       case "$1" in *" $unit"*) systemctl disable -q "$unit" 2>/dev/null || say "systemd has no unit $unit to disable" ;; esac
     done
   fi
+}
+
+# A competitor that the benchmarks can do without, and say so.
+openbgpd_missing() {
+  [ "$purpose" = bench ] && [ ! -e /usr/sbin/bgpd ]
 }
 
 check_node() {
@@ -129,6 +134,13 @@ launcher_stale() {
   [ -n "$(find src/cni/launcher -newer dist/margay-cni -name '*.[ch]' -print -quit)" ]
 }
 
+bench_stale() {
+  [ "$purpose" = bench ] || return 1
+  [ ! dist/bench-routes -nt bench/felix/routes.c ] && return 0
+  [ ! -e dist/bench-bgp ] && return 0
+  [ -n "$(find bench/bgp/tester -newer dist/bench-bgp -name '*.[ch]' -print -quit)" ]
+}
+
 case "$purpose" in
   build | lab | test | bench) ;;
   *) fail "unknown purpose $purpose; expected build, lab, test or bench" ;;
@@ -138,14 +150,16 @@ if [ "$purpose" != build ] && [ "$(id -u)" != 0 ]; then
 fi
 
 packages=$(missing_packages "$@")
-if [ -n "$packages" ] || modules_stale || bundles_stale || launcher_stale; then
+if [ -n "$packages" ] || modules_stale || bundles_stale || launcher_stale || bench_stale || openbgpd_missing; then
   have flock || fail 'flock is missing; install util-linux'
   exec 9>.bootstrap.lock
   flock 9
   packages=$(missing_packages "$@")
   [ -z "$packages" ] || install_packages "$packages"
+  ! openbgpd_missing || (install_packages ' openbgpd') || say 'OpenBGPD is not to be had here; its figures are left out'
   ! modules_stale || install_modules
   ! bundles_stale || sh scripts/bundle.sh
   ! launcher_stale || sh scripts/build-launcher.sh >&2
+  ! bench_stale || sh scripts/build-bench.sh >&2
   exec 9>&-
 fi

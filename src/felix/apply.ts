@@ -102,12 +102,12 @@ export class Dataplane {
     this.#tables = new Map([...kernel.iptables].map(([family, driver]) => [family, new TablesManager(driver, family)]));
   }
 
-  /** Reads links, addresses and routes anew. @returns our routes that were found */
-  readKernel() {
+  /** Reads links, addresses and routes anew. */
+  readKernel(): void {
     this.#endpoints.read();
     for (const tunnel of this.#tunnels) tunnel.askAgain();
     this.readAddresses();
-    return this.routes.read();
+    this.routes.read();
   }
 
   readAddresses(): void {

@@ -248,6 +248,12 @@ export class FakeNetlink implements Netlink {
     return { ready: Promise.resolve() };
   }
 
+  /** Test side: somebody else deletes a route. */
+  loseRoute(route: Route): void {
+    this.routeByKey.delete(routeKey(route));
+    this.emit({ what: 'route', route, gone: true });
+  }
+
   /** Test side: tells every monitor, at once. */
   emit(event: KernelEvent): void {
     for (const listener of [...this.#listeners]) listener(event);

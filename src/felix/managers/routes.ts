@@ -5,7 +5,7 @@ import { mainTable, ourProtocol, sameRoute } from '../calc/route.ts';
 import type { Candidate, RouteTable } from '../calc/routes.ts';
 
 /** Routes written in one call, between which the event loop runs. */
-const sliceLength = 1000;
+const sliceLength = 1024;
 /** Repairs of one destination between two readings of the kernel; beyond it, something else wants the route too. */
 const repairLimit = 100;
 /** RTPROT_BOOT, which Calico gives workload routes. */
@@ -18,16 +18,29 @@ export interface RoutesReport {
   readonly released: Ip[];
 }
 
+/** What is written in one call. */
+interface Slice {
+  /** Where the kernel has nothing. */
+  fresh: Route[];
+  upserts: Route[];
+  deletes: Route[];
+}
+
 /**
  * Brings the main table to what the route table wants. It keeps what the kernel is believed to hold, from a first
- * reading and then from events, so that a change costs only the routes it touches. Ours are all routes of protocol 80
- * and Calico's workload routes (protocol 3 on a pod's device); any other route is never replaced or removed.
+ * reading and then from events and its own writing, so that a change costs only the routes it touches. Where the kernel
+ * holds what is wanted, belief and wish are one object. Ours are all routes of protocol 80 and Calico's workload routes
+ * (protocol 3 on a pod's device); any other route is never replaced or removed.
  */
 export class RouteManager {
-  #actual = new Map<Cidr, Route[]>();
+  #actual = new Map<Cidr, readonly Route[]>();
+  /** Pods' devices → destinations of the routes through them. */
+  #byDevice = new Map<string, Set<Cidr>>();
   #dirty = new Set<Cidr>();
   readonly #failed = new Map<Cidr, Failure>();
   #repairs = new Map<Cidr, number>();
+  /** Belief has changed since the kernel was last read. */
+  #moved = true;
 
   constructor(
     private readonly netlink: Netlink,
@@ -35,27 +48,32 @@ export class RouteManager {
     private readonly options: { readonly families: readonly Family[]; readonly interfacePrefix: string },
   ) {}
 
-  /** Reads the kernel's routes anew; every difference is found at the next `apply`. */
-  read(): Route[] {
-    const found = this.options.families.flatMap((family) => this.netlink.routes(family, mainTable));
-    this.#actual = new Map();
-    for (const route of found) {
-      const same = this.#actual.get(route.destination);
-      if (same) same.push(route);
-      else this.#actual.set(route.destination, [route]);
-      if (this.#owns(route)) this.#dirty.add(route.destination);
-    }
-    for (const destination of this.table.winners.keys()) this.#dirty.add(destination);
+  /** Looks at the kernel's routes; every difference is mended at the next `apply`. */
+  read(): void {
+    const readings = this.options.families.map((family) => this.netlink.readRoutes(family, mainTable));
     this.#repairs = new Map();
-    return found.filter((route) => this.#owns(route));
+    this.retry();
+    if (!this.#moved && readings.every(({ unchanged }) => unchanged)) return;
+    this.#actual = new Map();
+    this.#byDevice = new Map();
+    for (const reading of readings) for (const route of reading.routes()) this.#take(route);
+    const { winners } = this.table;
+    for (const [destination, { route }] of winners) if (!this.stands(route)) this.#dirty.add(destination);
+    this.#moved = false;
+  }
+
+  /** Our routes in the kernel, as far as is known. */
+  ours(): Route[] {
+    return [...this.#actual.values()].flatMap((routes) => routes.filter((route) => this.#owns(route)));
   }
 
   /** Takes over what the kernel reports. @returns whether something is to be mended */
   onRoute(route: Route, gone: boolean): boolean {
     if (route.table !== mainTable || !this.options.families.includes(familyOf(route.destination))) return false;
     const { destination } = route;
-    const others = (this.#actual.get(destination) ?? []).filter((other) => other.metric !== route.metric);
-    this.#believe(destination, gone ? others : [...others, route]);
+    const found = this.#found(destination);
+    const others = found.filter((other) => other.metric !== route.metric);
+    this.#believe(destination, gone ? others : [...others, route], found);
     if (!this.#differs(destination)) return false;
     const repairs = (this.#repairs.get(destination) ?? 0) + 1;
     this.#repairs.set(destination, repairs);
@@ -68,17 +86,18 @@ export class RouteManager {
     return true;
   }
 
-  /** The kernel drops the routes of a device that goes down, and for IPv4 says nothing (fib_sync_down_dev). */
-  deviceDown(name: string): boolean {
-    let lost = false;
-    for (const [destination, routes] of this.#actual) {
-      const left = routes.filter(({ nextHops }) => !nextHops.some(({ device }) => device === name));
-      if (left.length === routes.length) continue;
-      this.#believe(destination, left);
+  /**
+   * The kernel drops the routes of a device that goes down, and for IPv4 says nothing (fib_sync_down_dev). Of a device
+   * that is no pod's the kernel alone knows which.
+   */
+  deviceDown(name: string): void {
+    if (!name.startsWith(this.options.interfacePrefix)) this.read();
+    for (const destination of this.#byDevice.get(name) ?? []) {
+      const found = this.#found(destination);
+      const left = found.filter(({ nextHops }) => !nextHops.some(({ device }) => device === name));
+      this.#believe(destination, left, found);
       this.#dirty.add(destination);
-      lost = true;
     }
-    return lost;
   }
 
   /** What failed is tried again at the next `apply`. */
@@ -88,12 +107,13 @@ export class RouteManager {
 
   /** Whether the kernel holds the route, as far as is known. */
   stands(route: Route): boolean {
-    return (this.#actual.get(route.destination) ?? []).some((found) => sameRoute(route, found));
+    const found = this.#actual.get(route.destination);
+    return found !== undefined && (found[0] === route || found.some((one) => sameRoute(route, one)));
   }
 
   /** Whether a route to the destination through the device is in the kernel, as far as is known. */
   through(destination: Cidr, device: string): boolean {
-    return (this.#actual.get(destination) ?? []).some(({ nextHops }) => nextHops.some((hop) => hop.device === device));
+    return this.#found(destination).some(({ nextHops }) => nextHops.some((hop) => hop.device === device));
   }
 
   get hasFailed(): boolean {
@@ -102,67 +122,93 @@ export class RouteManager {
 
   /** @param ready whether a route may be added now; the others wait for a later call, what stands of them stays */
   async apply(ready: (candidate: Candidate) => boolean): Promise<RoutesReport> {
-    for (const destination of this.table.takeDirty()) this.#dirty.add(destination);
-    const dirty = [...this.#dirty];
-    this.#dirty = new Set();
+    const dirty = this.#takeDirty();
     const report = { changed: 0, released: [] as Ip[] };
-    for (let at = 0; at < dirty.length; at += sliceLength) {
-      if (at > 0) await new Promise((resolve) => setImmediate(resolve));
-      this.#slice(dirty.slice(at, at + sliceLength), ready, report);
+    const slice: Slice = { fresh: [], upserts: [], deletes: [] };
+    let planned = 0;
+    for (const destination of dirty) {
+      if (planned > 0 && planned % sliceLength === 0) {
+        this.#write(slice, report);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      planned++;
+      this.#plan(destination, ready, slice);
     }
+    this.#write(slice, report);
     return { ...report, failures: [...this.#failed.values()] };
   }
 
-  #slice(
-    destinations: readonly Cidr[],
-    ready: (candidate: Candidate) => boolean,
-    report: { changed: number; released: Ip[] },
-  ): void {
-    const upserts: Route[] = [];
-    const deletes: Route[] = [];
-    for (const destination of destinations) this.#plan(destination, ready, upserts, deletes);
-    if (upserts.length + deletes.length === 0) return;
+  #takeDirty(): ReadonlySet<Cidr> {
+    const said = this.table.takeDirty();
+    const before = this.#dirty;
+    this.#dirty = new Set();
+    if (before.size === 0) return said;
+    for (const destination of said) before.add(destination);
+    return before;
+  }
+
+  /** Writes what a slice holds and empties it. */
+  #write(slice: Slice, report: { changed: number; released: Ip[] }): void {
+    const { fresh, upserts, deletes } = slice;
+    if (fresh.length + upserts.length + deletes.length === 0) return;
+    slice.fresh = [];
+    slice.upserts = [];
+    slice.deletes = [];
     const released = this.#released(upserts, deletes);
-    const failures = this.netlink.applyRoutes(upserts, deletes);
+    const failures = this.netlink.applyRoutes(upserts.length > 0 ? [...upserts, ...fresh] : fresh, deletes);
     const failed = new Set(failures.map(({ route }) => route));
     for (const { route, cause } of failures) {
       this.#failed.set(route.destination, { kind: 'route', item: route.destination, cause });
     }
     for (const route of deletes) if (!failed.has(route)) this.#replace(route, []);
     for (const route of upserts) if (!failed.has(route)) this.#replace(route, [route]);
-    report.changed += upserts.length + deletes.length - failures.length;
+    for (const route of fresh)
+      if (failed.size === 0 || !failed.has(route)) this.#believe(route.destination, [route], undefined);
+    report.changed += fresh.length + upserts.length + deletes.length - failures.length;
     report.released.push(...released);
   }
 
   /** What has to happen to one destination. */
-  #plan(destination: Cidr, ready: (candidate: Candidate) => boolean, upserts: Route[], deletes: Route[]): void {
-    this.#failed.delete(destination);
+  #plan(destination: Cidr, ready: (candidate: Candidate) => boolean, slice: Slice): void {
+    if (this.#failed.size > 0) this.#failed.delete(destination);
     const winner = this.table.winners.get(destination);
-    const found = this.#actual.get(destination) ?? [];
+    const found = this.#actual.get(destination);
+    if (found) this.#planOver(destination, winner, found, ready, slice);
+    else if (winner && ready(winner)) slice.fresh.push(winner.route);
+    else if (winner) this.#dirty.add(destination);
+  }
+
+  #planOver(
+    destination: Cidr,
+    winner: Candidate | undefined,
+    found: readonly Route[],
+    ready: (candidate: Candidate) => boolean,
+    slice: Slice,
+  ): void {
     const wanted = winner?.route;
-    deletes.push(...found.filter((route) => this.#owns(route) && route.metric !== wanted?.metric));
-    if (!winner || !wanted) return;
-    const rivals = found.filter(({ metric }) => metric === wanted.metric);
-    if (rivals.some((route) => sameRoute(wanted, route))) return;
-    const foreign = rivals.find((route) => !this.#owns(route));
+    for (const route of found)
+      if (route !== wanted && route.metric !== wanted?.metric && this.#owns(route)) slice.deletes.push(route);
+    if (!winner || !wanted || this.stands(wanted)) return;
+    const foreign = found.find((route) => route.metric === wanted.metric && !this.#owns(route));
     if (foreign) {
       const cause = new Error(`a route of protocol ${foreign.protocol}, which is not ours, is in its place`);
       this.#failed.set(destination, { kind: 'route', item: destination, cause });
-    } else if (ready(winner)) upserts.push(wanted);
+    } else if (ready(winner)) slice.upserts.push(wanted);
     else this.#dirty.add(destination);
   }
 
   #differs(destination: Cidr): boolean {
     const wanted = this.table.winners.get(destination)?.route;
-    const found = this.#actual.get(destination) ?? [];
+    const found = this.#found(destination);
     if (wanted && !found.some((route) => sameRoute(wanted, route))) return true;
     return found.some((route) => this.#owns(route) && !(wanted && sameRoute(wanted, route)));
   }
 
   #released(upserts: readonly Route[], deletes: readonly Route[]): Ip[] {
-    const moved = upserts.flatMap((route) =>
-      (this.#actual.get(route.destination) ?? []).filter((before) => this.#owns(before) && !sameRoute(route, before)),
-    );
+    const moved: Route[] = [];
+    for (const route of upserts)
+      for (const before of this.#found(route.destination))
+        if (this.#owns(before) && !sameRoute(route, before)) moved.push(before);
     return [...deletes, ...moved].flatMap((route) => {
       const { address, length, family } = cidrParts(route.destination);
       return length === bits(family) && this.#onPodDevice(route) ? [address] : [];
@@ -170,13 +216,41 @@ export class RouteManager {
   }
 
   #replace(route: Route, by: readonly Route[]): void {
-    const others = (this.#actual.get(route.destination) ?? []).filter(({ metric }) => metric !== route.metric);
-    this.#believe(route.destination, [...others, ...by]);
+    const found = this.#actual.get(route.destination);
+    const others = found?.filter(({ metric }) => metric !== route.metric) ?? [];
+    this.#believe(route.destination, others.length > 0 ? [...others, ...by] : by, found);
   }
 
-  #believe(destination: Cidr, routes: Route[]): void {
-    if (routes.length === 0) this.#actual.delete(destination);
-    else this.#actual.set(destination, routes);
+  /** A route as it was read. One of ours that is not wanted so goes at the next `apply`. */
+  #take(route: Route): void {
+    const { destination } = route;
+    const wanted = this.table.winners.get(destination)?.route;
+    const same = wanted !== undefined && sameRoute(wanted, route);
+    if (!same && this.#owns(route)) this.#dirty.add(destination);
+    const before = this.#actual.get(destination);
+    const kept = same ? wanted : route;
+    this.#believe(destination, before ? [...before, kept] : [kept], before);
+  }
+
+  #found(destination: Cidr): readonly Route[] {
+    return this.#actual.get(destination) ?? [];
+  }
+
+  #believe(destination: Cidr, routes: readonly Route[], before: readonly Route[] | undefined): void {
+    this.#moved = true;
+    if (before) for (const route of before) this.#index(route, false);
+    if (routes.length > 0) this.#actual.set(destination, routes);
+    else if (before) this.#actual.delete(destination);
+    for (const route of routes) this.#index(route, true);
+  }
+
+  #index({ destination, nextHops }: Route, there: boolean): void {
+    for (const { device } of nextHops) {
+      if (device === undefined || !device.startsWith(this.options.interfacePrefix)) continue;
+      const known = this.#byDevice.get(device) ?? new Set();
+      if (there) this.#byDevice.set(device, known.add(destination));
+      else if (known.delete(destination) && known.size === 0) this.#byDevice.delete(device);
+    }
   }
 
   #owns(route: Route): boolean {

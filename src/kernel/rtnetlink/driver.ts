@@ -52,7 +52,7 @@ import {
   writeVxlan,
 } from './link.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
-import { type IndexOf, type NameOf, NoDeviceError, writeRoute, writeRouteRemoval } from './route.ts';
+import { type IndexOf, type NameOf, NoDeviceError, RouteWriter, writeRouteRemoval } from './route.ts';
 import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
 import { readForwarding, writeForwarding, writeForwardingQuery } from './vxlan.ts';
@@ -262,11 +262,12 @@ class RtNetlink implements Netlink {
       failures.push({ route, cause: new KernelError(`set route ${route.destination}`, 'ENODEV', message) });
       return false;
     });
+    const writer = new RouteWriter(indexOf);
     const refused = this.socket.batchOf({
       count: possible.length,
       type: RTM_NEWROUTE,
       flags: NLM_F_CREATE | NLM_F_REPLACE,
-      body: (w, at) => writeRoute(w, nth(possible, at), indexOf),
+      body: (w, at) => writer.write(w, nth(possible, at)),
       operation: (at) => `set route ${nth(possible, at).destination}`,
     });
     refused.forEach((cause, at) => {

@@ -8,6 +8,7 @@ export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Uint8Array, length: number): number;
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, length: number): number;
+  getsockname(fd: number, address: Uint8Array, length: Uint8Array): number;
   send(fd: number, bytes: Uint8Array, length: number, flags: number): number;
   recv(fd: number, bytes: Uint8Array, length: number, flags: number): number;
   close(fd: number): number;
@@ -30,6 +31,7 @@ function load(): Libc {
     socket: process.func('int socket(int domain, int type, int protocol)'),
     bind: process.func('int bind(int fd, void *address, uint32_t length)'),
     setsockopt: process.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),
+    getsockname: process.func('int getsockname(int fd, void *address, void *length)'),
     send: process.func('int64_t send(int fd, void *bytes, size_t length, int flags)'),
     recv: process.func('int64_t recv(int fd, void *bytes, size_t length, int flags)'),
     close: process.func('int close(int fd)'),

@@ -7,7 +7,8 @@ import { TruncatedError } from '../../base/bytes.ts';
  */
 
 const little = endianness() === 'LE';
-const headerLength = 16;
+/** Octets of `struct nlmsghdr`. */
+export const messageHeader = 16;
 
 /** Kernel bytes that do not hold together. */
 export class NetlinkFormatError extends Error {
@@ -28,15 +29,16 @@ export type Attributes = ReadonlyMap<number, Uint8Array>;
 /** The messages of one datagram. @throws NetlinkFormatError */
 export function* readMessages(datagram: Uint8Array): Generator<Message> {
   for (let at = 0; at < datagram.length; ) {
-    if (datagram.length - at < headerLength) throw new NetlinkFormatError(`${datagram.length - at} octets of a header`);
+    if (datagram.length - at < messageHeader)
+      throw new NetlinkFormatError(`${datagram.length - at} octets of a header`);
     const length = hostU32(datagram, at);
-    if (length < headerLength || length > datagram.length - at)
+    if (length < messageHeader || length > datagram.length - at)
       throw new NetlinkFormatError(`message length ${length} of ${datagram.length - at} octets`);
     yield {
       type: hostU16(datagram, at + 4),
       flags: hostU16(datagram, at + 6),
       sequence: hostU32(datagram, at + 8),
-      payload: datagram.subarray(at + headerLength, at + length),
+      payload: datagram.subarray(at + messageHeader, at + length),
     };
     at += padded(length);
   }
@@ -104,7 +106,7 @@ export class MessageWriter {
 
   /** Writes a header; returns where it stands, for `end`. */
   begin(type: number, flags: number, sequence: number): number {
-    const at = this.#grow(headerLength);
+    const at = this.#grow(messageHeader);
     this.#view.setUint32(at, 0, little);
     this.#view.setUint16(at + 4, type, little);
     this.#view.setUint16(at + 6, flags, little);
@@ -142,9 +144,41 @@ export class MessageWriter {
   }
 
   attributeU32(type: number, value: number): void {
-    this.u16(8);
-    this.u16(type);
-    this.u32(value);
+    const at = this.#grow(8);
+    this.#view.setUint16(at, 8, little);
+    this.#view.setUint16(at + 2, type, little);
+    this.#view.setUint32(at + 4, value, little);
+  }
+
+  /** An attribute of four octets in network order. */
+  attributeOctets4(type: number, value: number): void {
+    const at = this.#grow(8);
+    this.#view.setUint16(at, 8, little);
+    this.#view.setUint16(at + 2, type, little);
+    this.#view.setUint32(at + 4, value);
+  }
+
+  /** Writes again what stands from `from` to `to`; returns where the copy begins. */
+  repeat(from: number, to: number): number {
+    const at = this.#grow(to - from);
+    this.#bytes.copyWithin(at, from, to);
+    return at;
+  }
+
+  /** Writes over one octet. */
+  setU8(at: number, value: number): void {
+    this.#view.setUint8(at, value);
+  }
+
+  /** Writes over four octets, in network order. */
+  setOctets4(at: number, value: number): void {
+    this.#view.setUint32(at, value);
+  }
+
+  /** Four octets. */
+  octets4(a: number, b: number, c: number, d: number): void {
+    const at = this.#grow(4);
+    this.#view.setUint32(at, ((a << 24) | (b << 16) | (c << 8) | d) >>> 0);
   }
 
   attributeText(type: number, value: string): void {
@@ -184,7 +218,8 @@ export class MessageWriter {
   }
 }
 
-function padded(length: number): number {
+/** Messages and attributes begin at multiples of four. */
+export function padded(length: number): number {
   return (length + 3) & ~3;
 }
 

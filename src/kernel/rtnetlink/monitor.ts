@@ -23,8 +23,9 @@ import {
 import { checked, libc } from './libc.ts';
 import { readLink } from './link.ts';
 import { type Message, MessageWriter, readMessages } from './message.ts';
+import { hostOrderU32, openNetlinkSocket } from './open.ts';
 import { type NameOf, readRoute } from './route.ts';
-import { hostOrderU32, NETLINK_ROUTE, openNetlinkSocket } from './socket.ts';
+import { NETLINK_ROUTE } from './socket.ts';
 import { workerSource } from './worker-source.ts';
 
 /** ioctl on a socket: a descriptor of its network namespace (linux/sockios.h). */
@@ -37,9 +38,11 @@ export interface MonitorLimits {
   readonly bufferBytes: number;
   /** Datagrams on their way from the worker to a busy main thread; beyond that it drops them and says so. */
   readonly queueLimit: number;
+  /** Port of the socket whose changes of routes are not told. */
+  readonly quietPort?: number;
 }
 
-const usualLimits: MonitorLimits = { bufferBytes: 8 << 20, queueLimit: 65_536 };
+export const usualLimits: MonitorLimits = { bufferBytes: 8 << 20, queueLimit: 65_536 };
 const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
 
 /** What the monitor asks of the driver beside its own socket. */
@@ -69,6 +72,7 @@ export function startMonitor(
       fd: subscribed,
       control,
       queueLimit: limits.queueLimit,
+      quietPort: limits.quietPort ?? 0,
       koffi: createRequire(import.meta.url).resolve('koffi'),
     },
   });

@@ -1,8 +1,20 @@
 import { cidrParts, type Family, familyOf, type Ip } from '../../model/address.ts';
 import { canonicalRoute, defaultMetric6 } from '../route.ts';
 import type { NextHop, Route, RouteType } from '../types.ts';
-import { familyFrom, kernelFamily, kernelFamilyOf, octetsOf, readCidr, readIp } from './address-bytes.ts';
 import {
+  cidr4,
+  familyFrom,
+  ip4,
+  kernelFamily,
+  kernelFamilyOf,
+  lengthOf,
+  number4,
+  octetsOf,
+  readCidr,
+  readIp,
+} from './address-bytes.ts';
+import {
+  AF_INET,
   RT_SCOPE_LINK,
   RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
@@ -54,11 +66,72 @@ export class NoDeviceError extends Error {
  * broadcast, unreachable and other types, cached clones, and families other than IPv4 and IPv6.
  */
 export function readRoute(payload: Uint8Array, nameOf: NameOf): Route | undefined {
-  if (payload.length < rtmsgLength) throw new NetlinkFormatError(`route of ${payload.length} octets`);
-  const family = familyFrom(payload[0] ?? 0);
-  const type = routeType(payload[7] ?? 0);
-  const flags = hostU32(payload, 8);
-  if (family === undefined || type === undefined || flags & RTM_F_CLONED) return undefined;
+  return new RouteReader(nameOf).read(payload, 0, payload.length);
+}
+
+/** Reads routes of one moment: those through one gateway share their next hops. */
+export class RouteReader {
+  /** Gateway and index of the device, as one number → next hops. */
+  readonly #hops4 = new Map<number, readonly NextHop[]>();
+
+  constructor(private readonly nameOf: NameOf) {}
+
+  /** The payload from `start` to `end`. @throws NetlinkFormatError */
+  read(bytes: Uint8Array, start: number, end: number): Route | undefined {
+    if (end - start < rtmsgLength) throw new NetlinkFormatError(`route of ${end - start} octets`);
+    const family = familyFrom(bytes[start] ?? 0);
+    const type = routeType(bytes[start + 7] ?? 0);
+    const flags = hostU32(bytes, start + 8);
+    if (family === undefined || type === undefined || flags & RTM_F_CLONED) return undefined;
+    return this.#plain4(bytes, start, end) ?? readAnyRoute(bytes.subarray(start, end), family, type, this.nameOf);
+  }
+
+  /** An IPv4 route with one next hop and nothing unusual, which nearly all are; undefined for any other. */
+  #plain4(bytes: Uint8Array, start: number, end: number): Route | undefined {
+    if (bytes[start] !== AF_INET || bytes[start + 7] !== RTN_UNICAST) return undefined;
+    const onlink = hostU32(bytes, start + 8) & RTNH_F_ONLINK;
+    let [destination, gateway, device, metric, table] = [-1, -1, 0, 0, bytes[start + 4] ?? 0];
+    for (let at = start + rtmsgLength; end - at >= 4; ) {
+      const length = hostU16(bytes, at);
+      if (length !== 8 || end - at < 8) return undefined;
+      const kind = hostU16(bytes, at + 2);
+      if (kind === RTA_DST) destination = network32(bytes, at + 4);
+      else if (kind === RTA_GATEWAY) gateway = network32(bytes, at + 4);
+      else if (kind === RTA_OIF) device = hostU32(bytes, at + 4);
+      else if (kind === RTA_PRIORITY) metric = hostU32(bytes, at + 4);
+      else if (kind === RTA_TABLE) table = hostU32(bytes, at + 4);
+      else return undefined;
+      at += 8;
+    }
+    if (destination < 0 || gateway < 0 || onlink !== 0 || device >= 1 << 20) return undefined;
+    return {
+      destination: cidr4(destination, bytes[start + 1] ?? 0),
+      type: 'unicast',
+      nextHops: this.#through(gateway, device),
+      protocol: bytes[start + 5] ?? 0,
+      scope: bytes[start + 6] === RT_SCOPE_LINK ? 'link' : 'universe',
+      metric,
+      table,
+    };
+  }
+
+  #through(gateway: number, index: number): readonly NextHop[] {
+    const key = index * 2 ** 32 + gateway;
+    const known = this.#hops4.get(key);
+    if (known) return known;
+    const device = index === 0 ? undefined : this.nameOf(index);
+    const hops = [{ gateway: ip4(gateway), ...(device !== undefined && { device }) }];
+    this.#hops4.set(key, hops);
+    return hops;
+  }
+}
+
+function network32(bytes: Uint8Array, at: number): number {
+  const high = ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+  return high * 65_536 + (((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0));
+}
+
+function readAnyRoute(payload: Uint8Array, family: Family, type: RouteType, nameOf: NameOf): Route {
   const attributes = readAttributes(payload, rtmsgLength);
   const priority = attributes.get(RTA_PRIORITY);
   const table = attributes.get(RTA_TABLE);
@@ -66,7 +139,7 @@ export function readRoute(payload: Uint8Array, nameOf: NameOf): Route | undefine
   return canonicalRoute({
     destination: readCidr(attributes.get(RTA_DST), payload[1] ?? 0, family),
     type,
-    nextHops: type === 'blackhole' ? [] : readNextHops(attributes, flags, nameOf),
+    nextHops: type === 'blackhole' ? [] : readNextHops(attributes, hostU32(payload, 8), nameOf),
     protocol: payload[5] ?? 0,
     scope: payload[6] === RT_SCOPE_LINK ? 'link' : 'universe',
     metric: priority ? hostU32(priority, 0) : 0,
@@ -77,32 +150,66 @@ export function readRoute(payload: Uint8Array, nameOf: NameOf): Route | undefine
 
 /** Body of RTM_GETROUTE: one family's routes of one table (strict checking makes the kernel filter). */
 export function writeRouteQuery(w: MessageWriter, family: Family, table: number): void {
-  writeRtmsg(w, { family: kernelFamily(family), length: 0, table: RT_TABLE_UNSPEC, protocol: 0, scope: 0, type: 0 });
+  w.octets4(kernelFamily(family), 0, 0, 0);
+  w.octets4(RT_TABLE_UNSPEC, 0, 0, 0);
+  w.u32(0);
   w.attributeU32(RTA_TABLE, table);
 }
 
 /** Body of RTM_NEWROUTE. @throws NoDeviceError, InputError */
 export function writeRoute(w: MessageWriter, route: Route, indexOf: IndexOf): void {
-  const { address, length, family } = cidrParts(route.destination);
-  const [only] = route.nextHops;
-  const single = route.type === 'unicast' && route.nextHops.length === 1 ? only : undefined;
-  writeRtmsg(w, {
-    family: kernelFamily(family),
-    length,
-    table: RT_TABLE_UNSPEC,
-    protocol: route.protocol,
-    scope: family === 4 && route.scope === 'link' && route.type === 'unicast' ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
-    type: route.type === 'blackhole' ? RTN_BLACKHOLE : RTN_UNICAST,
-    flags: single?.onlink ? RTNH_F_ONLINK : 0,
-  });
-  w.attributeU32(RTA_TABLE, route.table);
-  w.attribute(RTA_DST, octetsOf(address));
-  writeMetric(w, route, family);
+  const family = familyOf(route.destination);
+  const unicast = route.type === 'unicast';
+  const single = unicast && route.nextHops.length === 1 ? route.nextHops[0] : undefined;
+  const scope = family === 4 && unicast && route.scope === 'link' ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  w.octets4(kernelFamily(family), lengthOf(route.destination), 0, 0);
+  w.octets4(RT_TABLE_UNSPEC, route.protocol, scope, unicast ? RTN_UNICAST : RTN_BLACKHOLE);
+  w.u32(single?.onlink ? RTNH_F_ONLINK : 0);
+  writeTarget(w, route, family);
   if (route.source !== undefined) w.attribute(RTA_PREFSRC, octetsOf(route.source));
   if (single) {
     writeGateway(w, single.gateway, family);
     if (single.device !== undefined) w.attributeU32(RTA_OIF, index(single.device, indexOf));
-  } else if (route.type === 'unicast') writeMultipath(w, route.nextHops, family, indexOf);
+  } else if (unicast) writeMultipath(w, route.nextHops, family, indexOf);
+}
+
+/** Where the prefix length and the address stand in a body of `writeRoute`: after RTA_TABLE, in RTA_DST. */
+const lengthOffset = 1;
+const destinationOffset = rtmsgLength + 8 + 4;
+
+/**
+ * Bodies of RTM_NEWROUTE one after the other in one buffer. An IPv4 route that differs from the one before only in its
+ * destination, as a hundred thousand through one gateway do, is that one's octets with another destination.
+ */
+export class RouteWriter {
+  #last: { readonly route: Route; readonly from: number; readonly to: number } | undefined;
+
+  constructor(private readonly indexOf: IndexOf) {}
+
+  /** @throws NoDeviceError, InputError */
+  write(w: MessageWriter, route: Route): void {
+    const last = this.#last;
+    if (last && last.to <= w.length && alike(last.route, route)) {
+      const at = w.repeat(last.from, last.to);
+      w.setU8(at + lengthOffset, lengthOf(route.destination));
+      w.setOctets4(at + destinationOffset, number4(route.destination));
+      return;
+    }
+    const from = w.length;
+    writeRoute(w, route, this.indexOf);
+    this.#last = familyOf(route.destination) === 4 ? { route, from, to: w.length } : undefined;
+  }
+}
+
+/** Whether an IPv4 route and another differ in their destinations at most. */
+function alike(a: Route, b: Route): boolean {
+  if (familyOf(b.destination) !== 4 || a.type !== b.type || a.protocol !== b.protocol || a.scope !== b.scope)
+    return false;
+  if (a.metric !== b.metric || a.table !== b.table || a.source !== b.source) return false;
+  if (a.nextHops === b.nextHops) return true;
+  const [x, y] = [a.nextHops[0], b.nextHops[0]];
+  if (!x || !y || a.nextHops.length > 1 || b.nextHops.length > 1) return false;
+  return x.gateway === y.gateway && x.device === y.device && x.onlink === y.onlink;
 }
 
 /**
@@ -111,40 +218,19 @@ export function writeRoute(w: MessageWriter, route: Route, indexOf: IndexOf): vo
  * matches every metric (net/ipv4/fib_trie.c); the protocol then tells ours.
  */
 export function writeRouteRemoval(w: MessageWriter, route: Route): void {
-  const { address, length, family } = cidrParts(route.destination);
-  writeRtmsg(w, {
-    family: kernelFamily(family),
-    length,
-    table: RT_TABLE_UNSPEC,
-    protocol: route.protocol,
-    scope: RT_SCOPE_NOWHERE,
-    type: RTN_UNSPEC,
-  });
+  const family = familyOf(route.destination);
+  w.octets4(kernelFamily(family), lengthOf(route.destination), 0, 0);
+  w.octets4(RT_TABLE_UNSPEC, route.protocol, RT_SCOPE_NOWHERE, RTN_UNSPEC);
+  w.u32(0);
+  writeTarget(w, route, family);
+}
+
+/** What the kernel tells routes apart by: table, destination, metric. */
+function writeTarget(w: MessageWriter, route: Route, family: Family): void {
   w.attributeU32(RTA_TABLE, route.table);
-  w.attribute(RTA_DST, octetsOf(address));
+  if (family === 4) w.attributeOctets4(RTA_DST, number4(route.destination));
+  else w.attribute(RTA_DST, octetsOf(cidrParts(route.destination).address));
   writeMetric(w, route, family);
-}
-
-interface Rtmsg {
-  readonly family: number;
-  readonly length: number;
-  readonly table: number;
-  readonly protocol: number;
-  readonly scope: number;
-  readonly type: number;
-  readonly flags?: number;
-}
-
-function writeRtmsg(w: MessageWriter, { family, length, table, protocol, scope, type, flags = 0 }: Rtmsg): void {
-  w.u8(family);
-  w.u8(length);
-  w.u8(0);
-  w.u8(0);
-  w.u8(table);
-  w.u8(protocol);
-  w.u8(scope);
-  w.u8(type);
-  w.u32(flags);
 }
 
 function writeMetric(w: MessageWriter, { metric }: Route, family: Family): void {
@@ -154,14 +240,16 @@ function writeMetric(w: MessageWriter, { metric }: Route, family: Family): void 
 
 function writeGateway(w: MessageWriter, gateway: Ip | undefined, family: Family): void {
   if (gateway === undefined) return;
-  const octets = octetsOf(gateway);
-  if (familyOf(gateway) === family) {
-    w.attribute(RTA_GATEWAY, octets);
-    return;
-  }
+  const same = familyOf(gateway) === family;
+  if (same && family === 4) w.attributeOctets4(RTA_GATEWAY, number4(gateway));
+  else if (same) w.attribute(RTA_GATEWAY, octetsOf(gateway));
+  else writeVia(w, gateway);
+}
+
+function writeVia(w: MessageWriter, gateway: Ip): void {
   const at = w.nest(RTA_VIA);
   w.u16(kernelFamilyOf(gateway));
-  for (const octet of octets) w.u8(octet);
+  for (const octet of octetsOf(gateway)) w.u8(octet);
   w.close(at);
 }
 

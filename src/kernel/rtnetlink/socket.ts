@@ -1,24 +1,18 @@
-import { endianness } from 'node:os';
-import { EnvironmentError } from '../../base/errors.ts';
 import { KernelError } from '../types.ts';
+import { readError } from './answer.ts';
 import {
   NLM_F_ACK,
-  NLM_F_ACK_TLVS,
-  NLM_F_CAPPED,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
   NLM_F_REQUEST,
   NLMSG_DONE,
   NLMSG_ERROR,
-  NLMSGERR_ATTR_MSG,
+  NLMSG_NOOP,
 } from './constants.ts';
-import { checked, errnoName, lastErrno, libc } from './libc.ts';
-import { hostI32, hostU32, type Message, MessageWriter, readAttributes, readMessages, text } from './message.ts';
+import { checked, lastErrno, libc } from './libc.ts';
+import { hostU32, type Message, MessageWriter, readMessages } from './message.ts';
+import { hostOrderU32, openNetlinkSocket, setOption } from './open.ts';
 
-const AF_NETLINK = 16;
-const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-const SOL_SOCKET = 1;
-const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
@@ -48,6 +42,16 @@ export interface Request {
   readonly body: (w: MessageWriter) => void;
 }
 
+/** Messages of one type that differ only in what their bodies say. */
+export interface Batch {
+  readonly count: number;
+  readonly type: number;
+  readonly flags?: number;
+  readonly body: (w: MessageWriter, at: number) => void;
+  /** For errors. */
+  readonly operation: (at: number) => string;
+}
+
 /** A netlink socket, unbound to any group, of the namespace that the thread was in when it was opened. */
 export class NetlinkSocket {
   readonly fd: number;
@@ -60,6 +64,17 @@ export class NetlinkSocket {
     this.fd = openNetlinkSocket(protocol, receiveBuffer);
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
       setOption(this.fd, SOL_NETLINK, option, 1);
+  }
+
+  /** What the kernel calls this socket in the messages that answer or follow from its requests (nl_pid). */
+  get port(): number {
+    const address = new Uint8Array(12);
+    checked('name of a netlink socket', libc().getsockname(this.fd, address, hostOrderU32(address.length)));
+    if (hostU32(address, 4) !== 0) return hostU32(address, 4);
+    // The kernel names a socket at its first message.
+    this.request({ operation: 'name a netlink socket', type: NLMSG_NOOP, body: () => undefined });
+    checked('name of a netlink socket', libc().getsockname(this.fd, address, hostOrderU32(address.length)));
+    return hostU32(address, 4);
   }
 
   close(): void {
@@ -118,41 +133,73 @@ export class NetlinkSocket {
     }
   }
 
-  /**
-   * Sends the requests in slices and collects every acknowledgement; sparse result: index of a request → its failure.
-   * A body that throws becomes the failure of its request alone, unless it is no KernelError.
-   */
+  /** Sends the requests in slices. @returns for each its failure, if any */
   batch(requests: readonly Request[]): (KernelError | undefined)[] {
     const failures: (KernelError | undefined)[] = new Array(requests.length).fill(undefined);
-    for (let start = 0; start < requests.length; start += batchSize)
-      this.#slice(requests.slice(start, start + batchSize), start, failures);
+    for (let start = 0; start < requests.length; start += batchSize) {
+      const slice = requests.slice(start, start + batchSize);
+      const write = (at: number, flags: number, sequence: number) => {
+        const request = slice[at];
+        if (request) this.#write(request, flags, sequence);
+      };
+      this.#slice(slice.length, write, (at, failure) => {
+        failures[start + at] = failure(slice[at]?.operation ?? 'batch');
+      });
+    }
     return failures;
   }
 
-  #slice(requests: readonly Request[], start: number, failures: (KernelError | undefined)[]): void {
+  /** As `batch`, for many messages of one kind; the result has holes where all went well. */
+  batchOf({ count, type, flags = 0, body, operation }: Batch): (KernelError | undefined)[] {
+    const failures: (KernelError | undefined)[] = [];
+    const w = this.#writer;
+    for (let start = 0; start < count; start += batchSize) {
+      const write = (at: number, more: number, sequence: number) => {
+        const header = w.begin(type, flags | more, sequence);
+        body(w, start + at);
+        w.end(header);
+      };
+      this.#slice(Math.min(batchSize, count - start), write, (at, failure) => {
+        failures[start + at] = failure(operation(start + at));
+      });
+    }
+    return failures;
+  }
+
+  /**
+   * Only the last message asks for an acknowledgement: the kernel works through them in order and reports a failure
+   * unasked (netlink_rcv_skb), so that it comes when all the others are done.
+   */
+  #slice(
+    count: number,
+    write: (at: number, flags: number, sequence: number) => void,
+    failed: (at: number, failure: (operation: string) => KernelError) => void,
+  ): void {
     const first = this.#begin();
-    for (const [at, request] of requests.entries())
-      this.#write(request, NLM_F_REQUEST | NLM_F_ACK, at === 0 ? first : this.#next());
-    this.#send(requests[0]?.operation ?? 'batch');
-    let waiting = requests.length;
-    const answered = new Uint8Array(requests.length);
-    while (waiting > 0) {
+    for (let at = 0; at < count; at++) {
+      const flags = at === count - 1 ? NLM_F_REQUEST | NLM_F_ACK : NLM_F_REQUEST;
+      write(at, flags, at === 0 ? first : this.#next());
+    }
+    this.#send('batch');
+    const known = new Set<number>();
+    for (;;) {
       const datagram = this.#read();
-      if (typeof datagram === 'string') {
-        if (datagram === 'ENOBUFS') continue;
-        break;
-      }
+      if (datagram === 'ENOBUFS') continue;
+      if (typeof datagram === 'string') break;
       for (const message of readMessages(datagram)) {
-        const at = message.sequence - first;
-        const request = requests[at];
-        if (message.type !== NLMSG_ERROR || !request || answered[at]) continue;
-        answered[at] = 1;
-        waiting--;
-        failures[start + at] = readError(message, request.operation);
+        const at = (message.sequence - first) >>> 0;
+        if (message.type !== NLMSG_ERROR || at >= count || known.has(at)) continue;
+        known.add(at);
+        if (readError(message, '')) {
+          const copy = { ...message, payload: message.payload.slice() };
+          failed(at, (operation) => readError(copy, operation) ?? new KernelError(operation, 'EPROTO'));
+        }
+        if (at === count - 1) return;
       }
     }
-    for (const [at, request] of requests.entries())
-      if (!answered[at]) failures[start + at] = new KernelError(request.operation, 'ENOBUFS', 'acknowledgement lost');
+    // The queue was full: what was not heard of may have failed.
+    for (let at = 0; at < count; at++)
+      if (!known.has(at)) failed(at, (operation) => new KernelError(operation, 'ENOBUFS', 'acknowledgement lost'));
   }
 
   #dumpOnce(request: Request): Uint8Array[] | undefined {
@@ -161,17 +208,32 @@ export class NetlinkSocket {
     this.#send(request.operation);
     const found: Uint8Array[] = [];
     let interrupted = false;
-    for (const message of this.#receive(request.operation)) {
-      if (message.sequence !== sequence) continue;
-      if (message.flags & NLM_F_DUMP_INTR) interrupted = true;
-      if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
-        const failure = readError(message, request.operation);
-        if (failure) throw failure;
-        return interrupted ? undefined : found;
+    for (;;) {
+      // Payloads are views into a copy of their datagram: one copy for hundreds of them.
+      const datagram = this.#answer(request.operation).slice();
+      for (const message of readMessages(datagram)) {
+        if (message.sequence !== sequence) continue;
+        if (message.flags & NLM_F_DUMP_INTR) interrupted = true;
+        if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+          const failure = readError(message, request.operation);
+          if (failure) throw failure;
+          return interrupted ? undefined : found;
+        }
+        found.push(message.payload);
       }
-      found.push(message.payload.slice());
     }
-    throw new KernelError(request.operation, 'EPROTO', 'dump without an end');
+  }
+
+  /**
+   * A dump whose datagrams are handed to `take` as they came, views that last until the next, until it says `end`. They
+   * carry the sequence number given, so that the same answer to the same question is the same octets.
+   * @throws KernelError
+   */
+  dumpRaw(request: Request, sequence: number, take: (datagram: Uint8Array) => 'more' | 'end'): void {
+    this.#writer.clear();
+    this.#write(request, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+    this.#send(request.operation);
+    while (take(this.#answer(request.operation)) === 'more');
   }
 
   #begin(): number {
@@ -201,11 +263,13 @@ export class NetlinkSocket {
    * always something to read until the end: EAGAIN is an error, not a reason to wait.
    */
   *#receive(operation: string): Generator<Message> {
-    for (;;) {
-      const datagram = this.#read();
-      if (typeof datagram === 'string') throw new KernelError(operation, datagram, 'reading the answer');
-      yield* readMessages(datagram);
-    }
+    for (;;) yield* readMessages(this.#answer(operation));
+  }
+
+  #answer(operation: string): Uint8Array {
+    const datagram = this.#read();
+    if (typeof datagram === 'string') throw new KernelError(operation, datagram, 'reading the answer');
+    return datagram;
   }
 
   /** The next datagram, a view that the next read overwrites; or the name of an errno. */
@@ -215,49 +279,4 @@ export class NetlinkSocket {
     if (length < 0) return lastErrno();
     return length > this.#datagram.length ? 'EMSGSIZE' : this.#datagram.subarray(0, length);
   }
-}
-
-/** A netlink socket of the current namespace. @throws KernelError; EnvironmentError without CAP_NET_ADMIN */
-export function openNetlinkSocket(protocol: number, bufferBytes: number): number {
-  const fd = checked('open netlink socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol));
-  try {
-    setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
-  } catch (cause) {
-    if (!(cause instanceof KernelError) || cause.code !== 'EPERM') throw cause;
-    throw new EnvironmentError('no permission to change the network', 'run as root or with CAP_NET_ADMIN', { cause });
-  }
-  return fd;
-}
-
-/** Sets an integer option; on failure the socket is closed. @throws KernelError */
-export function setOption(fd: number, level: number, option: number, value: number): void {
-  try {
-    const bytes = hostOrderU32(value);
-    checked(`set netlink socket option ${level}/${option}`, libc().setsockopt(fd, level, option, bytes, 4));
-  } catch (cause) {
-    libc().close(fd);
-    throw cause;
-  }
-}
-
-export function hostOrderU32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, endianness() === 'LE');
-  return bytes;
-}
-
-/** NLMSG_ERROR (an acknowledgement when its code is 0) or NLMSG_DONE → what went wrong, if anything. */
-function readError(message: Message, operation: string): KernelError | undefined {
-  const code = message.payload.length >= 4 ? hostI32(message.payload, 0) : 0;
-  if (code === 0) return undefined;
-  return new KernelError(operation, errnoName(-code), extendedText(message));
-}
-
-/** The text of the extended acknowledgement (Documentation/userspace-api/netlink/intro.rst). */
-function extendedText(message: Message): string | undefined {
-  if (!(message.flags & NLM_F_ACK_TLVS)) return undefined;
-  let start = 4;
-  if (message.type === NLMSG_ERROR) start += message.flags & NLM_F_CAPPED ? 16 : (hostU32(message.payload, 4) + 3) & ~3;
-  const found = readAttributes(message.payload, start).get(NLMSGERR_ATTR_MSG);
-  return found ? text(found) : undefined;
 }

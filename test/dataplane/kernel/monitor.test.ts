@@ -141,3 +141,19 @@ test('it works from one bundled file', async () => {
   );
   expect(said).toBe('told\n');
 });
+
+test('with othersRoutes, routes of its own are not told, and those of others are', async () => {
+  const { space, netlink, signal } = setUp();
+  const told: string[] = [];
+  await netlink.monitor(
+    (event) => event.what === 'route' && told.push(`${event.gone ? '-' : '+'}${event.route.destination}`),
+    signal,
+    { othersRoutes: true },
+  ).ready;
+  netlink.applyRoutes(routes(3), []);
+  netlink.applyRoutes([], [route(1)]);
+  space.run('ip', 'route', 'del', route(0).destination);
+  space.run('ip', 'route', 'add', '10.9.0.0/24', 'dev', 'lo');
+  await until(() => told.includes('+10.9.0.0/24'), soon('the route of somebody else'));
+  expect(told.filter((one) => one.includes('10.'))).toEqual([`-${route(0).destination}`, '+10.9.0.0/24']);
+});

@@ -307,3 +307,48 @@ describe('namespaces and sysctls', () => {
     expect(said).toBe('true 1\n');
   });
 });
+
+describe('a reading of the routes', () => {
+  const read = () => netlink.readRoutes(4, 254);
+  const onLoopback = { nextHops: [{ device: 'lo' }] };
+
+  test('tells whether anything changed since the last, and holds what is there whatever changed', () => {
+    const many = Array.from({ length: 3000 }, (_, at) => route(`10.${at >> 8}.${at & 255}.0/24`, onLoopback));
+    expect(netlink.applyRoutes(many, [])).toEqual([]);
+    expect(read().unchanged).toBe(false);
+    expect(read().unchanged).toBe(true);
+    for (const [change, left] of [
+      [['del', '10.0.0.0/24'], 2999],
+      [['del', '10.11.183.0/24'], 2998],
+      [['del', '10.5.5.0/24'], 2997],
+      [['add', '10.200.0.0/24', 'dev', 'lo', 'proto', '80'], 2998],
+    ] as const) {
+      host.run('ip', 'route', ...change);
+      const reading = read();
+      expect([reading.unchanged, reading.routes().length]).toEqual([false, left]);
+      expect(reading.routes()).toEqual(netlink.routes(4));
+      expect(read().unchanged).toBe(true);
+    }
+    host.run('ip', 'route', 'replace', '10.7.7.0/24', 'dev', 'lo', 'proto', '99');
+    const replaced = read();
+    expect(replaced.unchanged).toBe(false);
+    expect(replaced.routes().find(({ destination }) => destination === '10.7.7.0/24')?.protocol).toBe(99);
+  });
+});
+
+test('of a batch, each that fails is named, and the others are done', () => {
+  const onLoopback = { nextHops: [{ device: 'lo' }] };
+  const good = Array.from({ length: 1500 }, (_, at) => route(`10.${at >> 8}.${at & 255}.0/24`, onLoopback));
+  const bad = {
+    ...route('10.250.0.0/24'),
+    nextHops: [{ gateway: parseIp('203.0.113.1') }],
+    scope: 'universe' as const,
+  };
+  const mixed = good.toSpliced(511, 0, bad).toSpliced(1000, 0, { ...bad, destination: parseCidr('10.251.0.0/24') });
+  const failures = netlink.applyRoutes(mixed, []);
+  expect(failures.map(({ route: { destination }, cause }) => [destination, cause.code])).toEqual([
+    ['10.250.0.0/24', 'ENETUNREACH'],
+    ['10.251.0.0/24', 'ENETUNREACH'],
+  ]);
+  expect(netlink.routes(4)).toHaveLength(1500);
+});

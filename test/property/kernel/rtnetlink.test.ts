@@ -12,7 +12,7 @@ import {
   readAttributes,
   readMessages,
 } from '../../../src/kernel/rtnetlink/message.ts';
-import { readRoute, writeRoute } from '../../../src/kernel/rtnetlink/route.ts';
+import { RouteReader, RouteWriter, readRoute, writeRoute } from '../../../src/kernel/rtnetlink/route.ts';
 import type { NextHop, Route } from '../../../src/kernel/types.ts';
 import { cidrOf, type Family, formatIp, ipBytes, octets } from '../../../src/model/address.ts';
 
@@ -74,6 +74,38 @@ test('a route reads back in canonical form', () => {
       expect(readRoute(payload, nameOf)).toEqual(canonicalRoute(one));
     }),
     { numRuns: 1000 },
+  );
+});
+
+test('routes written and read in a row are each as if they were alone', () => {
+  /** Runs of routes that differ in their destinations only, as those through one gateway do. */
+  const runs = fc
+    .array(
+      fc.tuple(
+        route,
+        fc.array(
+          bytesOf(4).map((bytes) => cidrOf(bytes, 26)),
+          { maxLength: 4 },
+        ),
+      ),
+      { maxLength: 6 },
+    )
+    .map((list) => list.flatMap(([one, more]) => [one, ...more.map((destination) => ({ ...one, destination }))]));
+  fc.assert(
+    fc.property(runs, (list) => {
+      const w = new MessageWriter(16);
+      const writer = new RouteWriter(indexOf);
+      for (const one of list) {
+        const at = w.begin(24, 5, 7);
+        writer.write(w, one);
+        w.end(at);
+      }
+      const messages = [...readMessages(w.written)];
+      expect(messages).toEqual(list.map((one) => message((alone) => writeRoute(alone, one, indexOf))));
+      const reader = new RouteReader(nameOf);
+      expect(messages.map(({ payload }) => reader.read(payload, 0, payload.length))).toEqual(list.map(canonicalRoute));
+    }),
+    { numRuns: 500 },
   );
 });
 

@@ -295,7 +295,7 @@ test('a route that somebody deletes comes back', async () => {
   await programmed('web');
   const [route] = routes();
   if (!route) throw new Error('no route');
-  h.netlink.applyRoutes([], [route]);
+  h.netlink.loseRoute(route);
   await until(() => destinations().includes('10.65.0.2/32' as Cidr), { within, what: 'route back' });
 });
 

@@ -1,0 +1,154 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gatewayRoute } from '../../src/felix/calc/route.ts';
+import { RouteTable } from '../../src/felix/calc/routes.ts';
+import { RouteManager } from '../../src/felix/managers/routes.ts';
+import { openNetlinkIn } from '../../src/kernel/namespace.ts';
+import type { Netlink } from '../../src/kernel/types.ts';
+import { type Cidr, ipFromNumber, parseCidr, parseIp } from '../../src/model/address.ts';
+import type { Figure } from '../figure.ts';
+import { type Space, withSpace } from './space.ts';
+
+/** Built by scripts/build-bench.sh. */
+const reference = join(import.meta.dirname, 'bench-routes');
+const gateway = parseIp('192.0.2.2');
+const options = { families: [4], interfacePrefix: 'cali' } as const;
+
+/** Of one size, in milliseconds. */
+interface Times {
+  readonly install: number[];
+  /** The table is read, and the half that was taken away behind felix's back comes again. */
+  readonly resync: number[];
+  /** The table is read, and nothing has changed. */
+  readonly look: number[];
+}
+
+function noTimes(): Times {
+  return { install: [], resync: [], look: [] };
+}
+
+/**
+ * Routes through a gateway, as BGP gives them: felix's route manager from its table of wishes to the kernel, beside a C
+ * program that writes the same messages, and `ip -batch`. Each run empties the table between two competitors.
+ */
+export async function measureRoutes(count: number, runs: number): Promise<Figure[]> {
+  const ours = noTimes();
+  const theirs = noTimes();
+  const batch: number[] = [];
+  const prefixes = Array.from({ length: count }, (_, i) => parseCidr(prefixAt(i)));
+  await withSpace(async (space) => {
+    const files = mkdtempSync(join(tmpdir(), 'margay-bench-'));
+    try {
+      const file = join(files, 'routes');
+      writeFileSync(file, batchOf(count));
+      // The first of each warms caches and does not count.
+      for (let run = 0; run <= runs; run++) {
+        await oneOfOurs(space, prefixes, ours);
+        await oneOfTheirs(space, count, theirs);
+        batch.push(await timed(() => space.exec('ip', '-batch', file)));
+        await empty(space, count);
+      }
+    } finally {
+      rmSync(files, { recursive: true });
+    }
+  });
+  const figure = (name: string, mine: number[], peer: number[], peerName: string): Figure => ({
+    name: `felix-routes-${count}-${name}`,
+    unit: 'ms',
+    ours: mine.slice(1),
+    peer: peer.slice(1),
+    peerName,
+  });
+  return [
+    figure('install', ours.install, theirs.install, 'C program'),
+    figure('install', ours.install, batch, 'ip -batch'),
+    figure('resync', ours.resync, theirs.resync, 'C program'),
+    figure('unchanged', ours.look, theirs.look, 'C dump'),
+  ];
+}
+
+async function oneOfOurs(space: Space, prefixes: readonly Cidr[], times: Times): Promise<void> {
+  const count = prefixes.length;
+  const netlink = openNetlinkIn(space.path);
+  try {
+    const { manager, change } = managerOf(netlink, prefixes);
+    manager.read();
+    times.install.push(await timed(change));
+    expectRoutes(netlink, count);
+    await referenceMs(space, 'delete', String(count), '2');
+    times.resync.push(
+      await timed(() => {
+        manager.read();
+        return change();
+      }),
+    );
+    expectRoutes(netlink, count);
+    manager.read();
+    await change();
+    times.look.push(
+      await timed(() => {
+        manager.read();
+        return change();
+      }),
+    );
+  } finally {
+    netlink.close();
+  }
+  await empty(space, count);
+}
+
+function managerOf(netlink: Netlink, prefixes: readonly Cidr[]) {
+  const table = new RouteTable();
+  for (const prefix of prefixes) {
+    const route = gatewayRoute(prefix, [{ gateway }]);
+    table.add({ class: 'bgp', owner: prefix, preference: '', route });
+  }
+  const manager = new RouteManager(netlink, table, options);
+  const change = async () => {
+    const { failures } = await manager.apply(() => true);
+    if (failures[0]) throw failures[0].cause;
+  };
+  return { manager, change };
+}
+
+async function oneOfTheirs(space: Space, count: number, times: Times): Promise<void> {
+  times.install.push(await referenceMs(space, 'add', String(count)));
+  await referenceMs(space, 'delete', String(count), '2');
+  times.resync.push(await referenceMs(space, 'resync', String(count), '2'));
+  times.look.push(await referenceMs(space, 'dump'));
+  await empty(space, count);
+}
+
+/** What the program says it took, without its start. */
+async function referenceMs(space: Space, ...args: string[]): Promise<number> {
+  const [nanoseconds] = (await space.exec(reference, ...args)).split(' ').map(Number);
+  if (nanoseconds === undefined || !(nanoseconds > 0)) throw new Error('bench-routes gave no time');
+  return nanoseconds / 1e6;
+}
+
+/** By a program that takes no part, from an empty or a full table. */
+async function empty(space: Space, count: number): Promise<void> {
+  await space.exec('ip', 'route', 'flush', 'proto', '80');
+  const left = await space.exec('ip', 'route', 'show', 'proto', '80');
+  if (left !== '') throw new Error(`${count} routes were to go, and some stayed`);
+}
+
+function expectRoutes(netlink: Netlink, count: number): void {
+  const found = netlink.routes(4).filter(({ protocol }) => protocol === 80).length;
+  if (found !== count) throw new Error(`the kernel has ${found} of ${count} routes`);
+}
+
+function prefixAt(i: number): string {
+  return `${ipFromNumber(0x0a000000n + BigInt(i) * 64n, 4)}/26`;
+}
+
+function batchOf(count: number): string {
+  return Array.from({ length: count }, (_, i) => `route replace ${prefixAt(i)} via ${gateway} proto 80\n`).join('');
+}
+
+async function timed(action: () => Promise<unknown>): Promise<number> {
+  const began = performance.now();
+  await action();
+  return performance.now() - began;
+}

@@ -1,0 +1,125 @@
+import type { Family } from '../../model/address.ts';
+import { KernelError, type Route, type RouteReading } from '../types.ts';
+import { readError } from './answer.ts';
+import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_GETROUTE } from './constants.ts';
+import { hostU16, hostU32, type MessageWriter, messageHeader, padded, readMessages } from './message.ts';
+import { type NameOf, RouteReader, writeRouteQuery } from './route.ts';
+import type { NetlinkSocket } from './socket.ts';
+
+/** A dump that changed under way is read again this often before it is reported. */
+const attempts = 8;
+/** The sequence numbers of dumps begin here, out of the way of those that the socket counts. */
+const firstSequence = 0x80000000;
+
+/**
+ * The routes of one family and table, read whole time and again. An unchanged table gives the same octets in the same
+ * order, so the answer is compared with the last one, and only one that differs is taken apart: a look at 100,000
+ * routes costs what the kernel takes to tell them.
+ */
+export class RouteDump {
+  /** The last answer: its datagrams one after the other. */
+  #bytes = new Uint8Array(0);
+  /** Where each datagram ends. */
+  #ends: number[] = [];
+  #sequence = firstSequence;
+  #interrupted = false;
+  readonly #operation: string;
+
+  constructor(
+    private readonly socket: NetlinkSocket,
+    private readonly family: Family,
+    private readonly table: number,
+  ) {
+    this.#operation = `list IPv${family} routes of table ${table}`;
+  }
+
+  /** @throws KernelError */
+  read(names: () => NameOf): RouteReading {
+    for (let attempt = 1; attempt <= attempts; attempt++) {
+      const same = this.#compare();
+      if (!this.#interrupted) return { unchanged: same, routes: () => this.#routes(names()) };
+      this.#forget();
+    }
+    throw new KernelError(this.#operation, 'EINTR', `changed during each of ${attempts} dumps`);
+  }
+
+  /** @returns whether the answer was the last one again; from where it differs it takes the last one's place */
+  #compare(): boolean {
+    const known = this.#ends.length;
+    let same = known > 0;
+    let at = 0;
+    let place = 0;
+    this.#interrupted = false;
+    const take = (datagram: Uint8Array): 'more' | 'end' => {
+      const end = this.#ends[place];
+      if (same && end === at + datagram.length && equal(this.#bytes.subarray(at, end), datagram)) {
+        at = end;
+        return ++place === known ? 'end' : 'more';
+      }
+      if (same) this.#ends.length = place;
+      same = false;
+      this.#keep(datagram, at);
+      at += datagram.length;
+      this.#ends.push(at);
+      return this.#isLast(datagram) ? 'end' : 'more';
+    };
+    try {
+      const body = (w: MessageWriter) => writeRouteQuery(w, this.family, this.table);
+      this.socket.dumpRaw({ operation: this.#operation, type: RTM_GETROUTE, body }, this.#sequence, take);
+    } catch (cause) {
+      this.#forget();
+      // A table that was never used does not exist for the kernel: no routes.
+      if (!(cause instanceof KernelError && cause.code === 'ENOENT')) throw cause;
+    }
+    return same;
+  }
+
+  #keep(datagram: Uint8Array, at: number): void {
+    if (at + datagram.length > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(at + datagram.length, this.#bytes.length * 2));
+      larger.set(this.#bytes.subarray(0, at));
+      this.#bytes = larger;
+    }
+    this.#bytes.set(datagram, at);
+  }
+
+  /** The next answer has nothing to be compared with, nor is it mistaken for what is left of this one. */
+  #forget(): void {
+    this.#ends = [];
+    this.#bytes = new Uint8Array(0);
+    this.#sequence++;
+  }
+
+  /** @throws KernelError */
+  #isLast(datagram: Uint8Array): boolean {
+    for (const message of readMessages(datagram)) {
+      if (message.sequence !== this.#sequence) continue;
+      if (message.flags & NLM_F_DUMP_INTR) this.#interrupted = true;
+      if (message.type !== NLMSG_DONE && message.type !== NLMSG_ERROR) continue;
+      const failure = readError(message, this.#operation);
+      if (failure) throw failure;
+      return true;
+    }
+    return false;
+  }
+
+  #routes(nameOf: NameOf): Route[] {
+    const found: Route[] = [];
+    const reader = new RouteReader(nameOf);
+    const end = this.#ends.at(-1) ?? 0;
+    for (let at = 0; at < end; ) {
+      const length = hostU32(this.#bytes, at);
+      const type = hostU16(this.#bytes, at + 4);
+      if (type !== NLMSG_DONE && hostU32(this.#bytes, at + 8) === this.#sequence) {
+        const route = reader.read(this.#bytes, at + messageHeader, at + length);
+        if (route) found.push(route);
+      }
+      at += padded(length);
+    }
+    return found;
+  }
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
