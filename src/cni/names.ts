@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+export { endpointName, hostDeviceName } from '../model/endpoint-name.ts';
 
 /* Names that Calico's parts and ours must agree on. */
 
@@ -10,16 +10,6 @@ export const hostLinkLocal = 'fe80::ecee:eeff:feee:eeee';
 
 /** Gateway of every pod; no device has it, the host end answers for it by proxy ARP. */
 export const gateway4 = '169.254.1.1';
-
-/** Host end of a pod's pair: prefix and the first 11 hex digits of SHA-1 of `<namespace>.<pod>`. */
-export function hostDeviceName(prefix: string, namespace: string, pod: string): string {
-  return prefix + createHash('sha1').update(`${namespace}.${pod}`).digest('hex').slice(0, 11);
-}
-
-/** `<node>-k8s-<pod>-<endpoint>`, with dashes doubled inside a part. */
-export function endpointName(node: string, pod: string, endpoint: string): string {
-  return [node, 'k8s', pod, endpoint].map((part) => part.replaceAll('-', '--')).join('-');
-}
 
 /** The IPAM handle of a container: `<network>.<containerID>`. */
 export function handleId(network: string, containerId: string): string {

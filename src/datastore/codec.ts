@@ -98,6 +98,11 @@ type PolicyResource = ResourceOf<
 >;
 
 function isPolicy({ type }: Key): boolean {
+  return isPolicyKind(type);
+}
+
+/** Kinds whose resources may be stored under another name than their own. */
+export function isPolicyKind(type: Type): boolean {
   return (
     type === 'NetworkPolicy' ||
     type === 'GlobalNetworkPolicy' ||
@@ -137,13 +142,19 @@ function annotatedName(annotation: string, where: string, policy: string): strin
   throw new InputError(field, annotation, 'a name');
 }
 
-function encodeResource(key: Key, value: Resource): unknown {
+/** A resource that is about to be written under a key. @throws InputError when it does not pass, or belongs elsewhere */
+export function checkResource(key: Key, value: Resource): Resource {
   if (!isKind(key.type) || !('name' in key)) throw new TypeError(`${keyText(key)} is no resource`);
   parseResource(key.type, value);
   if (value.metadata.namespace !== key.namespace)
     throw new InputError(`${keyText(key)}.metadata.namespace`, value.metadata.namespace, String(key.namespace));
   if (!isPolicy(key) && value.metadata.name !== key.name)
     throw new InputError(`${keyText(key)}.metadata.name`, value.metadata.name, key.name);
+  return value;
+}
+
+function encodeResource(key: Key, given: Resource): unknown {
+  const value = checkResource(key, given);
   const { resourceVersion: _, ...stored } = value.metadata;
   const metadata = isPolicy(key)
     ? { ...stored, annotations: { ...stored.annotations, [nameAnnotation]: formatJson({ name: stored.name }) } }

@@ -1,7 +1,10 @@
 import { InputError } from '../base/errors.ts';
+import { type KubernetesConfig, readKubernetesConfig } from './kubernetes/config.ts';
 
 /** How to reach the datastore, from the environment. */
-export interface StoreConfig {
+export type StoreConfig = EtcdConfig | KubernetesConfig;
+
+export interface EtcdConfig {
   readonly type: 'etcdv3';
   /** `http://host:port` or `https://host:port`, at least one, all of one scheme. */
   readonly endpoints: readonly string[];
@@ -28,7 +31,7 @@ const settings = [
 type Setting = (typeof settings)[number];
 
 /**
- * Calico's datastore settings: DATASTORE_TYPE, ETCD_ENDPOINTS (comma-separated, default http://127.0.0.1:2379),
+ * Calico's datastore settings: DATASTORE_TYPE (etcdv3 or kubernetes, whose settings readKubernetesConfig tells), ETCD_ENDPOINTS (comma-separated, default http://127.0.0.1:2379),
  * ETCD_USERNAME, ETCD_PASSWORD, ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE. Each also with the prefix `CALICO_`,
  * which wins. An empty value counts as unset.
  * @throws InputError naming the variable
@@ -36,7 +39,8 @@ type Setting = (typeof settings)[number];
 export function readStoreConfig(env: Environment): StoreConfig {
   const read = (setting: Setting) => env[`CALICO_${setting}`]?.trim() || env[setting]?.trim() || undefined;
   const type = read('DATASTORE_TYPE') ?? 'etcdv3';
-  if (type !== 'etcdv3') throw new InputError('DATASTORE_TYPE', type, 'etcdv3, the supported datastore');
+  if (type === 'kubernetes') return readKubernetesConfig(env);
+  if (type !== 'etcdv3') throw new InputError('DATASTORE_TYPE', type, 'etcdv3 or kubernetes');
   const discovery = read('ETCD_DISCOVERY_SRV');
   if (discovery !== undefined)
     throw new InputError('ETCD_DISCOVERY_SRV', discovery, 'no value: list the members in ETCD_ENDPOINTS instead');
@@ -61,7 +65,7 @@ function endpoint(text: string): string {
   return `${url.protocol}//${url.hostname}:${port}`;
 }
 
-function readCredentials(read: (setting: Setting) => string | undefined): Pick<StoreConfig, 'credentials'> {
+function readCredentials(read: (setting: Setting) => string | undefined): Pick<EtcdConfig, 'credentials'> {
   const username = read('ETCD_USERNAME');
   const password = read('ETCD_PASSWORD');
   if (username === undefined && password === undefined) return {};
@@ -73,7 +77,7 @@ function readCredentials(read: (setting: Setting) => string | undefined): Pick<S
 function readTls(
   read: (setting: Setting) => string | undefined,
   endpoints: readonly string[],
-): Pick<StoreConfig, 'tls'> {
+): Pick<EtcdConfig, 'tls'> {
   const caFile = read('ETCD_CA_CERT_FILE');
   const certificateFile = read('ETCD_CERT_FILE');
   const keyFile = read('ETCD_KEY_FILE');

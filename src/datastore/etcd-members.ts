@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Etcd3, GRPCOutOfRangeError, type IOptions } from 'etcd3';
 import { EnvironmentError, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { StoreConfig } from './config.ts';
+import type { EtcdConfig } from './config.ts';
 import { GoneError, StoreUnavailableError } from './store.ts';
 
 export interface Member {
@@ -31,7 +31,7 @@ export class Members {
    * @throws EnvironmentError when a certificate file cannot be read
    */
   constructor(
-    config: StoreConfig,
+    config: EtcdConfig,
     timeoutMs: number,
     private readonly log: Log,
   ) {
@@ -104,7 +104,7 @@ function deadline(timeoutMs: number): IOptions['defaultCallOptions'] & object {
   return ({ isStream }) => (isStream ? {} : { deadline: Date.now() + timeoutMs });
 }
 
-function readCertificates({ tls }: StoreConfig): IOptions['credentials'] {
+function readCertificates({ tls }: EtcdConfig): IOptions['credentials'] {
   if (tls === undefined) return undefined;
   const rootCertificate = readPem('ETCD_CA_CERT_FILE', tls.caFile);
   if (tls.client === undefined) return { rootCertificate };

@@ -8,7 +8,7 @@ import {
 } from 'etcd3';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { StoreConfig } from './config.ts';
+import type { EtcdConfig } from './config.ts';
 import { prefixEnd } from './etcd-keys.ts';
 import { failureOf, type Member, Members } from './etcd-members.ts';
 import { watchMember } from './etcd-watch.ts';
@@ -30,7 +30,7 @@ export interface EtcdOptions {
  * A store on etcd v3 in Calico's layout. Connects on first use.
  * @throws EnvironmentError when a certificate file cannot be read
  */
-export function createEtcdStore(config: StoreConfig, log: Log, options: EtcdOptions = {}): Store {
+export function createEtcdStore(config: EtcdConfig, log: Log, options: EtcdOptions = {}): Store {
   const clock = options.clock ?? systemClock;
   return new KvStore(new EtcdKv(new Members(config, options.timeoutMs ?? 4000, log), clock, options), () =>
     clock.wall(),

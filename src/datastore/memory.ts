@@ -54,7 +54,8 @@ interface Change {
   readonly events: readonly KvEvent[];
 }
 
-class MemoryKv implements Kv {
+/** A key-value store in this process with etcd's revisions. */
+export class MemoryKv implements Kv {
   #revision = 1;
   #compacted = 0;
   #up = true;

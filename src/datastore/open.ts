@@ -1,6 +1,7 @@
 import type { Log } from '../base/log.ts';
 import type { StoreConfig } from './config.ts';
 import { createEtcdStore } from './etcd.ts';
+import { createKubernetesStore } from './kubernetes/store.ts';
 import type { Store } from './store.ts';
 
 export { type Environment, readStoreConfig, type StoreConfig } from './config.ts';
@@ -10,5 +11,5 @@ export { type Environment, readStoreConfig, type StoreConfig } from './config.ts
  * @throws EnvironmentError when a certificate file cannot be read
  */
 export function openStore(config: StoreConfig, log: Log): Store {
-  return createEtcdStore(config, log);
+  return config.type === 'kubernetes' ? createKubernetesStore(config, log) : createEtcdStore(config, log);
 }

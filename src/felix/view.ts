@@ -99,9 +99,9 @@ function routeList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger): R
   });
 }
 
-/** Whether a revision is the wanted one or later. Revisions are decimal counters, or else only equal or not. */
+/** Whether a revision is the wanted one or later: a decimal counter, a digest behind it or not; or else only equal. */
 export function satisfies(revision: string, wanted: string | undefined): boolean {
   if (wanted === undefined || revision === wanted) return true;
-  const decimal = /^\d+$/;
-  return decimal.test(revision) && decimal.test(wanted) && BigInt(revision) >= BigInt(wanted);
+  const [have, want] = [revision, wanted].map((text) => /^(\d+)(\.[0-9a-f]+)?$/.exec(text)?.[1]);
+  return have !== undefined && want !== undefined && BigInt(have) >= BigInt(want);
 }

@@ -22,6 +22,7 @@ storeContract('etcd', async () => {
   const store = createEtcdStore({ type: 'etcdv3', endpoints: [etcd.endpoint] }, log, { chunk: 2 });
   return {
     store,
+    layout: 'etcd',
     plant: async (key, text) => void (await raw.put(key).value(text)),
     raw: async (key) => (await raw.get(key).string()) ?? undefined,
     compact: async () => {

@@ -6,10 +6,10 @@ import { openStore, readStoreConfig } from '../../../src/datastore/open.ts';
 test('endpoints are a comma list, and the default is the local member', () => {
   expect(readStoreConfig({})).toEqual({ type: 'etcdv3', endpoints: ['http://127.0.0.1:2379'] });
   const ETCD_ENDPOINTS = 'http://10.0.0.1:2379, http://[fd00::1]:2379/,';
-  expect(readStoreConfig({ DATASTORE_TYPE: 'etcdv3', ETCD_ENDPOINTS }).endpoints).toEqual([
-    'http://10.0.0.1:2379',
-    'http://[fd00::1]:2379',
-  ]);
+  expect(readStoreConfig({ DATASTORE_TYPE: 'etcdv3', ETCD_ENDPOINTS })).toEqual({
+    type: 'etcdv3',
+    endpoints: ['http://10.0.0.1:2379', 'http://[fd00::1]:2379'],
+  });
 });
 
 test('the prefix CALICO_ wins, and empty values count as unset', () => {
@@ -40,7 +40,13 @@ test('credentials and certificates', () => {
 });
 
 test.each<[string, Record<string, string>]>([
-  ['DATASTORE_TYPE', { DATASTORE_TYPE: 'kubernetes' }],
+  ['DATASTORE_TYPE', { DATASTORE_TYPE: 'consul' }],
+  ['KUBECONFIG', { DATASTORE_TYPE: 'kubernetes' }],
+  [
+    'KUBERNETES_SERVICE_PORT',
+    { DATASTORE_TYPE: 'kubernetes', KUBERNETES_SERVICE_HOST: 'h', KUBERNETES_SERVICE_PORT: 'x' },
+  ],
+  ['CALICO_API_GROUP', { DATASTORE_TYPE: 'kubernetes', CALICO_API_GROUP: 'projectcalico.org/v3' }],
   ['ETCD_DISCOVERY_SRV', { ETCD_DISCOVERY_SRV: 'example.org' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: '127.0.0.1:2379' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: 'http://a:1/path' }],
@@ -55,6 +61,25 @@ test.each<[string, Record<string, string>]>([
 ])('%s is named when %j cannot be used', (field, env) => {
   expect(() => readStoreConfig(env)).toThrow(expect.objectContaining({ field }));
   expect(() => readStoreConfig(env)).toThrow(InputError);
+});
+
+test('Kubernetes: a kubeconfig, else the service account of the Pod, else the one at home', () => {
+  const type = 'kubernetes';
+  const env = { DATASTORE_TYPE: type, HOME: '/root', KUBERNETES_SERVICE_HOST: 'fd00::1' };
+  expect(readStoreConfig({ ...env, KUBECONFIG: '/a:/b', FELIX_INTERFACEPREFIX: 'tap,cali' })).toEqual({
+    type,
+    access: { by: 'kubeconfig', files: ['/a', '/b'] },
+    interfacePrefix: 'tap',
+  });
+  const directory = '/var/run/secrets/kubernetes.io/serviceaccount';
+  expect(readStoreConfig(env)).toEqual({
+    type,
+    access: { by: 'serviceAccount', server: 'https://[fd00::1]:443', directory },
+    interfacePrefix: 'cali',
+  });
+  expect(readStoreConfig({ DATASTORE_TYPE: type, HOME: '/root' })).toMatchObject({
+    access: { by: 'kubeconfig', files: ['/root/.kube/config'] },
+  });
 });
 
 test('a certificate file that is not there is an error of the environment', () => {

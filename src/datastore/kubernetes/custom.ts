@@ -1,0 +1,52 @@
+import { type Kind, kinds, parseResource } from '../../model/kinds.ts';
+import type { Resource } from '../../model/resource.ts';
+import { checkResource, isPolicyKind } from '../codec.ts';
+import type { Key, Type, Value } from '../store.ts';
+import { readMetadata, writeMetadata } from './metadata.ts';
+import { type ApiObject, type ApiResource, apiVersionOf, calico } from './resources.ts';
+import type { Source } from './source.ts';
+
+/* Calico's own kinds, as crd.projectcalico.org/v1 resources. */
+
+const apiVersion = 'projectcalico.org/v3';
+
+type ResourceKey = Extract<Key, { readonly name: string }>;
+
+/** Names of policies that stand for Kubernetes' own, which are read where they come from. */
+const borrowed = /^(knp\.default\.|kanp\.|kbanp\.|kcnp\.)/;
+
+/** @param resource where another kind of resource holds it */
+export function customSource(
+  kind: Kind,
+  resource: ApiResource = calico(kind, kinds[kind].plural, kinds[kind].namespaced),
+): Source {
+  const isOurs = (name: string) => !isPolicyKind(kind) || !borrowed.test(name);
+  return {
+    type: kind,
+    resource,
+    place: (key) => {
+      const { name, namespace } = key as ResourceKey;
+      return isOurs(name) ? { resource, name, ...(namespace !== undefined && { namespace }) } : undefined;
+    },
+    keyOf: ({ metadata: { name, namespace } }) =>
+      isOurs(name) ? ({ type: kind, name, ...(namespace !== undefined && { namespace }) } as Key) : undefined,
+    read: (object) => readCustom(kind, object),
+    writer: { by: 'replace', write: (key, value) => writeCustom(resource, key, value) },
+  };
+}
+
+function readCustom(kind: Kind, object: ApiObject): Value<Type> {
+  const metadata = readMetadata(object.metadata, `${kind}(${object.metadata.name})`);
+  const parsed: Resource = parseResource(kind, { kind, apiVersion, metadata, spec: object.spec ?? {} });
+  if (!isPolicyKind(kind) || metadata.name !== object.metadata.name) return parsed as Value<Type>;
+  // Keys of old versions carry the tier's name, which is no part of the policy's.
+  const inDefault = ((parsed.spec as { tier?: string }).tier ?? 'default') === 'default';
+  const name = inDefault ? metadata.name.replace(/^default\./, '') : metadata.name;
+  return { ...parsed, metadata: { ...parsed.metadata, name } } as Value<Type>;
+}
+
+function writeCustom(resource: ApiResource, key: Key, value: Value<Type>): ApiObject {
+  const checked = checkResource(key, value as Resource);
+  const metadata = writeMetadata(checked.metadata, (key as ResourceKey).name, isPolicyKind(key.type));
+  return { apiVersion: apiVersionOf(resource), kind: resource.kind, metadata, spec: { ...(checked.spec as object) } };
+}

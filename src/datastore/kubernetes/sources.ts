@@ -1,0 +1,79 @@
+import { createHash } from 'node:crypto';
+import { isKind, kinds } from '../../model/kinds.ts';
+import { formatJson } from '../json.ts';
+import type { Entry, Key, Type } from '../store.ts';
+import { customSource } from './custom.ts';
+import { affinitySource, blockSource, configSource, handleSource, ipamConfigs } from './ipam.ts';
+import { nativeSources } from './native.ts';
+import { nodeSource } from './node.ts';
+import { podSource } from './pod.ts';
+import type { ApiObject, Place } from './resources.ts';
+import type { Reading, Source } from './source.ts';
+
+/** Kinds that only Kubernetes' own objects stand for. */
+const notCustom = new Set<Type>(['Node', 'WorkloadEndpoint', 'Profile', 'Service', 'EndpointSlice']);
+
+/** All that the store knows: which objects stand for which types. */
+export class Sources {
+  readonly #all: readonly Source[];
+
+  constructor(interfacePrefix: string) {
+    const custom = Object.keys(kinds).flatMap((kind) =>
+      isKind(kind) && !notCustom.has(kind) && kind !== 'IPAMConfiguration' ? [customSource(kind)] : [],
+    );
+    this.#all = [
+      ...custom,
+      customSource('IPAMConfiguration', ipamConfigs),
+      blockSource,
+      affinitySource,
+      handleSource,
+      configSource,
+      nodeSource,
+      podSource(interfacePrefix),
+      ...nativeSources,
+    ];
+  }
+
+  of(types: readonly Type[]): readonly Source[] {
+    return this.#all.filter(({ type }) => types.includes(type));
+  }
+
+  /** The source and place of a key; undefined when no object can stand for it. @throws InputError */
+  locate(key: Key): { readonly source: Source; readonly place: Place } | undefined {
+    for (const source of this.of([key.type])) {
+      const place = source.place(key);
+      if (place) return { source, place };
+    }
+    return undefined;
+  }
+}
+
+/** What an object is to the store. */
+export function readObject(source: Source, object: ApiObject): Reading {
+  const key = source.keyOf(object);
+  if (key === undefined) return { is: 'none' };
+  try {
+    const value = source.read(object, key);
+    if (value === undefined) return { is: 'gone', key };
+    const entry = { key, value, revision: object.metadata.resourceVersion ?? '' } as Entry;
+    return { is: 'set', entry: source.digest ? digested(entry) : entry };
+  } catch (thrown) {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    return { is: 'invalid', entry: { key, error, value: object } };
+  }
+}
+
+/** `<resourceVersion>.<digest of the value>`; the digest says whether anything changed that matters here. */
+function digested(entry: Entry): Entry {
+  const { metadata, ...rest } = entry.value as { readonly metadata: Readonly<Record<string, unknown>> };
+  const { resourceVersion: _, ...own } = metadata;
+  const digest = createHash('sha1').update(formatJson({ own, rest })).digest('hex').slice(0, 16);
+  const revision = `${entry.revision}.${digest}`;
+  return { ...entry, revision, value: { ...rest, metadata: { ...own, resourceVersion: revision } } } as Entry;
+}
+
+/** Whether two revisions say the same of what matters: the digests, where there are some. */
+export function sameRevision(a: string, b: string): boolean {
+  const [left, right] = [a, b].map((text) => text.slice(text.indexOf('.') + 1));
+  return left === right;
+}
