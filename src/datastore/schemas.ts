@@ -56,7 +56,7 @@ const config = z.looseObject({
 /** @throws InputError naming the field */
 export function parseBlock(value: unknown, cidr: Cidr): Block {
   const where = `Block(${cidr})`;
-  const { hostAffinity, ...found } = checked(block, value, where);
+  const { hostAffinity, ...found } = plainBlock(value) ?? checked(block, value, where);
   if (parseCidr(found.cidr, `${where}.cidr`) !== cidr) throw new InputError(`${where}.cidr`, found.cidr, cidr);
   const parsed = {
     ...found,
@@ -68,6 +68,50 @@ export function parseBlock(value: unknown, cidr: Cidr): Block {
   };
   checkOrdinals(parsed as Block, where);
   return parsed as Block;
+}
+
+type StoredBlock = z.output<typeof block>;
+
+/**
+ * What the schema would give, for a block in today's form without a fault: every address that any node assigns or frees
+ * is a block that all nodes read, and the schema takes ten times as long. Undefined: the schema shall judge.
+ */
+function plainBlock(value: unknown): StoredBlock | undefined {
+  if (!isRecord(value)) return undefined;
+  const { cidr, affinity = null, affinity_claim_time: claimed = null, hostAffinity = null, deleted = false } = value;
+  const { allocations, unallocated, attributes, sequenceNumber, sequenceNumberForAllocation = {} } = value;
+  const texts = typeof cidr === 'string' && [affinity, claimed, hostAffinity].every(isTextOrNull);
+  if (!texts || typeof deleted !== 'boolean') return undefined;
+  if (!Array.isArray(allocations) || !allocations.every((index) => index === null || isOrdinal(index)))
+    return undefined;
+  if (!Array.isArray(unallocated) || !unallocated.every(isOrdinal)) return undefined;
+  if (!Array.isArray(attributes) || !attributes.every(isPlainAttribute)) return undefined;
+  if (typeof sequenceNumber !== 'bigint' || !isRecord(sequenceNumberForAllocation)) return undefined;
+  if (!Object.values(sequenceNumberForAllocation).every((one) => typeof one === 'bigint')) return undefined;
+  return { ...value, deleted, sequenceNumberForAllocation } as unknown as StoredBlock;
+}
+
+function isPlainAttribute(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { handle_id: handle = null, secondary = null, releasedAt = '' } = value;
+  const texts = isTextOrNull(handle) && typeof releasedAt === 'string';
+  return texts && (secondary === null || (isRecord(secondary) && Object.values(secondary).every(isText)));
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isOrdinal(value: unknown): boolean {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string';
+}
+
+function isTextOrNull(value: unknown): boolean {
+  return value === null || typeof value === 'string';
 }
 
 /** @throws InputError naming the field. An empty value has been seen in old data and reads as `{}`. */
