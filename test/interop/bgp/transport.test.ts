@@ -192,7 +192,7 @@ test('another port with BIRD, on either side', async () => {
 });
 
 test('a session over IPv6 link-local addresses, opened by either side', async () => {
-  const [local, remote] = await Promise.all([linkLocal('them'), linkLocal('us')]);
+  const [local, remote] = await Promise.all([link.linkLocal('them'), link.linkLocal('us')]);
   const ends = { local, remote: `${remote}%'eth0'`, family: 'ipv6' };
   await bird.start(birdWith('passive on;', ends));
   const neighbor = { address: `${local}%eth0`, localAddress: remote };
@@ -207,16 +207,6 @@ test('a session over IPv6 link-local addresses, opened by either side', async ()
     what: 'our route in BIRD, with our global address as next hop',
   });
 });
-
-async function linkLocal(host: Host): Promise<string> {
-  return until(
-    async () => {
-      const text = await link.exec(host, 'ip', ['-6', 'addr', 'show', 'dev', 'eth0', 'scope', 'link', '-tentative']);
-      return /inet6 (fe80:[^/]+)/.exec(text)?.[1];
-    },
-    { within: 10_000, what: `link-local address of ${host}` },
-  );
-}
 
 describe('listen ranges', () => {
   const range = (extra: object) => ({ name: 'tor', prefix: '10.99.0.0/24', asn: 65010, ...extra });

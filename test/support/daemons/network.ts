@@ -4,6 +4,7 @@ import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { until } from '../wait.ts';
 
 const run = promisify(execFile);
 
@@ -55,6 +56,15 @@ export class Link {
   async exec(host: Host, command: string, args: readonly string[]): Promise<string> {
     const { stdout } = await run('ip', ['netns', 'exec', this.namespace(host), command, ...args], { timeout: 20_000 });
     return stdout;
+  }
+
+  /** The address that the host's end of the link has by itself, once it may be used. */
+  linkLocal(host: Host): Promise<string> {
+    const show = ['-6', 'addr', 'show', 'dev', 'eth0', 'scope', 'link', '-tentative'];
+    return until(async () => /inet6 (fe80:[^/]+)/.exec(await this.exec(host, 'ip', show))?.[1], {
+      within: 10_000,
+      what: `link-local address of ${host}`,
+    });
   }
 
   /** Sends a signal and waits until the process is gone. */

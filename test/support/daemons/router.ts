@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../wait.ts';
 import type { Link } from './network.ts';
@@ -37,7 +37,7 @@ export class BirdRouter {
   }
 }
 
-/** FRR's bgpd in the host `them`, without zebra, with a whole configuration of the test's own. */
+/** FRR's bgpd in the host `them`, with a whole configuration of the test's own; without zebra unless asked for. */
 export class FrrRouter {
   readonly #directory: string;
 
@@ -46,12 +46,21 @@ export class FrrRouter {
     mkdirSync(this.#directory, { mode: 0o777 });
   }
 
-  async start(configuration: string, port = 179): Promise<void> {
+  /** @param options `zebra`: it tells bgpd of interfaces, which link-local sessions need */
+  async start(configuration: string, port = 179, { zebra = false } = {}): Promise<void> {
+    if (zebra) await this.#startZebra();
     const file = join(this.#directory, 'bgpd.conf');
     writeFileSync(file, configuration);
-    const place = ['-f', file, '-i', join(this.#directory, 'bgpd.pid'), '--vty_socket', this.#directory];
     // -S: stay root; -Z: no zebra.
-    const args = ['-S', '-Z', '-P', '0', '-p', String(port), '--log', 'stdout', ...place];
+    const args = [
+      '-S',
+      ...this.#common('bgpd'),
+      '-f',
+      file,
+      '-p',
+      String(port),
+      ...(zebra ? ['-z', this.#zserv] : ['-Z']),
+    ];
     this.link.spawn('them', 'router-frr', '/usr/lib/frr/bgpd', args);
     await until(() => this.show('show bgp summary json'), { within: 15_000, what: 'FRR answers' });
   }
@@ -59,5 +68,24 @@ export class FrrRouter {
   show(...commands: readonly string[]): Promise<string> {
     const args = commands.flatMap((command) => ['-c', command]);
     return this.link.exec('them', 'vtysh', ['--vty_socket', this.#directory, ...args]);
+  }
+
+  get #zserv(): string {
+    return join(this.#directory, 'zserv.api');
+  }
+
+  async #startZebra(): Promise<void> {
+    const file = join(this.#directory, 'zebra.conf');
+    writeFileSync(file, '');
+    // It runs as FRR's own user, who must get at the sockets.
+    chmodSync(this.link.directory, 0o711);
+    chmodSync(this.#directory, 0o777);
+    this.link.spawn('them', 'zebra', '/usr/lib/frr/zebra', [...this.#common('zebra'), '-f', file, '-z', this.#zserv]);
+    await until(() => this.show('show interface brief'), { within: 15_000, what: 'zebra answers' });
+  }
+
+  #common(daemon: string): string[] {
+    const pid = join(this.#directory, `${daemon}.pid`);
+    return ['-P', '0', '--log', 'stdout', '-i', pid, '--vty_socket', this.#directory];
   }
 }
