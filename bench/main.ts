@@ -18,11 +18,14 @@ async function bench(names: readonly string[], given: Arguments): Promise<void> 
   const failed: string[] = [];
   const summaries: Summary[] = [];
   for await (const result of results(selection, stop.signal)) {
-    if ('failed' in result) failed.push(result.failed);
-    else summaries.push(result);
-    if ('failed' in result) continue;
+    if ('failed' in result) {
+      failed.push(result.failed);
+      continue;
+    }
+    const { name, ours, unit } = result;
     if (given.json) process.stdout.write(`${JSON.stringify(result)}\n`);
-    else process.stderr.write(`${result.name}: ${result.ours} ${result.unit} (${result.peerName} ${result.peer})\n`);
+    else if (summaries.at(-1)?.name !== name) process.stderr.write(`${name}: ${ours} ${unit}\n`);
+    summaries.push(result);
   }
   const words = [
     'npm run bench --',

@@ -29,8 +29,10 @@ export async function measureScenario(options: RoundOptions): Promise<Figure[]> 
   const samples = new Map<DutId, Sample[]>();
   for (const id of partakers) {
     const most = options.full ? runs : Math.min(runs, scenario.most?.[id] ?? runs);
-    if (most < runs)
-      tell(`${name}: ${duts[id].title} runs ${most} times only, since it is slow; --full runs it ${runs} times`);
+    if (most < runs) {
+      const what = most === 0 ? 'is left out' : `has ${most} of ${runs} runs`;
+      tell(`${name}: ${duts[id].title} ${what}, since it is slow; --full or the benchmark's own name gives it all`);
+    }
     if (most > 0) samples.set(id, []);
   }
   await withStream(scenario.stream(), async (stream, file) => {
