@@ -328,7 +328,8 @@ export class Peer {
     for (const other of [this.#dialer, ...this.#incoming.keys()]) {
       if (other !== connection) other.event({ on: 'collisionLost' });
     }
-    this.#dialer.dispose();
+    // Where it is the session itself, its keepalives go on.
+    if (connection !== this.#dialer) this.#dialer.dispose();
     this.context.monitor.up(this.#monitored(connection, negotiated));
     this.#routes.up(connection, negotiated);
   }
