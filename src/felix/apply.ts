@@ -144,6 +144,7 @@ export class Dataplane {
 
   /** @param retry whether what failed before and has not changed since is tried again */
   async pass(retry: boolean): Promise<PassReport> {
+    this.graph.settle();
     const endpoints = new Map(this.graph.endpoints);
     const departed = this.#depart(endpoints);
     const firewall = this.graph.firewall(this.#standingTunnels());

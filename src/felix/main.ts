@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
-import type { Store } from '../datastore/store.ts';
+import type { Event, Store } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Consumer, Update } from '../datastore/update.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
@@ -20,7 +20,8 @@ import { followFeed } from './feed.ts';
 import type { WriteSysctl } from './managers/endpoints.ts';
 import { type DeleteFlows, FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
-import { type Round, Rounds } from './rounds.ts';
+import { type Round, Rounds, refreshRounds } from './rounds.ts';
+import { Intake, inSlices, nextTurn } from './slices.ts';
 import { StaleTimer } from './stale.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
 import { TunnelSupport } from './tunnel-support.ts';
@@ -84,6 +85,7 @@ export class Felix {
   readonly #bgp: boolean;
   #config: FelixConfig;
   readonly #rounds: Rounds;
+  readonly #intake: Intake<Event>;
   readonly #support: TunnelSupport;
   /** A pass is due that reads what others may have changed, and what the last one took, in milliseconds. */
   readonly #check = { due: false, cost: 0 };
@@ -94,11 +96,8 @@ export class Felix {
     this.#bgp = deps.bgp ?? true;
     const { clock, log, config, netlink, ipsets, policy, writeSysctl, deleteFlows, nodename } = deps;
     const { interfacePrefix } = config;
-    const drivers: [Family, Iptables][] = [
-      [4, deps.iptables[4]],
-      ...(deps.iptables[6] ? [[6, deps.iptables[6]] as [Family, Iptables]] : []),
-    ];
-    const iptables = new Map(drivers);
+    const iptables = new Map<Family, Iptables>([[4, deps.iptables[4]]]);
+    if (deps.iptables[6]) iptables.set(6, deps.iptables[6]);
     this.#config = config;
     this.#changed = new Trigger(clock);
     this.#rounds = new Rounds(clock, () => this.#roundsOf(this.#config));
@@ -113,6 +112,7 @@ export class Felix {
     });
     this.#announced = new Announced(this.#graph, () => this.#changed.fire());
     this.#graph.services.configure(config.serviceLoops);
+    this.#intake = new Intake(clock, (event) => this.#take(event));
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     const kernel = { netlink, iptables, ipsets, writeSysctl };
     this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (kind, family) =>
@@ -256,7 +256,8 @@ export class Felix {
         continue;
       }
       // Everything that arrives in this turn of the event loop goes into one pass.
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
+      await inSlices(clock, (enough) => this.#graph.settle(enough), signal);
       const failed = await this.#pass(retry);
       if (!failed) {
         backoff.reset();
@@ -317,26 +318,34 @@ export class Felix {
     for (const consumer of this.#consumers) consumer(update);
     switch (update.op) {
       case 'events':
-        for (const event of update.events) {
-          this.deps.configuration?.apply(event);
-          if (!this.#announced.told(event)) this.#graph.apply(event);
-        }
-        if (this.#inSync) this.#reconfigure();
-        break;
+        this.#intake.add(update.events, () => {
+          if (this.#inSync) this.#reconfigure();
+          this.#changed.fire();
+        });
+        return;
       case 'listed':
-        this.#announced.listed(update.revision);
+        this.#intake.add([], () => this.#announced.listed(update.revision));
         return;
       case 'inSync':
-        this.#inSync = true;
-        this.#reconfigure();
-        this.#datastore = { connected: true };
-        this.deps.log.info({ endpoints: this.#graph.endpoints.size }, 'datastore in sync');
-        break;
+        this.#intake.add([], () => this.#synced());
+        return;
       case 'connection':
         this.#datastore = { connected: update.up, ...(update.reason !== undefined && { reason: update.reason }) };
         return;
     }
+  }
+
+  #synced(): void {
+    this.#inSync = true;
+    this.#reconfigure();
+    this.#datastore = { connected: true };
+    this.deps.log.info({ endpoints: this.#graph.endpoints.size }, 'datastore in sync');
     this.#changed.fire();
+  }
+
+  #take(event: Event): void {
+    this.deps.configuration?.apply(event);
+    if (!this.#announced.told(event)) this.#graph.apply(event);
   }
 
   #onKernelEvent(event: KernelEvent): void {
@@ -388,27 +397,22 @@ export class Felix {
     for (const listener of this.#configListeners) listener(config);
   }
 
-  /**
-   * Reading again from time to time, for what no event tells. The check is what mends rules, IP sets and sysctls that
-   * others broke; it may take a twentieth of the time at most.
-   */
   #roundsOf(config: FelixConfig): Round[] {
     const then = (action: () => void) => () => {
       action();
       this.#changed.fire();
     };
-    const readAll = () => {
-      this.#mustRead = true;
-    };
-    const check = () => {
-      this.#check.due = true;
-      this.#dataplane.recheck();
-    };
-    return [
-      { seconds: config.routeRefreshSeconds, action: then(readAll) },
-      { seconds: config.ipsetsRefreshSeconds, action: then(() => this.#dataplane.invalidateSets()) },
-      { seconds: config.iptablesRefreshSeconds, action: then(() => this.#dataplane.invalidateTables()) },
-      { seconds: config.checkSeconds, atLeastSeconds: () => this.#check.cost / 50, action: then(check) },
-    ];
+    return refreshRounds(config, {
+      readAll: then(() => {
+        this.#mustRead = true;
+      }),
+      sets: then(() => this.#dataplane.invalidateSets()),
+      tables: then(() => this.#dataplane.invalidateTables()),
+      check: then(() => {
+        this.#check.due = true;
+        this.#dataplane.recheck();
+      }),
+      checkCost: () => this.#check.cost,
+    });
   }
 }

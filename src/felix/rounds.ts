@@ -1,4 +1,5 @@
 import { type Clock, pause } from '../base/clock.ts';
+import type { FelixConfig } from './config.ts';
 
 /** Something done from time to time. */
 export interface Round {
@@ -7,6 +8,23 @@ export interface Round {
   /** Stretches the time between two, for what turned out to be dear. */
   readonly atLeastSeconds?: () => number;
   readonly action: () => void;
+}
+
+/**
+ * Reading again from time to time, for what no event tells. The check is what mends rules, IP sets and sysctls that
+ * others broke; it may take a twentieth of the time at most.
+ * @param actions `checkCost`: milliseconds that the last check took
+ */
+export function refreshRounds(
+  config: FelixConfig,
+  actions: Readonly<Record<'readAll' | 'sets' | 'tables' | 'check', () => void>> & { readonly checkCost: () => number },
+): Round[] {
+  return [
+    { seconds: config.routeRefreshSeconds, action: actions.readAll },
+    { seconds: config.ipsetsRefreshSeconds, action: actions.sets },
+    { seconds: config.iptablesRefreshSeconds, action: actions.tables },
+    { seconds: config.checkSeconds, atLeastSeconds: () => actions.checkCost() / 50, action: actions.check },
+  ];
 }
 
 /** Does rounds until the signal aborts; `restart` begins anew with what `rounds` then gives. */

@@ -146,6 +146,14 @@ export class Graph {
     this.options.policy.announce(entry, families);
   }
 
+  /**
+   * Works out what events left open, until `enough` says to stop. @returns whether something is left; the route table
+   * is as wanted when nothing is
+   */
+  settle(enough: () => boolean = never): boolean {
+    return this.remote.settle(enough);
+  }
+
   /** A line of the route feed. */
   applyFeed(message: FeedMessage): void {
     this.#refreshFeed(this.feed.apply(message));
@@ -361,4 +369,8 @@ export class Graph {
 function addressOf(text: string, field: string): Ip {
   const slash = text.indexOf('/');
   return parseIp(slash < 0 ? text : text.slice(0, slash), field);
+}
+
+function never(): boolean {
+  return false;
 }

@@ -50,7 +50,7 @@ interface Said {
 
 /**
  * Routes to the blocks of other nodes straight from the datastore: through VXLAN or IPIP, or directly to nodes of the
- * same subnet. Wishes go into the route table; a change costs the blocks that it touches.
+ * same subnet. A change costs the blocks that it touches; `settle` puts their wishes into the route table.
  */
 export class RemoteBlocks {
   readonly #places = new Map<Family, Map<string, Place>>();
@@ -60,6 +60,8 @@ export class RemoteBlocks {
   readonly #blocks = new Map<Cidr, Shares>();
   /** Node → blocks of which it has something. */
   readonly #byNode = new Map<string, Set<Cidr>>();
+  /** Blocks whose routes are to be worked out again. */
+  readonly #stale = new Set<Cidr>();
   readonly #said = new Map<Cidr, readonly Said[]>();
   readonly #tunnels = new Map<Family, DesiredTunnel | undefined>();
   #ipip: { readonly desired: DesiredIpip | undefined } | undefined;
@@ -102,7 +104,7 @@ export class RemoteBlocks {
     if (!different) return;
     this.#changed();
     if (key.name === this.options.node || this.#vxlanWanted(4) !== wanted) this.#refreshAll();
-    else for (const block of this.#byNode.get(key.name) ?? []) this.#refresh(block);
+    else for (const block of this.#byNode.get(key.name) ?? []) this.#stale.add(block);
   }
 
   pool(key: string, pool: PoolMode | undefined): void {
@@ -123,7 +125,20 @@ export class RemoteBlocks {
       const blocks = this.#byNode.get(node) ?? new Set();
       this.#byNode.set(node, blocks.add(cidr));
     }
-    this.#refresh(cidr);
+    this.#stale.add(cidr);
+  }
+
+  /**
+   * Works out the routes of what changed, until `enough` says to stop: ten thousand blocks take too long for one go.
+   * @returns whether some are left
+   */
+  settle(enough: () => boolean): boolean {
+    for (const cidr of this.#stale) {
+      this.#stale.delete(cidr);
+      this.#refresh(cidr);
+      if (enough()) break;
+    }
+    return this.#stale.size > 0;
   }
 
   /** The same object again as long as nothing changed; undefined: there should be no such device. */
@@ -220,7 +235,7 @@ export class RemoteBlocks {
   }
 
   #refreshAll(): void {
-    for (const cidr of this.#blocks.keys()) this.#refresh(cidr);
+    for (const cidr of this.#blocks.keys()) this.#stale.add(cidr);
   }
 
   #refresh(cidr: Cidr): void {

@@ -23,11 +23,13 @@ function made(options: PoolOptions, settings = tunnels as ConstructorParameters<
   said('n3', '198.51.100.3/24', '10.65.0.67');
   remote.block(parseCidr('10.65.0.0/26'), block('10.65.0.0/26', 'n2'));
   remote.block(parseCidr('10.65.0.64/26'), block('10.65.0.64/26', 'n3'));
-  const ways = () =>
-    [...routes.winners].sort().map(([, { class: by, route }]) => {
+  const ways = () => {
+    remote.settle(() => false);
+    return [...routes.winners].sort().map(([, { class: by, route }]) => {
       const [hop] = route.nextHops;
       return `${by} ${hop?.gateway} ${hop?.device ?? ''}${hop?.onlink ? ' onlink' : ''}`.trim();
     });
+  };
   return { remote, said, pooled, ways };
 }
 

@@ -20,13 +20,15 @@ function made(options: { plain?: boolean; settings?: TunnelSettings } = {}) {
     remote.node({ op: 'set', entry: entry({ type: 'Node', name }, nodeResource(name, address, tunnel)) });
   const own = (text: string, host: string | null, change: Partial<Block> = {}) =>
     remote.block(parseCidr(text), { ...block(text, host), ...change });
-  const ways = () =>
-    Object.fromEntries(
+  const ways = () => {
+    remote.settle(() => false);
+    return Object.fromEntries(
       [...routes.winners].map(([destination, { class: by, route }]) => [
         destination,
         `${by} ${route.nextHops.map(({ gateway, device = '' }) => `${gateway} ${device}`.trim()).join()}`,
       ]),
     );
+  };
   return { remote, said, own, ways };
 }
 
@@ -110,4 +112,25 @@ test('rules and sets name the nodes that have a tunnel, and only while there is 
   expect(remote.inputRules(4)[0]).toContain('--dport 8472 -m u32 --u32 "0>>22&0x3C@12>>8=0x1"');
   remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, enabled: false } });
   expect([remote.tunnel(4), remote.inputRules(4)]).toEqual([undefined, []]);
+});
+
+test('blocks are worked out in slices, those that change in between once more', () => {
+  const { remote, said, own, ways } = made();
+  remote.pool('p', mode('10.65.0.0/16', 'Always'));
+  said(node, '192.0.2.1/24', '10.65.9.1');
+  said('n2', '192.0.2.2/24', '10.65.0.0');
+  const blocks = Array.from({ length: 100 }, (_, at) => `10.65.${at}.0/26`);
+  for (const cidr of blocks) own(cidr, 'n2');
+  let slices = 0;
+  const few = () => {
+    let left = 30;
+    return () => --left === 0;
+  };
+  for (let more = true; more; slices++) {
+    if (slices === 1) own('10.65.0.0/26', null);
+    more = remote.settle(few());
+  }
+  expect(slices).toBe(4);
+  expect(Object.keys(ways())).toEqual(blocks.slice(1));
+  expect(remote.settle(() => true)).toBe(false);
 });

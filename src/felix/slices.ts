@@ -1,0 +1,61 @@
+import type { Clock } from '../base/clock.ts';
+
+/** Milliseconds of work in one turn of the event loop, a fifth of the longest pause that is allowed. */
+const sliceMs = 10;
+
+/** Tells, from now on, when a slice's time is over. */
+export function slice(clock: Clock): () => boolean {
+  const end = clock.monotonic() + sliceMs;
+  return () => clock.monotonic() >= end;
+}
+
+/** The rest of the event loop's turn, and what waits for it. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Does `work` a slice at a time until it has nothing left or the signal aborts. */
+export async function inSlices(
+  clock: Clock,
+  work: (enough: () => boolean) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  while (work(slice(clock)) && !signal.aborted) await nextTurn();
+}
+
+/**
+ * Takes lists of any length in order. What is little is done at once; a long list, and all that comes while it is being
+ * worked through, is done a slice in a turn.
+ */
+export class Intake<T> {
+  readonly #waiting: { readonly items: readonly T[]; readonly done: () => void }[] = [];
+  #at = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly take: (item: T) => void,
+  ) {}
+
+  /** @param done called after the last item */
+  add(items: readonly T[], done: () => void): void {
+    this.#waiting.push({ items, done });
+    if (this.#waiting.length === 1) this.#step();
+  }
+
+  #step(): void {
+    const enough = slice(this.clock);
+    for (let first = this.#waiting[0]; first; first = this.#waiting[0]) {
+      for (const item of first.items.slice(this.#at, this.#at + 16)) this.take(item);
+      this.#at += 16;
+      if (this.#at >= first.items.length) {
+        this.#waiting.shift();
+        this.#at = 0;
+        first.done();
+      }
+      if (this.#waiting.length > 0 && enough()) {
+        setImmediate(() => this.#step());
+        return;
+      }
+    }
+  }
+}
