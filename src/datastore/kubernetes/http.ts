@@ -1,6 +1,7 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { type Clock, pause } from '../../base/clock.ts';
+import { errorCode } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { GoneError, StoreUnavailableError } from '../store.ts';
 import type { Access, Credentials } from './credentials.ts';
@@ -112,6 +113,9 @@ export class ApiServer {
       });
       request.once('error', (cause) => {
         cancel();
+        // The server closed a connection just as it was taken up again; a read may be repeated, a write may have happened.
+        if (request.reusedSocket && call.method === 'GET' && errorCode(cause) === 'ECONNRESET')
+          return resolve(this.#open(call, withinMs, signal));
         reject(unavailable(`${what} at ${access.server.host}`, cause));
       });
       request.end(call.body?.text);

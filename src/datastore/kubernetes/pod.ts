@@ -1,4 +1,4 @@
-import { hostCidr, parseCidr } from '../../model/address.ts';
+import { parseCidr } from '../../model/address.ts';
 import { endpointName, hostDeviceName, parseEndpointName } from '../../model/endpoint-name.ts';
 import { parseResource, type WorkloadEndpoint } from '../../model/kinds.ts';
 import { apiVersion } from '../../model/resource.ts';
@@ -108,7 +108,7 @@ function readPod(object: ApiObject, key: Key, interfacePrefix: string): Value<Ty
       pod: name,
       endpoint: device,
       serviceAccountName: account,
-      ipNetworks: addresses.map((text) => networkOf(text, `Pod(${namespace}/${name})`)),
+      ipNetworks: addresses.map((text) => networkOf(text, `Pod(${namespace}/${name}).metadata.annotations.${podIps}`)),
       profiles: [`kns.${namespace}`, `ksa.${namespace}.${account}`],
       interfaceName: hostDeviceName(interfacePrefix, namespace, name),
       ...(annotations[macAnnotation] && { mac: annotations[macAnnotation] }),
@@ -125,10 +125,10 @@ function addressesOf(annotations: Readonly<Record<string, string>>, { podIP, pod
   return reported.length > 0 ? reported : podIP ? [podIP] : [];
 }
 
-/** An address is what a pod has, whatever prefix length was written beside it. */
+/** An address is what a pod has, whatever prefix length was written beside it. @throws InputError */
 function networkOf(text: string, where: string): string {
-  const cidr = parseCidr(text, `${where}.metadata.annotations.${podIps}`);
-  return text.includes('/') ? cidr : hostCidr(cidr as unknown as Parameters<typeof hostCidr>[0]);
+  parseCidr(text, where);
+  return parseCidr(text.split('/')[0] ?? '', where);
 }
 
 function labelsOf(labels: Readonly<Record<string, string>> | undefined, namespace: string, account: string) {
