@@ -5,10 +5,13 @@ import type { Clock } from '../base/clock.ts';
 import { EnvironmentError, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Trigger } from '../base/trigger.ts';
+import { RouteLookup } from '../kernel/rtnetlink/lookup.ts';
+import type { Hop } from '../model/feed.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
+import { tracksNextHops } from './next-hops.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
 import type { StandaloneSetup } from './standalone.ts';
@@ -19,7 +22,7 @@ export interface AloneOptions {
   readonly reload: Trigger;
   /** Reads the file again; undefined, with the reason in the log, when it cannot be followed. */
   readonly load: () => StandaloneSetup | undefined;
-  /** Goes before the file. Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts). */
+  /** Goes before the file. Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), next-hops.ts. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   readonly clock: Clock;
@@ -35,7 +38,9 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   const { setup, log, clock, env } = options;
   const metricsSettings = readMetricsSettings(env, setup.metrics);
   const limits = readLimits(env, setup.limits);
-  const speaker = new Speaker(limited(setup.config, limits, log), { clock, log, limits });
+  const routes = tracksNextHops(env, setup.trackNextHops ?? false) ? new RouteLookup() : undefined;
+  const lookup = routes && { lookup: (hop: Hop) => routes.metric(hop) };
+  const speaker = new Speaker(limited(setup.config, limits, log), { clock, log, limits, warmUp: true, ...lookup });
   const control = setup.control === undefined ? undefined : new Control(speaker, log);
   const feed = setup.routes === undefined ? undefined : new Feed(speaker, log);
   let metrics: Server | undefined;
@@ -49,6 +54,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
     await follow(options, speaker, limits);
   } finally {
     await speaker.stop('shutdown');
+    routes?.close();
     metrics?.close();
     metrics?.closeAllConnections();
     control?.close();
@@ -83,7 +89,7 @@ async function follow(
 }
 
 /** Sections of the file that are followed at the start only. */
-const fixed = ['control', 'routes', 'limits', 'metrics'] as const;
+const fixed = ['control', 'routes', 'limits', 'metrics', 'trackNextHops'] as const;
 
 function directoryMade(path: string): string {
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });

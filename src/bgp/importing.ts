@@ -1,9 +1,8 @@
-import { type Family, familyOf, type Ip, isLinkLocal } from '../model/address.ts';
+import { bits, type Family, familyOf, type Ip, isLinkLocal, octets } from '../model/address.ts';
 import type { Limits } from './limits.ts';
 import { octetsOf } from './wire/addresses.ts';
 import { neighbourAs, occurrences, pathLength } from './wire/aspath.ts';
 import type { Attributes } from './wire/attributes.ts';
-import { octetsFor } from './wire/nlri.ts';
 
 /** Why a route from a peer is not taken. */
 export type Rejection =
@@ -73,32 +72,46 @@ export function rejectPrefix(
   context: ImportContext,
 ): Rejection | undefined {
   if (length === 0) return context.acceptDefault ? undefined : 'defaultRoute';
-  const address = new Uint8Array(family === 4 ? 4 : 16);
-  address.set(source.subarray(at, at + octetsFor(length)));
-  const found = family === 4 ? martian4(address, length) : martian6(address, length);
-  if (found) return found;
-  return isOwnAddress(address, length, context) ? 'ownAddress' : undefined;
+  const found = family === 4 ? martian4(source, at, length) : martian6(source, at, length);
+  if (found || length !== bits(family)) return found;
+  return isOwnAddress(source, at, family, context.ownAddresses) ? 'ownAddress' : undefined;
 }
 
-function martian4(address: Uint8Array, length: number): Rejection | undefined {
-  const [first = 0, second = 0] = address;
+/** Host bits of the last octet may be set: only what the length covers is looked at. */
+function martian4(source: Uint8Array, at: number, length: number): Rejection | undefined {
+  const first = source[at] ?? 0;
   if (length >= 8 && first === 127) return 'loopbackPrefix';
-  if (length >= 16 && first === 169 && second === 254) return 'linkLocalPrefix';
+  if (length >= 16 && first === 169 && source[at + 1] === 254) return 'linkLocalPrefix';
   return length >= 4 && first >= 224 ? 'multicastPrefix' : undefined;
 }
 
-function martian6(address: Uint8Array, length: number): Rejection | undefined {
-  const [first = 0, second = 0] = address;
-  if (length === 128 && address.subarray(0, 15).every((octet) => octet === 0)) return 'loopbackPrefix';
-  if (length >= 10 && first === 0xfe && (second & 0xc0) === 0x80) return 'linkLocalPrefix';
+function martian6(source: Uint8Array, at: number, length: number): Rejection | undefined {
+  const first = source[at] ?? 0;
+  if (length === 128 && isZero(source, at, 15)) return 'loopbackPrefix';
+  if (length >= 10 && first === 0xfe && ((source[at + 1] ?? 0) & 0xc0) === 0x80) return 'linkLocalPrefix';
   return length >= 8 && first === 0xff ? 'multicastPrefix' : undefined;
 }
 
-function isOwnAddress(address: Uint8Array, length: number, { ownAddresses }: ImportContext): boolean {
-  if (length !== address.length * 8) return false;
-  for (const own of ownAddresses) {
-    const octets = octetsOf(own);
-    if (octets.length === address.length && octets.every((octet, i) => octet === address[i])) return true;
+function isZero(source: Uint8Array, at: number, count: number): boolean {
+  for (let i = at; i < at + count; i++) if (source[i] !== 0) return false;
+  return true;
+}
+
+/** The octets of own addresses, found once for each set of them. */
+const ownOctets = new WeakMap<ReadonlySet<Ip>, readonly Uint8Array[]>();
+
+function isOwnAddress(source: Uint8Array, at: number, family: Family, addresses: ReadonlySet<Ip>): boolean {
+  let known = ownOctets.get(addresses);
+  if (!known) {
+    known = [...addresses].map(octetsOf);
+    ownOctets.set(addresses, known);
+  }
+  const count = octets(family);
+  for (const own of known) {
+    if (own.length !== count) continue;
+    let i = 0;
+    while (i < count && own[i] === source[at + i]) i++;
+    if (i === count) return true;
   }
   return false;
 }

@@ -37,7 +37,7 @@ export class Intake {
   constructor(
     private readonly name: string,
     private readonly ribs: ReadonlyMap<Family, AdjRibIn>,
-    private readonly context: SpeakerContext,
+    private readonly context: Pick<SpeakerContext, 'interner' | 'tables' | 'log' | 'monitor'>,
   ) {}
 
   /** A session begins. */
@@ -65,7 +65,7 @@ export class Intake {
   }
 
   /** What ends the session when more is kept of a family than may be; a warning is logged on the way there. */
-  overLimit(family: Family, { maxPrefixes }: PeerConfig): WireError | undefined {
+  overLimit(family: Family, { maxPrefixes }: Pick<PeerConfig, 'maxPrefixes'>): WireError | undefined {
     if (!maxPrefixes) return undefined;
     const count = this.ribs.get(family)?.count ?? 0;
     const state = limitState(count, maxPrefixes);
@@ -83,7 +83,7 @@ export class Intake {
   }
 
   /** @throws WireError that ends the session: the peer tells more than it may */
-  update(update: Update, config: PeerConfig): void {
+  update(update: Update, config: Pick<PeerConfig, 'maxPrefixes'>): void {
     const { monitor } = this.context;
     if (monitor.wantsReceived) monitor.received(this.name, update);
     for (const { field, remedy, message } of update.faults) {

@@ -8,8 +8,8 @@ import { type KnownAttributes, readStoredAttributes } from './wire/update.ts';
 /** Interned attributes as a small integer, never 0: valid while somebody retains it. */
 export type AttributeId = number;
 
-/** Sets of attributes whose parsed form is remembered. */
-const remembered = 8192;
+/** Sets of attributes whose parsed form is remembered: few, since those that live long burden the collector. */
+const remembered = 1024;
 /** Received octets that a session of this kind reads into just these attributes, without a fault. */
 const asReceived = { internal: 1, external: 2 } as const;
 

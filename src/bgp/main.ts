@@ -9,11 +9,14 @@ import { Trigger } from '../base/trigger.ts';
 import type { Store } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Update } from '../datastore/update.ts';
+import { RouteLookup } from '../kernel/rtnetlink/lookup.ts';
+import type { Hop } from '../model/feed.ts';
 import { compile, type Problem } from './config.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
+import { tracksNextHops } from './next-hops.ts';
 import { ObjectStore, watched } from './objects.ts';
 import { rereadMilliseconds, SecretFiles } from './secrets.ts';
 import type { SpeakerConfig } from './settings.ts';
@@ -26,7 +29,7 @@ export interface BgpOptions {
   readonly runDir: string;
   /**
    * Read: MARGAY_BGPMETRICS… (metrics.ts), MARGAY_BGPMAX… (limits.ts), CALICO_ROUTER_ID, CALICO_ADVERTISE_CLUSTER_IPS,
-   * CALICO_K8S_NODE_REF, MARGAY_SECRETS_DIR.
+   * CALICO_K8S_NODE_REF, MARGAY_BGPNEXTHOPTRACKING (next-hops.ts), MARGAY_SECRETS_DIR.
    */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
@@ -71,7 +74,11 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     if (!(await changed.wait(undefined, signal))) return;
     config = configs.next();
   }
-  const speaker = new Speaker(config, { clock: options.clock, log, restarted: restarted(options.runDir), limits });
+  const { clock } = options;
+  const routes = tracksNextHops(options.env, true) ? new RouteLookup() : undefined;
+  const lookup = routes && { lookup: (hop: Hop) => routes.metric(hop) };
+  const deps = { clock, log, restarted: restarted(options.runDir), limits, warmUp: true, ...lookup };
+  const speaker = new Speaker(config, deps);
   const feed = new Feed(speaker, log);
   const control = new Control(speaker, log);
   let metrics: Server | undefined;
@@ -86,6 +93,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     await follow(options, configs, speaker, changed);
   } finally {
     await speaker.stop('restart');
+    routes?.close();
     control.close();
     metrics?.close();
     metrics?.closeAllConnections();

@@ -162,7 +162,7 @@ export class PrefixTable implements PrefixWriter<PrefixId> {
     for (let at = hash & mask; ; at = (at + 1) & mask) {
       const id = (table[at] ?? 0) - 1;
       if (id < 0) return -1;
-      if (this.#hashes[id] === hash && this.#lengths[id] === length && this.#isKey(id)) return id;
+      if (this.#isKey(id) && this.#lengths[id] === length) return id;
     }
   }
 

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { KernelError } from '../kernel/types.ts';
 import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
+import type { Hop } from '../model/feed.ts';
 import { ownAttributes } from './advertisements.ts';
 import { BfdAgent } from './bfd/agent.ts';
 import type { Counter } from './bfd/settings.ts';
@@ -13,6 +14,7 @@ import { DynamicPeers } from './dynamic.ts';
 import { AttributeInterner } from './intern.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { Listening } from './listening.ts';
+import { type NextHopDeps, NextHops } from './next-hops.ts';
 import { Peer, type PeerStatus } from './peer.ts';
 import type { RejectedRoute } from './rejections.ts';
 import { AdjRibIn, type Source } from './rib.ts';
@@ -20,6 +22,7 @@ import type { PeerConfig, SpeakerConfig } from './settings.ts';
 import { Strangers } from './strangers.ts';
 import { RouteTable, type Selected } from './table.ts';
 import { protectAccepted, type Remote, remoteOf, transportOf } from './transport.ts';
+import { warmUp } from './warm-up.ts';
 
 /** Seconds after which a start counts as complete although peers are still missing. RFC 4724 §4.1. */
 export const deferralSeconds = 30;
@@ -32,8 +35,12 @@ export interface SpeakerDeps {
   readonly limits?: Limits;
   /** An earlier process of this node ran since boot, and felix kept its routes in the kernel. */
   readonly restarted?: boolean;
+  /** Compiles the code that routes pass before the first session. */
+  readonly warmUp?: boolean;
   /** Default: `deferralSeconds`. */
   readonly deferralSeconds?: number;
+  /** Finds out the metric of the route to a next hop; absent: every next hop counts as near (next-hops.ts). */
+  readonly lookup?: NextHopDeps['lookup'];
 }
 
 /** Hears of selected routes, each batch in the turn in which it was decided. */
@@ -63,6 +70,7 @@ export class Speaker {
   #config: SpeakerConfig;
   #converged = false;
   #running = false;
+  readonly #nextHops: NextHops | undefined;
   readonly #bfd: BfdAgent;
   readonly #monitor: Stations;
   #cancelDeferral: (() => void) | undefined;
@@ -72,6 +80,8 @@ export class Speaker {
     private readonly deps: SpeakerDeps,
   ) {
     this.#config = config;
+    const { lookup, clock, log } = deps;
+    this.#nextHops = lookup && new NextHops({ lookup, clock, log, changed: (hops) => this.#reconsider(hops) });
     this.tables = { 4: this.#table(4), 6: this.#table(6) };
     this.#originated = {
       4: new AdjRibIn(this.#local, this.tables[4].rib),
@@ -109,8 +119,10 @@ export class Speaker {
   /** Listens and starts every session. @throws EnvironmentError when the port is taken or forbidden */
   async start(): Promise<void> {
     const { clock, log } = this.deps;
+    if (this.deps.warmUp) warmUp(log);
     await this.#listening.follow(this.#config);
     this.#running = true;
+    this.#nextHops?.start();
     this.#monitor.follow(this.#config.bmp ?? []);
     for (const peer of this.#config.peers) this.#convergence.expect(peer.name, peer.families);
     this.#originate(undefined, this.#config);
@@ -154,6 +166,7 @@ export class Speaker {
    */
   async stop(how: 'restart' | 'shutdown'): Promise<void> {
     this.#running = false;
+    this.#nextHops?.stop();
     this.#cancelDeferral?.();
     this.#listeners.clear();
     this.#listening.close();
@@ -192,6 +205,11 @@ export class Speaker {
     return this.#monitor.status();
   }
 
+  /** How many next hops are followed, and which have no route; undefined: none is. */
+  nextHops(): ReturnType<NextHops['status']> | undefined {
+    return this.#nextHops?.status();
+  }
+
   /** BFD packets by what became of them. */
   bfdCounts(): Readonly<Record<Counter, number>> {
     return this.#bfd.counts();
@@ -208,12 +226,17 @@ export class Speaker {
           for (const listener of this.#listeners) listener.selected(changes);
         },
         wanted: () => this.#listeners.size > 0,
+        ...(this.#nextHops ? { costOf: this.#nextHops.costOf } : {}),
         settled: () => this.#check(),
         oversized: (attributes, prefixes) =>
           this.deps.log.warn({ family, prefixes, asPath: attributes.asPath }, 'attributes too long to pass on'),
       },
       this.deps.restarted === true,
     );
+  }
+
+  #reconsider(hops: ReadonlySet<Hop>): void {
+    for (const family of families) void this.tables[family].reconsider(hops);
   }
 
   /** Path selection starts once everybody has spoken; what comes of it makes the start complete. */

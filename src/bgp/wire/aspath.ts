@@ -26,8 +26,12 @@ export function readAsPath(r: Reader, width: 2 | 4): AsPath {
     const count = r.u8('segment.length');
     if (count === 0) throw new RangeError('empty segment');
     if (count * width > r.left) throw new TruncatedError('segment', count * width, r.left);
-    const asns = Array.from({ length: count }, () => (width === 4 ? r.u32('segment.asn') : r.u16('segment.asn')));
-    if (asns.includes(0)) throw new RangeError('AS 0');
+    const asns: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const asn = width === 4 ? r.u32('segment.asn') : r.u16('segment.asn');
+      if (asn === 0) throw new RangeError('AS 0');
+      asns.push(asn);
+    }
     path.push({ type, asns });
   }
   return path;

@@ -1,4 +1,4 @@
-import { Reader, TruncatedError, Writer } from '../../base/bytes.ts';
+import { type Reader, TruncatedError, Writer } from '../../base/bytes.ts';
 import { familyOf, formatIp, type Ip } from '../../model/address.ts';
 import { octetsOf } from './addresses.ts';
 import { type AsPath, isConfederation, readAsPath, writeAsPath } from './aspath.ts';
@@ -66,6 +66,7 @@ export interface Codec {
 interface Row {
   readonly code: number;
   readonly name: string;
+  readonly field: keyof Draft;
   /** Optional (0x80) and transitive (0x40), as specified. */
   readonly flags: number;
   /** What a malformed value leads to. RFC 7606 §7. */
@@ -94,6 +95,7 @@ export const table: readonly Row[] = [
   {
     code: 1,
     name: 'ORIGIN',
+    field: 'origin',
     flags: transitive,
     remedy: 'withdraw',
     subcode: badOrigin,
@@ -111,6 +113,7 @@ export const table: readonly Row[] = [
   {
     code: 2,
     name: 'AS_PATH',
+    field: 'asPath',
     flags: transitive,
     remedy: 'withdraw',
     subcode: malformedAsPath,
@@ -127,11 +130,12 @@ export const table: readonly Row[] = [
   {
     code: codes.nextHop,
     name: 'NEXT_HOP',
+    field: 'nextHop',
     flags: transitive,
     remedy: 'withdraw',
     subcode: badNextHop,
     read: (r, into) => {
-      into.nextHop = formatIp(r.bytes(4, 'nextHop'));
+      into.nextHop = readIp4(r, 'nextHop');
     },
     // An IPv6 next hop goes into MP_REACH_NLRI, which update.ts writes.
     write: (w, { nextHop }) =>
@@ -140,6 +144,7 @@ export const table: readonly Row[] = [
   {
     code: 4,
     name: 'MULTI_EXIT_DISC',
+    field: 'med',
     flags: optional,
     remedy: 'withdraw',
     subcode: attributeLength,
@@ -151,6 +156,7 @@ export const table: readonly Row[] = [
   {
     code: 5,
     name: 'LOCAL_PREF',
+    field: 'localPref',
     flags: transitive,
     remedy: 'withdraw',
     subcode: attributeLength,
@@ -163,6 +169,7 @@ export const table: readonly Row[] = [
   {
     code: 6,
     name: 'ATOMIC_AGGREGATE',
+    field: 'atomicAggregate',
     flags: transitive,
     remedy: 'discard',
     subcode: attributeLength,
@@ -174,6 +181,7 @@ export const table: readonly Row[] = [
   {
     code: 7,
     name: 'AGGREGATOR',
+    field: 'aggregator',
     flags: optional | transitive,
     remedy: 'discard',
     subcode: optionalAttribute,
@@ -186,6 +194,7 @@ export const table: readonly Row[] = [
   {
     code: 8,
     name: 'COMMUNITIES',
+    field: 'communities',
     flags: optional | transitive,
     remedy: 'withdraw',
     subcode: optionalAttribute,
@@ -197,12 +206,13 @@ export const table: readonly Row[] = [
   {
     code: 9,
     name: 'ORIGINATOR_ID',
+    field: 'originatorId',
     flags: optional,
     remedy: 'withdraw',
     subcode: optionalAttribute,
     internalOnly: true,
     read: (r, into) => {
-      into.originatorId = formatIp(r.bytes(4, 'originatorId'));
+      into.originatorId = readIp4(r, 'originatorId');
     },
     write: (w, { originatorId }, codec) =>
       !codec.external && writeIf(originatorId, (value) => w.bytes(octetsOf(value))),
@@ -210,12 +220,13 @@ export const table: readonly Row[] = [
   {
     code: 10,
     name: 'CLUSTER_LIST',
+    field: 'clusterList',
     flags: optional,
     remedy: 'withdraw',
     subcode: optionalAttribute,
     internalOnly: true,
     read: (r, into) => {
-      into.clusterList = many(r, 4, () => formatIp(r.bytes(4, 'cluster')));
+      into.clusterList = many(r, 4, () => readIp4(r, 'cluster'));
     },
     write: (w, { clusterList }, codec) =>
       !codec.external && writeEach(clusterList, (value) => w.bytes(octetsOf(value))),
@@ -223,6 +234,7 @@ export const table: readonly Row[] = [
   {
     code: 16,
     name: 'EXTENDED_COMMUNITIES',
+    field: 'extendedCommunities',
     flags: optional | transitive,
     remedy: 'withdraw',
     subcode: optionalAttribute,
@@ -235,6 +247,7 @@ export const table: readonly Row[] = [
   {
     code: 17,
     name: 'AS4_PATH',
+    field: 'as4Path',
     flags: optional | transitive,
     remedy: 'discard',
     subcode: optionalAttribute,
@@ -255,6 +268,7 @@ export const table: readonly Row[] = [
   {
     code: 18,
     name: 'AS4_AGGREGATOR',
+    field: 'as4Aggregator',
     flags: optional | transitive,
     remedy: 'discard',
     subcode: optionalAttribute,
@@ -271,6 +285,7 @@ export const table: readonly Row[] = [
   {
     code: 32,
     name: 'LARGE_COMMUNITY',
+    field: 'largeCommunities',
     flags: optional | transitive,
     remedy: 'withdraw',
     subcode: optionalAttribute,
@@ -302,10 +317,10 @@ export function rowOf(code: number): Row | undefined {
  * Reads one attribute's value into the draft. An unknown transitive one is kept; an unknown optional one is dropped.
  * @throws WireError with the remedy that RFC 7606 gives it
  */
-export function readAttribute(code: number, flags: number, value: Uint8Array, into: Draft, codec: Codec): void {
+export function readAttribute(code: number, flags: number, r: Reader, into: Draft, codec: Codec): void {
   const row = byCode.get(code);
   if (!row) {
-    readUnknown(code, flags, value, into);
+    readUnknown(code, flags, r.bytes(r.left, 'value'), into);
     return;
   }
   const mismatch = (flags ^ row.flags) & (optional | transitive);
@@ -317,16 +332,14 @@ export function readAttribute(code: number, flags: number, value: Uint8Array, in
   if (row.internalOnly && codec.external) {
     throw new WireError('update', row.subcode, 'discard', row.name, 'from another AS');
   }
-  const r = new Reader(value);
-  const found: Draft = {};
   try {
-    row.read(r, found, codec);
+    row.read(r, into, codec);
     if (r.left > 0) throw new RangeError(`${r.left} octets too many`);
   } catch (thrown) {
+    delete into[row.field];
     if (!(thrown instanceof RangeError || thrown instanceof TruncatedError)) throw thrown;
     throw new WireError('update', row.subcode, row.remedy, row.name, thrown.message);
   }
-  Object.assign(into, found);
   if ((flags & partial) !== 0 && row.flags === (optional | transitive)) into.partial = [...(into.partial ?? []), code];
 }
 
@@ -381,9 +394,15 @@ function writeHeader(w: Writer, flags: number, code: number, length: number): vo
   else w.u8(length);
 }
 
+function readIp4(r: Reader, field: string): Ip {
+  return formatIp(r.bytes(4, field));
+}
+
 function many<T>(r: Reader, size: number, read: () => T): readonly T[] {
   if (r.left === 0 || r.left % size !== 0) throw new RangeError(`length ${r.left} is not a multiple of ${size}`);
-  return Array.from({ length: r.left / size }, read);
+  const found: T[] = [];
+  while (r.left > 0) found.push(read());
+  return found;
 }
 
 function writeIf<T>(value: T | undefined, write: (value: T) => void): boolean {
@@ -401,7 +420,7 @@ function writeEach<T>(values: readonly T[] | undefined, write: (value: T) => voi
 function readAggregator(r: Reader, width: 2 | 4): Aggregator {
   const asn = width === 4 ? r.u32('aggregator.asn') : r.u16('aggregator.asn');
   if (asn === 0) throw new RangeError('AS 0');
-  return { asn, address: formatIp(r.bytes(4, 'aggregator.address')) };
+  return { asn, address: readIp4(r, 'aggregator.address') };
 }
 
 function writeAggregator(w: Writer, { asn, address }: Aggregator, width: 2 | 4): void {

@@ -1,4 +1,4 @@
-import { type Reader, TruncatedError, Writer } from '../../base/bytes.ts';
+import { type Reader, Writer } from '../../base/bytes.ts';
 import { bits, type Cidr, cidrOf, cidrParts, type Family, ipBytes, octets } from '../../model/address.ts';
 import { subcodes, WireError } from './errors.ts';
 
@@ -18,21 +18,16 @@ export function octetsFor(length: number): number {
  * @throws WireError 3/10, always a reset: where the next prefix begins is no longer known. RFC 7606 §5.3
  */
 export function readPrefixes(r: Reader, family: Family, field: string): PrefixBlock {
-  const start = r.offset;
-  const length = r.left;
   const most = bits(family);
-  const octetsOfBlock = r.buffer.subarray(start, start + length);
-  try {
-    while (r.left > 0) {
-      const prefixLength = r.u8(field);
-      if (prefixLength > most) throw badNetwork(field, `length ${prefixLength} > ${most}`);
-      r.skip(octetsFor(prefixLength), field);
-    }
-  } catch (thrown) {
-    if (thrown instanceof TruncatedError) throw badNetwork(field, thrown.message);
-    throw thrown;
+  const block = r.bytes(r.left, field);
+  let at = 0;
+  while (at < block.length) {
+    const length = block[at] ?? 0;
+    if (length > most) throw badNetwork(field, `length ${length} > ${most}`);
+    at += 1 + octetsFor(length);
   }
-  return { family, octets: octetsOfBlock };
+  if (at > block.length) throw badNetwork(field, `${at} octets wanted, ${block.length} there`);
+  return { family, octets: block };
 }
 
 function badNetwork(field: string, detail: string): WireError {

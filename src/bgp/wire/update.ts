@@ -145,12 +145,12 @@ function walkAttributes(r: Reader, walk: Walk, codec: Codec, families: ReadonlyS
   while (r.left > 0) {
     let flags: number;
     let code: number;
-    let value: Uint8Array;
+    let value: Reader;
     try {
       flags = r.u8('flags');
       code = r.u8('code');
       const length = (flags & extendedLength) !== 0 ? r.u16('length') : r.u8('length');
-      value = r.bytes(length, 'value');
+      value = r.sub(length, 'value');
     } catch (thrown) {
       if (!(thrown instanceof TruncatedError)) throw thrown;
       // The total length still tells where NLRI begins. RFC 7606 §4.
@@ -164,7 +164,7 @@ function walkAttributes(r: Reader, walk: Walk, codec: Codec, families: ReadonlyS
 function takeAttribute(
   flags: number,
   code: number,
-  value: Uint8Array,
+  value: Reader,
   walk: Walk,
   codec: Codec,
   families: ReadonlySet<Family>,
@@ -178,7 +178,7 @@ function takeAttribute(
     return;
   }
   walk.seen.add(code);
-  walk.ordered &&= !multiprotocol && code > walk.last && isPlain(code, flags, value.length);
+  walk.ordered &&= !multiprotocol && code > walk.last && isPlain(code, flags, value.left);
   walk.last = code;
   try {
     if (multiprotocol) takeMultiprotocol(flags, code, value, walk, codec, families);
@@ -192,13 +192,13 @@ function takeAttribute(
 function takeMultiprotocol(
   flags: number,
   code: number,
-  value: Uint8Array,
+  value: Reader,
   walk: Walk,
   codec: Codec,
   families: ReadonlySet<Family>,
 ): void {
   const name = code === codes.mpReach ? 'MP_REACH_NLRI' : 'MP_UNREACH_NLRI';
-  const r = new Reader(value);
+  const r = value;
   try {
     const afi = r.u16('afi');
     const safi = r.u8('safi');
