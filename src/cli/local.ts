@@ -152,8 +152,8 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
 /** A tunnel that the kernel has no module for, what that means, and what helps. */
 function lackOf({ kind, device, reason, pools = [] }: FelixStatus['tunnels'][number]): string {
   const what = `the kernel has no ${kind}, so ${device} cannot be made (${reason ?? 'no reason given'})`;
-  const cut = pools.length > 0 ? `; ${pools.join(', ')} reaches no other node through it` : '';
-  const fallback = kind === 'ipip' ? ', or annotate the pools with margay.io/tunnelFallback: VXLAN' : '';
+  const cut = pools.length > 0 ? `; ${pools.join(', ')}: not carried to other nodes` : '';
+  const fallback = pools.length > 0 ? ', or annotate the pools with margay.io/tunnelFallback: VXLAN' : '';
   return `${what}${cut}; load the module (modprobe ${kind})${fallback}`;
 }
 

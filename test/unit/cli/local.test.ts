@@ -1,0 +1,33 @@
+import { expect, test } from 'vitest';
+import { findingsOf } from '../../../src/cli/local.ts';
+import type { FelixStatus } from '../../../src/felix/status.ts';
+
+const healthy: FelixStatus = {
+  node: 'n1',
+  pid: 1,
+  bgp: false,
+  inSync: true,
+  datastore: { connected: true },
+  feed: { connected: false, complete: false, routes: 0, stale: 0 },
+  endpoints: [],
+  routes: { counts: { localWorkload: 0, vxlan: 0, ipip: 0, noEncap: 0, bgp: 0, blackhole: 0 }, list: [] },
+  tunnels: [{ kind: 'ipip', device: 'tunl0', state: 'up', mtu: 1480 }],
+  failures: [],
+  invalid: [],
+};
+const findings = (change: Partial<FelixStatus>) =>
+  findingsOf({ running: true, status: { ...healthy, ...change } }, { running: false, reason: 'no bgp here' }, []);
+
+test('a node without BGP on which everything stands has no findings', () => {
+  expect(findings({})).toEqual([]);
+});
+
+test('a kernel without IPIP is a finding that says whom it hits and what helps', () => {
+  const lacking = { kind: 'ipip', device: 'tunl0', state: 'unsupported', mtu: 1480, reason: 'EOPNOTSUPP' } as const;
+  expect(findings({ tunnels: [{ ...lacking, pools: ['IPPool/p', 'IPPool/q'] }] })).toEqual([
+    'the kernel has no ipip, so tunl0 cannot be made (EOPNOTSUPP); IPPool/p, IPPool/q: not carried to other nodes; load the module (modprobe ipip), or annotate the pools with margay.io/tunnelFallback: VXLAN',
+  ]);
+  expect(findings({ tunnels: [{ ...lacking, pools: [] }] })).toEqual([
+    'the kernel has no ipip, so tunl0 cannot be made (EOPNOTSUPP); load the module (modprobe ipip)',
+  ]);
+});
