@@ -42,10 +42,8 @@ function figures(name: string, scenario: Scenario, duts: readonly DutId[]) {
 }
 
 test('a table goes through Margay, BIRD and the wire to two clients, each prefix checked', async () => {
-  const found = await figures(
-    'table',
-    converging(() => tableRoutes(500, sender), { receivers: 2, runs: 1 }),
-  );
+  const scenario = converging(() => tableRoutes(500, sender), { receivers: 2, runs: 1 });
+  const found = await figures('table', scenario, ['margay', 'bird', 'wire']);
   expect(found.map(({ name, peerName }) => `${name} ${peerName}`)).toEqual(
     ['table', 'table-cpu', 'table-rss', 'table-updates', 'table-kb'].flatMap((name) => [
       `${name} BIRD`,
