@@ -1,6 +1,7 @@
 import { compareIp, type Ip, ipNumber } from '../model/address.ts';
 import type { Hop } from '../model/feed.ts';
 import { llgrStale } from './communities.ts';
+import type { CostOf } from './next-hops.ts';
 import { hopOf } from './nexthop.ts';
 import type { Candidate } from './rib.ts';
 import { neighbourAs, pathLength } from './wire/aspath.ts';
@@ -8,6 +9,7 @@ import type { Attributes } from './wire/attributes.ts';
 
 /** The step of the decision process at which a path lost. */
 export type Reason =
+  | 'nextHopUnreachable'
   | 'notLocal'
   | 'longLivedStale'
   | 'localPref'
@@ -15,6 +17,7 @@ export type Reason =
   | 'origin'
   | 'med'
   | 'externalOverInternal'
+  | 'igpMetric'
   | 'identifier'
   | 'clusterListLength'
   | 'peerAddress';
@@ -22,6 +25,8 @@ export type Reason =
 export interface Lost {
   readonly candidate: Candidate;
   readonly reason: Reason;
+  /** Metric of the route to its next hop, where that was compared. */
+  readonly metric?: number;
 }
 
 /** Outcome for one prefix. */
@@ -30,6 +35,8 @@ export interface Decision {
   /** The best and those equal to it up to the tie-breaks, each with another next hop; the best comes first. */
   readonly multipath: readonly Candidate[];
   readonly lost: readonly Lost[];
+  /** Metric of the route to the best path's next hop, where that was compared. */
+  readonly metric?: number;
 }
 
 /** LOCAL_PREF of a path that carries none. */
@@ -70,8 +77,12 @@ export function isLastResort({ communities }: Attributes): boolean {
   return communities?.includes(llgrStale) === true;
 }
 
-/** The decision process over all eligible paths of a prefix; undefined when there is none. */
-export function decide(candidates: readonly Candidate[]): Decision | undefined {
+/**
+ * The decision process over all eligible paths of a prefix; undefined when there is none.
+ * @param costOf absent: nothing is known of how next hops are reached
+ */
+export function decide(candidates: readonly Candidate[], costOf?: CostOf): Decision | undefined {
+  if (costOf) return decideByCost(candidates, costOf);
   const [only] = candidates;
   if (only === undefined) return undefined;
   if (candidates.length === 1) return unrivalled(only, candidates);
@@ -79,6 +90,25 @@ export function decide(candidates: readonly Candidate[]): Decision | undefined {
   const equal = run(preference, candidates, lost);
   const [best = only] = run(tieBreaks, equal, lost);
   return { best, multipath: multipath(best, equal), lost };
+}
+
+/** Step (e) of RFC 4271 §9.1.2.2 too, over the paths whose next hop has a route (§9.1.2). */
+function decideByCost(candidates: readonly Candidate[], costOf: CostOf): Decision | undefined {
+  const costs = new Map(candidates.map((candidate) => [candidate, costOf(candidate)]));
+  const rank = (candidate: Candidate) => costs.get(candidate) ?? 0;
+  const eligible = candidates.filter((candidate) => rank(candidate) !== Number.POSITIVE_INFINITY);
+  const [first] = eligible;
+  if (first === undefined) return undefined;
+  const lost: Lost[] = candidates
+    .filter((candidate) => !eligible.includes(candidate))
+    .map((candidate) => ({ candidate, reason: 'nextHopUnreachable' }));
+  const preferred = run(preference, eligible, lost);
+  const near: Lost[] = [];
+  const equal = run([{ reason: 'igpMetric', keep: least(rank) }], preferred, near);
+  for (const one of near) lost.push({ ...one, metric: rank(one.candidate) });
+  const [best = first] = run(tieBreaks, equal, lost);
+  const metric = near.length > 0 ? { metric: rank(best) } : {};
+  return { best, multipath: multipath(best, equal), lost, ...metric };
 }
 
 const unrivalledDecisions = new WeakMap<Candidate, Decision>();

@@ -12,12 +12,18 @@ export function explainWin({ lost, multipath }: Decision): string {
 }
 
 /** Why a path lost against the best one. */
-export function explainLoss({ candidate, reason }: Lost, best: Candidate): string {
+export function explainLoss({ candidate, reason, metric }: Lost, { best, metric: bestMetric }: Decision): string {
+  if (reason === 'nextHopUnreachable') return unreachable;
+  if (reason === 'igpMetric') return `${names[reason]}: ${metric}, the best path has ${bestMetric}`;
   const [theirs, ours] = [compared(candidate, reason), compared(best, reason)];
   return `${names[reason]}: ${theirs}, the best path has ${ours}`;
 }
 
+/** Of a path that takes no part. */
+export const unreachable = 'this node has no route to its next hop';
+
 const names: Readonly<Record<Reason, string>> = {
+  nextHopUnreachable: 'next hops with a route to them',
   notLocal: 'a route of this node goes before any learnt one',
   longLivedStale: 'routes kept long over a restart of their peer come last',
   localPref: 'higher local preference',
@@ -25,12 +31,16 @@ const names: Readonly<Record<Reason, string>> = {
   origin: 'lower origin (igp, egp, incomplete)',
   med: 'lower MED from the same neighbour AS',
   externalOverInternal: 'external before internal',
+  igpMetric: 'nearer next hop (lower metric of the route to it)',
   identifier: 'lower BGP identifier (or originator)',
   clusterListLength: 'shorter cluster list',
   peerAddress: 'lower peer address',
 };
 
-function compared({ source, attributes }: Candidate, reason: Reason): string {
+function compared(
+  { source, attributes }: Candidate,
+  reason: Exclude<Reason, 'nextHopUnreachable' | 'igpMetric'>,
+): string {
   switch (reason) {
     case 'notLocal':
     case 'externalOverInternal':

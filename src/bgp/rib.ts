@@ -132,7 +132,7 @@ export class Rib {
     this.prefixes.retain(id);
     this.sources.retain(source);
     this.interner.retain(attributes);
-    this.#touch(id);
+    this.touch(id);
     return path;
   }
 
@@ -144,12 +144,12 @@ export class Rib {
     this.interner.release(before);
     this.#attributes[path] = attributes;
     this.#stale[path] = mark;
-    this.#touch(this.prefix(path));
+    this.touch(this.prefix(path));
   }
 
   remove(path: PathId): void {
     const id = this.prefix(path);
-    this.#touch(id);
+    this.touch(id);
     const after = this.next(path);
     if (this.#first[id] === path) this.#first[id] = after;
     else {
@@ -186,7 +186,8 @@ export class Rib {
     return id;
   }
 
-  #touch(id: PrefixId): void {
+  /** The prefix is to be looked at again. */
+  touch(id: PrefixId): void {
     this.#marked = fitting(this.#marked, id);
     if (this.#marked[id] === 1) return;
     this.#marked[id] = 1;

@@ -140,6 +140,8 @@ export const standaloneSchema = z.strictObject({
   /** Where the route feed is served; absent: nowhere. */
   routes: z.string().min(1).optional(),
   originate: z.array(origination).default([]),
+  /** Paths need a route of this host to their next hop, and the nearer one is preferred. */
+  trackNextHops: z.boolean().default(false),
   /** What strangers may make the process hold (limits.ts). */
   limits: z
     .strictObject({

@@ -26,6 +26,7 @@ export interface StandaloneSetup {
   readonly routes?: string;
   readonly limits?: StandaloneFile['limits'];
   readonly metrics?: MetricsSettings;
+  readonly trackNextHops?: boolean;
 }
 
 /** Something in the file that cannot be followed. */
@@ -122,6 +123,7 @@ class Compiler {
       ...(file.control ? { control: file.control } : {}),
       ...(file.routes ? { routes: file.routes } : {}),
       limits: file.limits,
+      ...(file.trackNextHops ? { trackNextHops: true } : {}),
       ...(file.metrics ? { metrics: file.metrics } : {}),
     };
   }

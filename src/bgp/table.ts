@@ -1,9 +1,12 @@
 import type { Cidr, Family } from '../model/address.ts';
+import type { Hop } from '../model/feed.ts';
 import { ChosenRoutes } from './chosen.ts';
 import { type Decision, decide } from './decision.ts';
 import { contextKey, type ExportContext } from './exporting.ts';
-import { type Receiver, UpdateGroup } from './groups.ts';
+import type { Group, Receiver } from './group.ts';
+import { UpdateGroup } from './groups.ts';
 import type { AttributeInterner } from './intern.ts';
+import { type CostOf, pathsOver } from './next-hops.ts';
 import type { PrefixId } from './prefixes.ts';
 import { type Candidate, type PathId, Rib, type Source } from './rib.ts';
 import type { Attributes } from './wire/attributes.ts';
@@ -30,6 +33,8 @@ export interface TableDeps {
   readonly wanted?: () => boolean;
   /** Milliseconds, of which a slice of work takes `sliceMilliseconds` at most; absent: as many as `slice` prefixes need. */
   readonly now?: () => number;
+  /** How next hops are reached; absent: each counts as near. */
+  readonly costOf?: CostOf;
   /** Nothing is left to decide. */
   readonly settled: () => void;
   readonly oversized: (attributes: Attributes, prefixes: number) => void;
@@ -43,8 +48,8 @@ const sliceMilliseconds = 8;
 /** Loc-RIB of a family: candidates come in, decisions go to the update groups and to whoever programs the routes. */
 export class RouteTable {
   readonly rib: Rib;
-  readonly #groups = new Map<string, UpdateGroup>();
-  readonly #memberships = new Map<Source, UpdateGroup>();
+  readonly #groups = new Map<string, Group>();
+  readonly #memberships = new Map<Source, Group>();
   readonly #selected: ChosenRoutes;
   #scheduled = false;
   #held: boolean;
@@ -89,19 +94,35 @@ export class RouteTable {
   /** What is kept is the outcome; how it came about is found out again for whoever asks. */
   #route(id: PrefixId): Omit<TableRoute, 'prefix'> {
     const candidates = this.rib.candidates(id);
-    return { candidates, decision: this.#selected.attributes(id) === 0 ? undefined : decide(candidates) };
+    return { candidates, decision: this.#selected.attributes(id) === 0 ? undefined : this.#decided(candidates) };
+  }
+
+  /** Whether the candidate's next hop has a route, as far as is known. */
+  eligible(candidate: Candidate): boolean {
+    return this.deps.costOf?.(candidate) !== Number.POSITIVE_INFINITY;
+  }
+
+  /** Next hops are reached in other ways now: every prefix with a path over one of them is decided again. */
+  async reconsider(hops: ReadonlySet<Hop>): Promise<void> {
+    for (const ids of pathsOver(this.rib, hops)) {
+      for (const id of ids) this.rib.touch(id);
+      await new Promise<void>((resolve) => this.deps.schedule(resolve));
+    }
+  }
+
+  #decided(candidates: readonly Candidate[]): Decision | undefined {
+    return decide(candidates, this.deps.costOf);
   }
 
   /** What the receiver is told, in the form in which it is told. */
-  *advertisements(source: Source): Generator<{ prefix: Cidr; attributes: Attributes }> {
-    for (const [id, attributes] of this.#memberships.get(source)?.told(source) ?? []) {
-      yield { prefix: this.rib.prefixes.cidr(id), attributes };
-    }
+  *advertisements(source: Source): Generator<{ prefix: Cidr; attributes: Attributes; pathId?: number }> {
+    for (const { id, ...route } of this.#memberships.get(source)?.told(source) ?? [])
+      yield { prefix: this.rib.prefixes.cidr(id), ...route };
   }
 
   *selections(): Generator<Selected> {
     for (const id of this.#selected.ids())
-      yield { prefix: this.rib.prefixes.cidr(id), decision: decide(this.rib.candidates(id)) };
+      yield { prefix: this.rib.prefixes.cidr(id), decision: this.#decided(this.rib.candidates(id)) };
   }
 
   /** From now on the receiver is told every route; first all that is there, then the end-of-RIB mark. */
@@ -146,17 +167,18 @@ export class RouteTable {
     return this.#memberships.get(source)?.advertised(source) ?? 0;
   }
 
-  #group(context: ExportContext): UpdateGroup {
+  #group(context: ExportContext): Group {
     const key = contextKey(context);
     const known = this.#groups.get(key);
     if (known) return known;
     const group = new UpdateGroup(context, this.rib, this.deps.oversized);
     this.#groups.set(key, group);
-    group.apply([...this.#selected.ids()], this.#selected);
+    const ids = [...this.#selected.ids()];
+    group.apply(ids, ids, this.#selected);
     return group;
   }
 
-  #dropEmpty(group: UpdateGroup): void {
+  #dropEmpty(group: Group): void {
     if (!group.empty) return;
     this.#groups.delete(contextKey(group.context));
     group.dissolve();
@@ -200,14 +222,15 @@ export class RouteTable {
       const first = rib.first(id);
       let best = first;
       if (wanted) {
-        const decision = decide(rib.candidates(id));
+        const decision = this.#decided(rib.candidates(id));
         selected.push({ prefix: rib.prefixes.cidr(id), decision });
         best = this.#pathOf(id, decision);
-      } else if (first !== 0 && rib.next(first) !== 0) best = this.#pathOf(id, decide(rib.candidates(id)));
+      } else if (first !== 0 && (this.deps.costOf !== undefined || rib.next(first) !== 0))
+        best = this.#pathOf(id, this.#decided(rib.candidates(id)));
       const isNew = this.#selected.set(id, best === 0 ? 0 : rib.attributes(best), best === 0 ? 0 : rib.source(best));
       if (isNew) changed.push(id);
     }
-    if (changed.length > 0) for (const group of this.#groups.values()) group.apply(changed, this.#selected);
+    for (const group of this.#groups.values()) group.apply(taken, changed, this.#selected);
     if (wanted) this.deps.selected(selected);
     for (const id of taken) rib.prefixes.release(id);
   }

@@ -1,6 +1,6 @@
 import { type Cidr, cidrOf, cidrParts, type Family, familyOf, type Ip, ipBytes, parseIp } from '../model/address.ts';
 import type { Decision, Reason } from './decision.ts';
-import { explainLoss, explainWin } from './explain.ts';
+import { explainLoss, explainWin, unreachable } from './explain.ts';
 import { tableDump } from './mrt.ts';
 import type { RejectedRoute } from './rejections.ts';
 import type { Candidate } from './rib.ts';
@@ -104,6 +104,7 @@ function* allRoutes(speaker: Speaker): Generator<{ prefix: Cidr; candidates: rea
 export function statusOf(speaker: Speaker): object {
   const { asn, identifier, listenPort, addresses, originations } = speaker.config;
   const peers = speaker.peers();
+  const nextHops = speaker.nextHops();
   return {
     asn,
     identifier,
@@ -114,6 +115,7 @@ export function statusOf(speaker: Speaker): object {
     awaited: speaker.awaited,
     bfd: speaker.bfdCounts(),
     bmp: speaker.stations(),
+    ...(nextHops ? { nextHops } : {}),
     peers: { configured: peers.length, established: peers.filter(({ state }) => state === 'Established').length },
   };
 }
@@ -121,16 +123,17 @@ export function statusOf(speaker: Speaker): object {
 /** Every prefix with its paths, best first. */
 export function* routesOf(speaker: Speaker): Generator<RouteStatus> {
   for (const family of families) {
-    for (const { prefix, candidates, decision } of speaker.tables[family].routes()) {
-      yield routeStatus(prefix, candidates, decision);
-    }
+    const table = speaker.tables[family];
+    for (const { prefix, candidates, decision } of table.routes())
+      yield routeStatus(table, prefix, candidates, decision);
   }
 }
 
 /** The prefix's route as an array of at most one. */
 export function routeOf(speaker: Speaker, prefix: Cidr): RouteStatus[] {
-  const found = speaker.tables[familyOf(prefix)].route(prefix);
-  return found ? [routeStatus(prefix, found.candidates, found.decision)] : [];
+  const table = speaker.tables[familyOf(prefix)];
+  const found = table.route(prefix);
+  return found ? [routeStatus(table, prefix, found.candidates, found.decision)] : [];
 }
 
 /** The longest prefix in the table that covers the address. */
@@ -145,11 +148,12 @@ export function covering(speaker: Speaker, address: Ip): Cidr | undefined {
 }
 
 export function explanationOf(speaker: Speaker, prefix: Cidr): Explanation {
-  const found = speaker.tables[familyOf(prefix)].route(prefix);
+  const table = speaker.tables[familyOf(prefix)];
+  const found = table.route(prefix);
   const { candidates = [], decision } = found ?? {};
   const paths = sorted(candidates, decision).map((candidate): ExplainedPath => {
-    const verdict = verdictOf(candidate, decision);
-    return { ...pathStatus(candidate, verdict), why: why(candidate, decision) };
+    const verdict = verdictOf(table, candidate, decision);
+    return { ...pathStatus(candidate, verdict), why: why(verdict, candidate, decision) };
   });
   const rejected: RejectedPath[] = speaker.rejected(prefix).map(({ peer, route }) => ({
     peer,
@@ -159,7 +163,7 @@ export function explanationOf(speaker: Speaker, prefix: Cidr): Explanation {
   return {
     prefix,
     selected: decision !== undefined,
-    summary: summary(prefix, decision, found !== undefined),
+    summary: summary(prefix, decision, paths),
     paths,
     rejected,
   };
@@ -187,8 +191,15 @@ export function* advertisedOf(tables: Iterable<RouteTable>, source: Candidate['s
   }
 }
 
-function routeStatus(prefix: Cidr, candidates: readonly Candidate[], decision: Decision | undefined): RouteStatus {
-  const paths = sorted(candidates, decision).map((candidate) => pathStatus(candidate, verdictOf(candidate, decision)));
+function routeStatus(
+  table: RouteTable,
+  prefix: Cidr,
+  candidates: readonly Candidate[],
+  decision: Decision | undefined,
+): RouteStatus {
+  const paths = sorted(candidates, decision).map((candidate) =>
+    pathStatus(candidate, verdictOf(table, candidate, decision)),
+  );
   return { prefix, originated: candidates.some(({ source }) => source.kind === 'local'), paths };
 }
 
@@ -198,25 +209,27 @@ function sorted(candidates: readonly Candidate[], decision: Decision | undefined
   return candidates.toSorted((a, b) => rank(a) - rank(b));
 }
 
-function verdictOf(candidate: Candidate, decision: Decision | undefined): PathStatus['verdict'] {
-  if (!decision) return 'deferred';
+function verdictOf(table: RouteTable, candidate: Candidate, decision: Decision | undefined): PathStatus['verdict'] {
+  if (!decision) return table.eligible(candidate) ? 'deferred' : 'nextHopUnreachable';
   if (decision.best === candidate) return 'best';
   if (decision.multipath.includes(candidate)) return 'multipath';
   return decision.lost.find((lost) => lost.candidate === candidate)?.reason ?? 'deferred';
 }
 
-function why(candidate: Candidate, decision: Decision | undefined): string {
+function why(verdict: PathStatus['verdict'], candidate: Candidate, decision: Decision | undefined): string {
+  if (verdict === 'nextHopUnreachable') return unreachable;
   if (!decision) return 'no path is selected yet: the start is not complete';
   if (decision.best === candidate) return explainWin(decision);
   const lost = decision.lost.find((one) => one.candidate === candidate);
   const multipath = decision.multipath.includes(candidate);
   if (multipath) return 'equal to the best path up to the tie-breaks, and used beside it';
-  return lost ? explainLoss(lost, decision.best) : 'changed since the last selection';
+  return lost ? explainLoss(lost, decision) : 'changed since the last selection';
 }
 
-function summary(prefix: Cidr, decision: Decision | undefined, known: boolean): string {
+function summary(prefix: Cidr, decision: Decision | undefined, paths: readonly ExplainedPath[]): string {
   const { length } = cidrParts(prefix);
-  if (!known) return `no path to this /${length} is in the table`;
+  if (paths.length === 0) return `no path to this /${length} is in the table`;
+  if (paths.every(({ verdict }) => verdict === 'nextHopUnreachable')) return 'known, but no next hop has a route to it';
   if (!decision) return 'known, but no path is selected before the start is complete';
   const { best, multipath, lost } = decision;
   const beside = multipath.length > 1 ? ` and ${multipath.length - 1} equal` : '';

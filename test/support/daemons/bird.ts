@@ -13,6 +13,8 @@ export interface BirdOptions {
   readonly protocol?: string;
   /** Whole protocols beside it. */
   readonly extra?: string;
+  /** Options of both channels in place of `next hop self;`. */
+  readonly channel?: string;
   /** Statements for a route on its way out, such as `bgp_path.prepend(64512);`. */
   readonly exporting?: string;
 }
@@ -75,7 +77,15 @@ export class Bird {
   }
 }
 
-function configuration({ asn, peerAsn, routes, protocol = '', extra = '', exporting = '' }: BirdOptions): string {
+function configuration({
+  asn,
+  peerAsn,
+  routes,
+  protocol = '',
+  extra = '',
+  exporting = '',
+  channel = 'next hop self;',
+}: BirdOptions): string {
   const statics = (six: boolean) =>
     routes
       .filter((route) => route.includes(':') === six)
@@ -90,7 +100,7 @@ protocol bgp ${name} {
   connect delay time 1;
   error wait time 1, 2;
   ${protocol}
-  ${family} { import all; export filter { if source != RTS_STATIC then reject; ${exporting} accept; }; next hop self; };
+  ${family} { import all; export filter { if source != RTS_STATIC then reject; ${exporting} accept; }; ${channel} };
 }`;
   return `router id ${addresses.them.four};
 graceful restart wait 30;

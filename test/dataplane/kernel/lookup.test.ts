@@ -1,0 +1,66 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { inNamespace } from '../../../src/kernel/namespace.ts';
+import { RouteLookup } from '../../../src/kernel/rtnetlink/lookup.ts';
+import { parseIp } from '../../../src/model/address.ts';
+import { scopedHop } from '../../../src/model/feed.ts';
+import { until } from '../../support/wait.ts';
+
+const run = promisify(execFile);
+let name: string;
+let lookup: RouteLookup;
+
+const ip = (...command: readonly string[]) => run('ip', ['-netns', name, ...command]);
+const metric = (text: string) => lookup.metric(parseIp(text));
+
+beforeEach(async () => {
+  name = `lk-${process.pid}-${randomBytes(3).toString('hex')}`;
+  await run('ip', ['netns', 'add', name]);
+  await ip('link', 'add', 'a0', 'type', 'veth', 'peer', 'name', 'b0');
+  for (const device of ['lo', 'a0', 'b0']) await ip('link', 'set', device, 'up');
+  await ip('address', 'add', '192.0.2.1/24', 'dev', 'a0');
+  await ip('address', 'add', '2001:db8::1/64', 'dev', 'a0', 'nodad');
+  lookup = inNamespace(`/run/netns/${name}`, () => new RouteLookup());
+});
+
+afterEach(async () => {
+  lookup.close();
+  await run('ip', ['netns', 'delete', name]);
+});
+
+test('the metric of the route that an address has, as it is now', async () => {
+  expect(metric('192.0.2.9')).toBe(0);
+  expect(metric('2001:db8::9')).toBe(256);
+  expect(metric('198.51.100.1')).toBeUndefined();
+  expect(metric('2001:db8:1::1')).toBeUndefined();
+  await ip('route', 'add', '198.51.100.0/24', 'via', '192.0.2.2', 'metric', '20');
+  await ip('route', 'add', '198.51.100.0/25', 'via', '192.0.2.3', 'metric', '30');
+  await ip('route', 'add', '2001:db8:1::/48', 'via', '2001:db8::2', 'metric', '40');
+  expect([metric('198.51.100.1'), metric('198.51.100.200'), metric('2001:db8:1::1')]).toEqual([30, 20, 40]);
+  await ip('route', 'del', '198.51.100.0/25');
+  expect(metric('198.51.100.1')).toBe(20);
+});
+
+test('a route that drops packets is none, and a default route is one', async () => {
+  await ip('route', 'add', 'default', 'via', '192.0.2.2', 'metric', '100');
+  for (const [type, prefix] of [
+    ['blackhole', '198.51.100.0/26'],
+    ['unreachable', '198.51.100.64/26'],
+    ['prohibit', '198.51.100.128/26'],
+    ['blackhole', '2001:db8:1::/64'],
+    ['unreachable', '2001:db8:2::/64'],
+  ] as const)
+    await ip('route', 'add', type, prefix);
+  for (const text of ['198.51.100.1', '198.51.100.65', '198.51.100.129', '2001:db8:1::1', '2001:db8:2::1'])
+    expect([text, metric(text)]).toEqual([text, undefined]);
+  expect(metric('203.0.113.1')).toBe(100);
+});
+
+test('a link-local address is reached over its device, if that is there', async () => {
+  const over = (device: string) =>
+    inNamespace(`/run/netns/${name}`, () => lookup.metric(scopedHop(parseIp('fe80::9'), device)));
+  await until(() => over('a0') === 256, { within: 5000, what: 'the link-local route of the device' });
+  expect(over('gone0')).toBeUndefined();
+});
