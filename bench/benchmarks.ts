@@ -42,7 +42,8 @@ const budget = { labSeconds: 15, policyMs: 250, reachableMs: 250 };
 /** Name → benchmark. */
 export const benchmarks: Readonly<Record<string, Benchmark>> = {
   lab: measureLab,
-  'cni-add': measureAdd,
+  'cni-add': (runs, signal) => measureAdd('cni-add', 1, runs, signal),
+  'cni-add-crowded': (runs, signal) => measureAdd('cni-add-crowded', 3, runs, signal),
   policy: measurePolicy,
   'pod-reachable': measureReachable,
   ...felixBenchmarks,
@@ -60,11 +61,12 @@ async function measureLab(runs = 3, signal: AbortSignal): Promise<Figure> {
  * CNI ADD as a runtime calls it: ours with etcd, IPAM and policy against Debian's ptp with host-local. Pods are added in
  * turns and stay until the end: the kernel takes a namespace down in the background and holds its configuration lock for
  * milliseconds meanwhile, which would fall on whoever comes next.
+ * @param nodes one, as a machine has; with more, the agents of all of them take note of each pod on the same processors
  */
-async function measureAdd(runs = 40, signal: AbortSignal): Promise<Figure> {
+async function measureAdd(name: string, nodes: number, runs = 40, signal: AbortSignal): Promise<Figure> {
   const pluginDir = ['/usr/lib/cni', '/opt/cni/bin'].find((directory) => existsSync(join(directory, 'ptp')));
   if (!pluginDir) throw new EnvironmentError('there is no ptp plugin', 'apt-get install containernetworking-plugins');
-  return withLab(signal, async (lab) => {
+  const measure = async (lab: Lab): Promise<Figure> => {
     const node = firstNode(lab);
     // The first pair warms caches on both sides and does not count.
     const pairs = Array.from({ length: runs + 1 }, (_, i) => ({
@@ -83,8 +85,9 @@ async function measureAdd(runs = 40, signal: AbortSignal): Promise<Figure> {
       await delNetwork(referenceCall(lab, pluginDir, theirs, signal));
       for (const { netns } of [mine, theirs]) await run('ip', ['netns', 'delete', netns]);
     }
-    return { name: 'cni-add', unit: 'ms', ours: ours.slice(1), peer: peer.slice(1), peerName: 'ptp+host-local' };
-  });
+    return { name, unit: 'ms', ours: ours.slice(1), peer: peer.slice(1), peerName: 'ptp+host-local' };
+  };
+  return withLab(signal, measure, { nodes });
 }
 
 async function timed(action: () => Promise<unknown>): Promise<number> {
