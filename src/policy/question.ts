@@ -80,11 +80,10 @@ const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
  * @throws InputError for a pod that does not exist, or ends without a common family
  */
 export function answer(cluster: readonly Event[], question: Question, log: Log): Answer {
-  const endpoints = cluster.flatMap((event) =>
-    event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint'
-      ? [{ key: keyText(event.entry.key), value: event.entry.value as WorkloadEndpoint }]
-      : [],
-  );
+  const endpoints: WorkloadEndpoint[] = [];
+  for (const event of cluster)
+    if (event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint')
+      endpoints.push(event.entry.value as WorkloadEndpoint);
   const from = resolve(endpoints, question.source, 'source');
   const to = resolve(endpoints, question.destination, 'destination');
   const families = ([4, 6] as const).filter(
@@ -97,7 +96,7 @@ export function answer(cluster: readonly Event[], question: Question, log: Log):
     throw new InputError('destination', to.addresses, 'an address of the family of the source');
   const ends = { source: sideOf(from, source), destination: sideOf(to, destination) };
   const { transport } = question;
-  const free = from.found && from.found === to.found ? 'samePod' : ownNode(cluster, source, to) ? 'ownNode' : undefined;
+  const free = from.found && from.found.key === to.found?.key ? 'samePod' : ownNode(cluster, source, to) ? 'ownNode' : undefined;
   if (free) return { verdict: 'allow', transport, ...ends, always: free, problems: [] };
   const index = new PolicyIndex(sliceNode, log);
   for (const event of slice(cluster, [source, destination])) index.apply(event);
@@ -134,19 +133,23 @@ interface Resolved {
   readonly addresses: readonly Ip[];
 }
 
-function resolve(endpoints: readonly Found[], party: Party, field: string): Resolved {
+function resolve(endpoints: readonly WorkloadEndpoint[], party: Party, field: string): Resolved {
   if ('address' in party) {
     const net = hostCidr(party.address);
-    const found = endpoints.find(({ value }) => value.spec.ipNetworks.includes(net));
-    return { found, addresses: [party.address] };
+    const found = endpoints.find(({ spec }) => spec.ipNetworks.includes(net));
+    return { found: found && foundOf(found), addresses: [party.address] };
   }
   const found = endpoints.find(
-    ({ value: { metadata, spec } }) =>
-      metadata.namespace === party.namespace && (spec.pod ?? metadata.name) === party.pod,
+    ({ metadata, spec }) => metadata.namespace === party.namespace && (spec.pod ?? metadata.name) === party.pod,
   );
   if (!found)
     throw new InputError(field, `${party.namespace}/${party.pod}`, 'a pod that exists; -n sets the namespace');
-  return { found, addresses: found.value.spec.ipNetworks.map((net) => cidrParts(parseCidr(net)).address) };
+  return { found: foundOf(found), addresses: found.spec.ipNetworks.map((net) => cidrParts(parseCidr(net)).address) };
+}
+
+function foundOf(value: WorkloadEndpoint): Found {
+  const { name, namespace } = value.metadata;
+  return { key: keyText({ type: 'WorkloadEndpoint', name, ...(namespace !== undefined && { namespace }) }), value };
 }
 
 function addressOf({ addresses }: Resolved, family: Family): Ip | undefined {

@@ -1,5 +1,5 @@
 import { InputError } from '../base/errors.ts';
-import { type Event, type Key, keyText } from '../datastore/store.ts';
+import { type Event, type Key, keyText, type Type } from '../datastore/store.ts';
 import { type Cidr, contains, hostCidr, type Ip } from '../model/address.ts';
 import type { EndpointSlice, Node, Profile, WorkloadEndpoint } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
@@ -19,40 +19,52 @@ export const sliceNode = 'here';
  * Work is one pass over the objects, without compiling what does not count.
  */
 export function slice(cluster: readonly Event[], addresses: readonly Ip[]): Event[] {
-  const holders = cluster.filter((event) => holdsAny(event, addresses));
+  const byType = Map.groupBy(cluster, (event) => keyOf(event).type);
+  const of = (...types: readonly Type[]) => types.flatMap((type) => byType.get(type) ?? []);
+  const hosts = addresses.map(hostCidr);
+  const holders = of('WorkloadEndpoint', 'Node', 'EndpointSlice', 'NetworkSet', 'GlobalNetworkSet').filter((event) =>
+    holdsAny(event, addresses, hosts),
+  );
   const profiles = new Set(holders.flatMap((event) => labelledOf(event)?.profiles ?? []));
   const known = new Map<string, LabelMap>();
-  for (const event of cluster)
-    if (event.op === 'set' && event.entry.key.type === 'Profile' && profiles.has(event.entry.key.name))
+  const inherited = of('Profile').filter((event) => profiles.has(nameOf(keyOf(event))));
+  for (const event of inherited)
+    if (event.op === 'set' && event.entry.key.type === 'Profile')
       known.set(event.entry.key.name, new Map(Object.entries((event.entry.value as Profile).spec.labelsToApply ?? {})));
   const labels = holders
     .filter((event) => keyOf(event).type === 'WorkloadEndpoint')
     .flatMap((event) => labelledOf(event) ?? [])
     .map((each) => effectiveLabels(each, (profile) => known.get(profile)));
   const selects = selection(labels);
-  const others = cluster.filter((event) => {
-    const key = keyOf(event);
-    if (key.type === 'Tier') return true;
-    if (key.type === 'Profile') return profiles.has(key.name);
-    return (key.type === 'NetworkPolicy' || key.type === 'GlobalNetworkPolicy') && selects(event, key.namespace);
-  });
-  return [...holders.map(moved), ...others];
+  const policies = of('NetworkPolicy', 'GlobalNetworkPolicy').filter((event) =>
+    selects(event, namespaceOf(keyOf(event))),
+  );
+  return [...holders.map(moved), ...of('Tier'), ...inherited, ...policies];
 }
 
 function keyOf(event: Event): Key {
   return event.op === 'delete' ? event.key : event.entry.key;
 }
 
-function holdsAny(event: Event, addresses: readonly Ip[]): boolean {
+function nameOf(key: Key): string {
+  return 'name' in key ? key.name : '';
+}
+
+function namespaceOf(key: Key): string | undefined {
+  return 'namespace' in key ? key.namespace : undefined;
+}
+
+/** @param hosts the addresses as prefixes */
+function holdsAny(event: Event, addresses: readonly Ip[], hosts: readonly Cidr[]): boolean {
   const { type } = keyOf(event);
   if (event.op === 'set' && type === 'WorkloadEndpoint') {
     const { ipNetworks } = (event.entry.value as WorkloadEndpoint).spec;
-    return addresses.some((address) => ipNetworks.includes(hostCidr(address)));
+    return hosts.some((host) => ipNetworks.includes(host));
   }
   if (event.op === 'set' && (type === 'Node' || type === 'EndpointSlice')) {
     const { value } = event.entry;
     const { facts } = type === 'Node' ? nodeOf(value as Node) : serviceEndpointsOf(value as EndpointSlice);
-    return addresses.some((address) => facts.addresses.includes(hostCidr(address)));
+    return hosts.some((host) => facts.addresses.includes(host));
   }
   if (type !== 'NetworkSet' && type !== 'GlobalNetworkSet') return false;
   const nets = labelledOf(event)?.facts.addresses ?? [];

@@ -22,7 +22,7 @@ interface Agent {
 
 /**
  * A node as a network namespace, with pods and outside hosts as namespaces behind veths, routed as in production:
- * /32 and /128 addresses and a link-local gateway. Every member answers TCP and UDP on the ports.
+ * /32 and /128 addresses and a link-local gateway. Every member answers TCP, UDP and SCTP on the ports.
  */
 export class PodNetwork {
   readonly #id = `mgp${process.pid.toString(36)}${randomBytes(2).toString('hex')}`;
@@ -55,7 +55,7 @@ export class PodNetwork {
     }
   }
 
-  /** Whether a TCP or UDP exchange from a member (or `node`) gets an answer. */
+  /** Whether a TCP, UDP or SCTP exchange from a member (or `node`) gets an answer. */
   probe(from: string, probe: Omit<Probe, 'id'>): Promise<boolean> {
     const agent = this.#agents.get(from);
     if (!agent) throw new Error(`no member ${from}`);

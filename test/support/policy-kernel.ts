@@ -40,6 +40,9 @@ type Attempt = {
   readonly icmp?: { type: number; code: number };
 };
 
+const numbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
+type Transport = keyof typeof numbers;
+
 /** Rendered policy in the kernel of a network of three pods and an outside host. */
 export class PolicyKernel {
   readonly #log = createLog('test', 'silent');
@@ -68,7 +71,11 @@ export class PolicyKernel {
   }
 
   /** Every pod and the outside against each other: what happened, and what the evaluator expects. */
-  async matrix(policy: NodePolicy, pods: readonly Pod[]): Promise<[observed: string[], expected: string[]]> {
+  async matrix(
+    policy: NodePolicy,
+    pods: readonly Pod[],
+    transports: readonly Transport[] = ['TCP', 'UDP'],
+  ): Promise<[observed: string[], expected: string[]]> {
     const parties = [...pods, outside];
     const observed: string[] = [];
     const expected: string[] = [];
@@ -94,12 +101,9 @@ export class PolicyKernel {
         const reached = attempt().then((first) => first || (should && attempt()));
         probes.push(reached.then((does) => void (does && observed.push(line))));
       };
-      for (const [protocol, number] of [
-        ['TCP', 6],
-        ['UDP', 17],
-      ] as const)
+      for (const protocol of transports)
         for (const port of ports)
-          record(`${protocol} ${port}`, { protocol: number, destinationPort: port }, () =>
+          record(`${protocol} ${port}`, { protocol: numbers[protocol], destinationPort: port }, () =>
             this.network.probe(from.name, { protocol, address: destination, port, timeoutMs }),
           );
       const echo =

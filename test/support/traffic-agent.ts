@@ -1,15 +1,16 @@
 import { createSocket } from 'node:dgram';
 import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { SctpSockets } from './sctp.ts';
 
 /*
- * Runs inside a network namespace. Answers TCP and UDP on the ports of its arguments, and makes the connections that
+ * Runs inside a network namespace. Answers TCP, UDP and SCTP on the ports of its arguments, and makes the connections that
  * it is told to on standard input, one JSON object a line; each gets one line of answer. Ends with its input.
  */
 
 export interface Probe {
   readonly id: number;
-  readonly protocol: 'TCP' | 'UDP';
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP';
   readonly address: string;
   readonly port: number;
   readonly timeoutMs: number;
@@ -25,11 +26,17 @@ export interface Answer {
 const kept = new Map<string, Socket>();
 const ports = process.argv.slice(2).map(Number);
 const listening = ports.flatMap((port) => [listenTcp(port), listenUdp(port)]);
+const sctp = new SctpSockets(ports);
 await Promise.all(listening);
 process.stdout.write('ready\n');
 for await (const line of createInterface({ input: process.stdin })) {
   const probe = JSON.parse(line) as Probe;
-  const attempt = probe.protocol === 'TCP' ? tcp(probe) : udp(probe);
+  const attempt =
+    probe.protocol === 'TCP'
+      ? tcp(probe)
+      : probe.protocol === 'UDP'
+        ? udp(probe)
+        : sctp.probe(probe.address, probe.port, probe.timeoutMs);
   void attempt.then((reached) => process.stdout.write(`${JSON.stringify({ id: probe.id, reached })}\n`));
 }
 process.exit(0);

@@ -2,7 +2,6 @@ import type { z } from 'zod';
 import type { InputError } from '../../base/errors.ts';
 import { firstIssue, type GlobalNetworkPolicy, issuesOf, parseResource } from '../kinds.ts';
 import type { EntityRule, PolicyRule } from '../policy.ts';
-import { ruleIndexAnnotation, ruleNameAnnotation } from '../policy.ts';
 import { apiVersion } from '../resource.ts';
 import { nodeKindTerm } from '../selector.ts';
 import {
@@ -16,7 +15,7 @@ import {
   clusterNetworkPolicy,
   type Subject,
 } from './cluster-policy-schema.ts';
-import { podSelector, terms } from './convert.ts';
+import { annotated, podSelector, terms } from './convert.ts';
 import type { LabelSelector } from './schema.ts';
 
 /*
@@ -140,12 +139,12 @@ function readRules(
     const parsed = schema.rules[direction].safeParse(raw);
     if (parsed.success) {
       for (const rule of convertRule(parsed.data as AdminRule | ClusterRule, direction, portsOf))
-        rules.push(annotated(rule, parsed.data as AdminRule, index, rules.length));
+        rules.push(annotated(rule, (parsed.data as AdminRule).name, index, rules.length));
       continue;
     }
     problems.push(...issuesOf(parsed.error, raw, `${field}[${index}]`));
     if (isAccept(raw)) continue;
-    rules.push(annotated({ action: 'Deny' }, {}, index, rules.length));
+    rules.push(annotated({ action: 'Deny' }, undefined, index, rules.length));
     break;
   }
   return rules;
@@ -155,15 +154,6 @@ function readRules(
 function isAccept(raw: unknown): boolean {
   const action = (raw as { action?: unknown } | null)?.action;
   return action === 'Allow' || action === 'Accept';
-}
-
-/** The rule with its name, and its place as written where several rules stand for one. */
-function annotated(rule: PolicyRule, { name }: { name?: string | null | undefined }, index: number, at: number) {
-  const annotations = {
-    ...(index !== at && { [ruleIndexAnnotation]: String(index) }),
-    ...(name && { [ruleNameAnnotation]: name }),
-  };
-  return Object.keys(annotations).length > 0 ? { ...rule, metadata: { annotations } } : rule;
 }
 
 /** Peers × protocols. */

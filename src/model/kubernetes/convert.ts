@@ -1,4 +1,4 @@
-import type { EntityRule, PolicyRule } from '../policy.ts';
+import { type EntityRule, type PolicyRule, ruleIndexAnnotation, ruleNameAnnotation } from '../policy.ts';
 import type { LabelSelector, NetworkPolicySpec, PolicyPeer, PolicyPort, Requirement } from './schema.ts';
 
 /** Only pods are meant by a Kubernetes selector, never network sets or host endpoints. */
@@ -25,22 +25,43 @@ export function convertSpec(spec: NetworkPolicySpec): {
     order: 1000,
     selector: podSelector(spec.podSelector ?? {}),
     types: [...types],
-    ingress: ingress.flatMap(({ from, ports }) =>
-      product(from, ports, (peer, { protocol, destination }) => ({
-        action: 'Allow',
-        ...protocol,
-        ...(peer && { source: peer }),
-        ...(destination && { destination }),
-      })),
+    ingress: placed(
+      ingress.map(({ from, ports }) =>
+        product(from, ports, (peer, { protocol, destination }) => ({
+          action: 'Allow',
+          ...protocol,
+          ...(peer && { source: peer }),
+          ...(destination && { destination }),
+        })),
+      ),
     ),
-    egress: egress.flatMap(({ to, ports }) =>
-      product(to, ports, (peer, { protocol, destination }) => ({
-        action: 'Allow',
-        ...protocol,
-        ...((peer || destination) && { destination: { ...peer, ...destination } }),
-      })),
+    egress: placed(
+      egress.map(({ to, ports }) =>
+        product(to, ports, (peer, { protocol, destination }) => ({
+          action: 'Allow',
+          ...protocol,
+          ...((peer || destination) && { destination: { ...peer, ...destination } }),
+        })),
+      ),
     ),
   };
+}
+
+/** The rules that stand for each one as written, in one list; a rule that moved tells where it was written. */
+function placed(groups: readonly (readonly PolicyRule[])[]): PolicyRule[] {
+  const list: PolicyRule[] = [];
+  for (const [index, rules] of groups.entries())
+    for (const rule of rules) list.push(annotated(rule, undefined, index, list.length));
+  return list;
+}
+
+/** The rule with its name, and its place as written where several rules stand for one. */
+export function annotated(rule: PolicyRule, name: string | null | undefined, index: number, at: number): PolicyRule {
+  const annotations = {
+    ...(index !== at && { [ruleIndexAnnotation]: String(index) }),
+    ...(name && { [ruleNameAnnotation]: name }),
+  };
+  return Object.keys(annotations).length > 0 ? { ...rule, metadata: { annotations } } : rule;
 }
 
 interface PortMatch {

@@ -40,7 +40,7 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     ];
     const policy = indexOf(events).snapshot();
     await kernel.reload(policy);
-    const [observed, expected] = await kernel.matrix(policy, pods);
+    const [observed, expected] = await kernel.matrix(policy, pods, ['TCP', 'UDP', 'SCTP']);
     expect(observed).toEqual(expected);
   });
 

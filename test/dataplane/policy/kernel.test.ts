@@ -33,7 +33,7 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     async (_, sample) => {
       const policy = indexOf([...baseEvents(sample), ...sample.policies.map(policyEvent)]).snapshot();
       await kernel.reload(policy);
-      const [observed, expected] = await kernel.matrix(policy, sample.pods);
+      const [observed, expected] = await kernel.matrix(policy, sample.pods, ['TCP', 'UDP', 'SCTP']);
       expect(observed).toEqual(expected);
     },
   );
@@ -150,11 +150,13 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
       ),
     ]).snapshot();
     await kernel.reload(policy);
-    const [observed, expected] = await kernel.matrix(policy, plainPods);
+    const [observed, expected] = await kernel.matrix(policy, plainPods, ['TCP', 'UDP', 'SCTP']);
     expect(observed).toEqual(expected);
     expect(observed).toContain('outside → 10.65.0.1 TCP 80');
     expect(observed).not.toContain('outside → 10.65.0.1 UDP 53');
     expect(observed).toContain('pod-1 → fd00::1 TCP 80');
+    expect(observed).toContain('pod-1 → fd00::1 SCTP 80');
+    expect(observed).not.toContain('pod-2 → fd00::1 SCTP 80');
     expect(observed).not.toContain('pod-2 → 10.65.0.1 TCP 80');
   });
 

@@ -214,3 +214,13 @@ test.each([
 ])('%s %s as Kubernetes calls it', (kind, name, expected) => {
   expect(kubernetesName(kind, name)).toEqual(expected);
 });
+
+test('a rule that stands for part of one tells where that was written, where its own place does not', () => {
+  const spec = convert(
+    '{podSelector: {}, ingress: [{from: [{podSelector: {}}, {ipBlock: {cidr: 10.0.0.0/8}}]}, {ports: [{}, {protocol: UDP}]}]}',
+  );
+  expect(spec).toMatchObject({ ingress: [{}, {}, {}, {}] });
+  const written =
+    'ingress' in spec ? spec.ingress?.map(({ metadata }) => metadata?.annotations?.['margay.io/rule']) : [];
+  expect(written).toEqual([undefined, '0', '1', '1']);
+});
