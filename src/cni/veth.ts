@@ -20,18 +20,24 @@ export interface VethPlan {
   readonly mac: string;
 }
 
-/** Creates the pair, both ends up, in place of a host end that an earlier container of the pod left. @throws KernelError */
+/** Creates the pair, the host's end up, in place of a host end that an earlier container of the pod left. @throws KernelError */
 export function createVeth(host: Netlink, plan: VethPlan): void {
-  host.deleteLink(plan.hostDevice);
-  host.addVeth({
-    hostName: plan.hostDevice,
-    podName: plan.ifName,
-    netns: plan.netns,
-    mtu: plan.mtu,
-    hostMac,
-    podMac: plan.mac,
-  });
-  host.setLink(plan.hostDevice, { up: true });
+  const add = () =>
+    host.addVeth({
+      hostName: plan.hostDevice,
+      podName: plan.ifName,
+      netns: plan.netns,
+      mtu: plan.mtu,
+      hostMac,
+      podMac: plan.mac,
+      hostUp: true,
+    });
+  try {
+    add();
+  } catch (thrown) {
+    if ((thrown as KernelError).code !== 'EEXIST' || !host.deleteLink(plan.hostDevice)) throw thrown;
+    add();
+  }
 }
 
 /** Addresses, gateway and routes in the pod. Every step may find its work done already. @throws KernelError */

@@ -120,7 +120,8 @@ export class FakeNetlink implements Netlink {
     const hostIndex = this.kernel.index();
     const peerIndex = this.kernel.index();
     const common = { kind: 'veth', mtu: request.mtu, up: false };
-    const host: Link = { ...common, index: hostIndex, name: request.hostName, mac: request.hostMac, peerIndex };
+    const up = request.hostUp === true;
+    const host: Link = { ...common, up, index: hostIndex, name: request.hostName, mac: request.hostMac, peerIndex };
     const pod: Link = {
       ...common,
       index: peerIndex,

@@ -125,6 +125,8 @@ export interface VethRequest {
   readonly mtu: number;
   readonly hostMac: string;
   readonly podMac?: string;
+  /** The host's end is up from the start; the pod's never is. */
+  readonly hostUp?: boolean;
 }
 
 /** What happened in the kernel; `overrun` means events were lost and everything must be read again. */

@@ -79,13 +79,14 @@ export interface VethPair {
   readonly podName: string;
   readonly hostMac: string;
   readonly podMac?: string;
+  readonly hostUp?: boolean;
   readonly mtu: number;
   readonly namespace: number;
 }
 
 /** Body of RTM_NEWLINK; the peer is born in its namespace. IFF_UP for the peer would be refused (ENOTCONN). */
 export function writeVeth(w: MessageWriter, pair: VethPair): void {
-  writeIfinfomsg(w, {});
+  writeIfinfomsg(w, pair.hostUp ? { up: true } : {});
   w.attributeText(IFLA_IFNAME, checkedName(pair.hostName));
   w.attributeU32(IFLA_MTU, pair.mtu);
   w.attribute(IFLA_ADDRESS, parseMac(pair.hostMac));

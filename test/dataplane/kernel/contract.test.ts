@@ -84,6 +84,12 @@ describe.each([
     expect(host.deleteLink('cali1')).toBe(false);
   });
 
+  test('the host end of a pair can be up from the start', () => {
+    const { host, pod, netns } = machine();
+    expect(host.addVeth(veth(netns, { hostUp: true }))).toMatchObject({ name: 'cali1', up: true });
+    expect(pod.link('eth0')).toMatchObject({ up: false });
+  });
+
   test('errors have the codes of the kernel', () => {
     const { host, netns } = machine();
     host.addVeth(veth(netns));
