@@ -18,8 +18,6 @@ export interface Parties {
 export interface RestartSigns {
   /** Both sides negotiated graceful restart on the established connection. */
   readonly negotiated: boolean;
-  /** The new OPEN has the R bit. */
-  readonly restarted: boolean;
   /** The new connection began clearly after the old one was established, so it is no race of two openings. */
   readonly later: boolean;
 }
@@ -27,15 +25,26 @@ export interface RestartSigns {
 /**
  * Which of two connections goes. RFC 4271 §6.8: of two that are not yet established the one stays that the side with
  * the larger identifier opened (equal ones: the larger AS, RFC 6286 §2.3). One in OpenSent counts too: the peer's
- * identifier is known from the other, and waiting would let both sides close a different one. An established connection
- * stays, unless the peer has restarted.
+ * identifier is known from the other, and waiting would let both sides close a different one.
+ *
+ * Undecided is what the peer may see in another state than we do, since the messages of two connections arrive in any
+ * order: one that is established here, but perhaps not there, and one that we would give up, but that may be
+ * established there. Deciding both by ourselves and there would close both. The peer's word counts: a NOTIFICATION on
+ * the one, or a KEEPALIVE on the other. One that was established long before stays, unless the peer has restarted.
  */
-export function loser(older: Contender, newer: Contender, parties: Parties, restart: RestartSigns): 'older' | 'newer' {
+export function loser(
+  older: Contender,
+  newer: Contender,
+  parties: Parties,
+  restart: RestartSigns,
+): 'older' | 'newer' | 'undecided' {
   if (older.state === 'Established') {
-    return restart.negotiated && (restart.restarted || restart.later) ? 'older' : 'newer';
+    if (!restart.later) return 'undecided';
+    return restart.negotiated ? 'older' : 'newer';
   }
   if (older.initiator === newer.initiator) return 'older';
-  return newer.initiator === prevailing(parties) ? 'older' : 'newer';
+  if (newer.initiator !== prevailing(parties)) return 'newer';
+  return older.state === 'OpenConfirm' && newer.initiator === 'peer' ? 'undecided' : 'older';
 }
 
 /** The side whose connections prevail. */

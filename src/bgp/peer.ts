@@ -266,6 +266,9 @@ export class Peer {
       peerAsn: config.asn,
       families: config.families,
       extendedNextHop: config.extendedNextHop ?? familyOf(config.address) === 6,
+      ...(config.addPath
+        ? { addPath: { receive: config.addPath.receive, send: config.addPath.send !== undefined } }
+        : {}),
       holdSeconds: config.holdSeconds,
       ...(config.keepaliveSeconds === undefined ? {} : { keepaliveSeconds: config.keepaliveSeconds }),
       ...(config.sendHoldSeconds === undefined ? {} : { sendHoldSeconds: config.sendHoldSeconds }),
@@ -305,9 +308,12 @@ export class Peer {
       };
       const lost = loser(contender, { initiator: newer.initiator, state: 'OpenConfirm' }, parties, {
         negotiated: this.#session?.negotiated.restart !== undefined,
-        restarted: negotiated.restart?.restarted === true,
         later: (this.#incoming.get(newer) ?? 0) > (this.#session?.since ?? 0) + raceMilliseconds,
       });
+      if (lost === 'undecided') {
+        this.#awaitVerdict([newer]);
+        continue;
+      }
       if (lost === 'newer') {
         newer.event({ on: 'collisionLost' });
         return;
@@ -317,17 +323,29 @@ export class Peer {
     }
   }
 
+  /** The peer has a moment to say which of several connections it keeps; then the session is that. */
+  #awaitVerdict(rivals: readonly Connection[]): void {
+    const { connection } = this.#session ?? {};
+    if (!connection || rivals.length === 0) return;
+    this.context.clock.after(raceMilliseconds, () => {
+      if (this.#session?.connection !== connection) return;
+      for (const rival of rivals) if (isOpening(rival)) rival.event({ on: 'collisionLost' });
+    });
+  }
+
   #up(connection: Connection, negotiated: Negotiated): void {
     const { clock, log } = this.context;
+    // The peer has decided for this one.
+    this.#session?.connection.event({ on: 'collisionLost' });
     this.#session = { connection, negotiated, since: clock.monotonic() };
     this.#everUp = true;
     this.#dials.reset();
     this.#retrySeconds = dialPause.first;
     this.#loggedReason = '';
     log.info({ peer: this.name, address: this.config.address, asn: negotiated.peerAsn }, 'BGP session established');
-    for (const other of [this.#dialer, ...this.#incoming.keys()]) {
-      if (other !== connection) other.event({ on: 'collisionLost' });
-    }
+    const others = [this.#dialer, ...this.#incoming.keys()].filter((other) => other !== connection);
+    for (const other of others) if (!isOpening(other)) other.event({ on: 'collisionLost' });
+    this.#awaitVerdict(others.filter(isOpening));
     // Where it is the session itself, its keepalives go on.
     if (connection !== this.#dialer) this.#dialer.dispose();
     this.context.monitor.up(this.#monitored(connection, negotiated));
@@ -367,16 +385,18 @@ export class Peer {
       connection.dispose();
     }
     const collision = ending.notification?.code === 6 && ending.notification.subcode === 7;
-    if (collision)
+    // Another connection takes the session over, or is about to.
+    const handedOver = collision && (this.state === 'Established' || isOpening(this));
+    if (collision && (handedOver || !established))
       this.context.log.debug({ peer: this.name, by: ending.by, initiator: connection.initiator }, 'collision');
     else this.#remember(ending, established);
     if (connection === this.#session?.connection) {
       const lasted = this.context.clock.monotonic() - this.#session.since;
       this.#session = undefined;
       this.context.monitor.down(this.name, downOf(ending));
-      this.#flaps++;
+      if (!handedOver) this.#flaps++;
       if (lasted > errorPause.most * 2000) this.#errors.reset();
-      this.#routes.down(negotiated, !this.#stopped && isGraceful(ending, negotiated));
+      this.#routes.down(negotiated, !this.#stopped && (handedOver || isGraceful(ending, negotiated)));
     }
     if (this.#stopped || this.#session) return;
     if (ending.by === 'us' && ending.notification && isPrefixLimit(ending.notification)) this.#standBack();
@@ -428,6 +448,11 @@ export class Peer {
     this.#loggedReason = ending.reason;
     log[level]({ peer: this.name, by: ending.by, reason: ending.reason, established }, 'BGP connection ended');
   }
+}
+
+/** OPENs are being exchanged. */
+function isOpening({ state }: { readonly state: State }): boolean {
+  return state === 'OpenSent' || state === 'OpenConfirm';
 }
 
 /** The peer's routes outlive the session: TCP was lost, or both sides restart gracefully after errors too. RFC 8538 §4. */

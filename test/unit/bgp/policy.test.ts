@@ -220,7 +220,7 @@ describe('export', () => {
 describe('collision', () => {
   const low = { identifier: parseIp('10.0.0.9'), asn: 1, peerIdentifier: parseIp('10.0.0.10'), peerAsn: 2 };
   const high = { identifier: parseIp('200.0.0.1'), asn: 1, peerIdentifier: parseIp('10.0.0.10'), peerAsn: 2 };
-  const none = { negotiated: false, restarted: false, later: false };
+  const none = { negotiated: false, later: false };
 
   test('identifiers are compared as unsigned numbers, then AS numbers', () => {
     expect(prevailing(low)).toBe('peer');
@@ -231,19 +231,26 @@ describe('collision', () => {
   test.each(['OpenSent', 'OpenConfirm'] as const)(
     'against one in %s the side with the larger identifier keeps its own',
     (state) => {
-      expect(loser({ initiator: 'us', state }, { initiator: 'peer', state }, low, none)).toBe('older');
       expect(loser({ initiator: 'peer', state }, { initiator: 'us', state }, low, none)).toBe('newer');
       expect(loser({ initiator: 'us', state }, { initiator: 'peer', state }, high, none)).toBe('newer');
       expect(loser({ initiator: 'peer', state }, { initiator: 'peer', state }, low, none)).toBe('older');
     },
   );
 
-  test('an established one stays, unless the peer clearly restarted', () => {
+  test('one that the peer may have established is left to the peer, who prevails', () => {
+    const older = { initiator: 'us', state: 'OpenConfirm' } as const;
+    const newer = { initiator: 'peer', state: 'OpenConfirm' } as const;
+    expect(loser(older, newer, low, none)).toBe('undecided');
+    expect(loser({ ...older, state: 'OpenSent' }, newer, low, none)).toBe('older');
+    expect(loser(newer, older, high, none)).toBe('older');
+  });
+
+  test('an established one is left to the peer in a race; later it stays, unless the peer has restarted', () => {
     const older = { initiator: 'us', state: 'Established' } as const;
     const newer = { initiator: 'peer', state: 'OpenConfirm' } as const;
-    expect(loser(older, newer, low, none)).toBe('newer');
-    expect(loser(older, newer, low, { negotiated: true, restarted: true, later: false })).toBe('older');
-    expect(loser(older, newer, low, { negotiated: true, restarted: false, later: true })).toBe('older');
-    expect(loser(older, newer, low, { negotiated: false, restarted: true, later: true })).toBe('newer');
+    expect(loser(older, newer, low, none)).toBe('undecided');
+    expect(loser(older, newer, high, { negotiated: true, later: false })).toBe('undecided');
+    expect(loser(older, newer, low, { negotiated: true, later: true })).toBe('older');
+    expect(loser(older, newer, low, { negotiated: false, later: true })).toBe('newer');
   });
 });
