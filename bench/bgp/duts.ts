@@ -77,10 +77,14 @@ export function parseDuts(text: string): DutId[] {
  * Those that this machine has. Without a choice, `tell` learns of each that is left out.
  * @throws EnvironmentError when one that was chosen is missing
  */
-export function installedDuts(chosen: readonly DutId[] | undefined, tell: (line: string) => void): DutId[] {
+export function installedDuts(
+  chosen: readonly DutId[] | undefined,
+  tell: (line: string) => void,
+  exists: (file: string) => boolean = existsSync,
+): DutId[] {
   return (chosen ?? dutIds).filter((id) => {
     const { title, installed } = duts[id];
-    if (!installed || existsSync(installed.file)) return true;
+    if (!installed || exists(installed.file)) return true;
     if (chosen) throw new EnvironmentError(`${title} is not installed`, `apt-get install ${installed.package}`);
     tell(`${title} is left out: ${installed.file} is missing (apt-get install ${installed.package})`);
     return false;
