@@ -1,5 +1,5 @@
 #!/bin/sh
-# npm run bench [names…] [--json] [--runs N]
+# npm run bench [names…] [--json] [--markdown] [--into FILE] [--runs N] [--duts LIST] [--full]
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 sh "$root/scripts/bootstrap.sh" bench
