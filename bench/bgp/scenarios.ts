@@ -48,7 +48,7 @@ const patience = 300;
 /** Clients are up for so long before routes come. */
 const settleMs = 1000;
 
-const cost = { cpu: 's', rss: 'MB', updates: '', kb: 'kB' };
+const cost = { cpu: 's', rss: 'MB', updates: 'messages', kb: 'kB' };
 
 const tenThousand = (): RouteGroup[] => hostRoutes(10_000, numberOf(senderAddress));
 const table = (count: number) => (): RouteGroup[] => tableRoutes(count, numberOf(senderAddress));
