@@ -13,8 +13,7 @@ const secrets = ['password', '*.password', '*.*.password', 'token', '*.token', '
  * @param level Calico's names (`Info`, `WARNING`) and pino's are both taken
  */
 export function createLog(name: string, level = 'info', destination: DestinationStream = pino.destination(2)): Log {
-  const wanted = level.toLowerCase().replace('warning', 'warn').replace('none', 'silent');
-  if (!levels.includes(wanted)) throw new InputError('log level', level, `one of ${levels.join(', ')}`);
+  const wanted = parseLevel(level, 'log level');
   return pino(
     {
       name,
@@ -26,4 +25,11 @@ export function createLog(name: string, level = 'info', destination: Destination
     },
     destination,
   );
+}
+
+/** Calico's names and pino's, in any letter case, as pino's. @throws InputError naming `field` */
+export function parseLevel(text: string, field: string): string {
+  const level = text.toLowerCase().replace('warning', 'warn').replace('none', 'silent');
+  if (!levels.includes(level)) throw new InputError(field, text, `one of ${levels.join(', ')}`);
+  return level;
 }

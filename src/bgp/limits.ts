@@ -3,6 +3,8 @@ import type { SpeakerConfig } from './settings.ts';
 
 /** What strangers may make this process hold. What goes beyond is refused and counted, and the session stays. */
 export interface Limits {
+  /** Octets of a message; below 65535 extended messages (RFC 8654) are not offered, and 4096 is the most. */
+  readonly messageOctets: number;
   /** AS numbers in a path, as the decision process counts them; longer ones are refused as `asPathTooLong`. */
   readonly asPathLength: number;
   /** Communities of all three kinds on a route; more are refused as `tooManyCommunities`. */
@@ -18,6 +20,7 @@ export interface Limits {
 }
 
 export const defaultLimits: Limits = {
+  messageOctets: 65_535,
   asPathLength: 512,
   communities: 1024,
   peers: 2048,
@@ -28,6 +31,7 @@ export const defaultLimits: Limits = {
 
 /** Of each limit its variable, and the least and the most that it may be. */
 export const limitBounds: Readonly<Record<keyof Limits, readonly [name: string, least: number, most: number]>> = {
+  messageOctets: ['MARGAY_BGPMAXMESSAGEOCTETS', 4096, 65_535],
   asPathLength: ['MARGAY_BGPMAXASPATHLENGTH', 1, 65_535],
   communities: ['MARGAY_BGPMAXCOMMUNITIES', 1, 65_535],
   peers: ['MARGAY_BGPMAXPEERS', 1, 65_535],
@@ -46,6 +50,7 @@ export function readLimits(
 ): Limits {
   const limitOf = (key: keyof Limits) => numberOf(env, ...limitBounds[key]) ?? file[key] ?? defaultLimits[key];
   return {
+    messageOctets: limitOf('messageOctets'),
     asPathLength: limitOf('asPathLength'),
     communities: limitOf('communities'),
     peers: limitOf('peers'),

@@ -15,6 +15,7 @@ import { compile, type Problem } from './config.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
+import { logLevelOf } from './log-level.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
 import { tracksNextHops } from './next-hops.ts';
 import { ObjectStore, watched } from './objects.ts';
@@ -130,6 +131,7 @@ async function follow(
 /** Compiles, and says once what is wrong. */
 class Configs {
   readonly secrets: SecretFiles;
+  readonly #ownLevel: string;
   #told = '';
   #missing = false;
 
@@ -138,6 +140,7 @@ class Configs {
     private readonly objects: ObjectStore,
     private readonly limits: Limits,
   ) {
+    this.#ownLevel = options.log.level;
     this.secrets = new SecretFiles(options.env['MARGAY_SECRETS_DIR']);
   }
 
@@ -156,10 +159,19 @@ class Configs {
       return undefined;
     }
     this.#missing = false;
+    this.#setLogLevel();
     const { config, surplus } = withinLimit(compiled.config, this.limits);
     const detail = `left out: more than ${this.limits.peers} peers (MARGAY_BGPMAXPEERS)`;
     this.#report([...compiled.problems, ...surplus.map((name) => ({ object: `peer ${name}`, detail }))]);
     return config;
+  }
+
+  #setLogLevel(): void {
+    const { nodename, env, log } = this.options;
+    const level = logLevelOf(this.objects, nodename, env, this.#ownLevel);
+    if (level === log.level) return;
+    log.info({ level }, 'log level changed');
+    log.level = level;
   }
 
   #report(problems: readonly Problem[]): void {
