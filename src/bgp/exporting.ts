@@ -44,6 +44,8 @@ export interface ExportContext {
   readonly reflection?: Reflection;
   /** Private AS numbers are left out towards another AS. */
   readonly removePrivateAs?: boolean;
+  /** The peers are told several paths of a prefix: all, or so many of the best; absent: one. RFC 7911. */
+  readonly paths?: 'all' | number;
   /** Of the peers' BGPFilters; asked for each prefix by the update group. */
   readonly filter?: Filter;
 }
@@ -142,6 +144,7 @@ export function contextKey(context: ExportContext): string {
     removePrivateAs === true,
     clusterId,
     client,
+    context.paths ?? 1,
   ];
   return [...form, filter?.key ?? ''].join(' ');
 }

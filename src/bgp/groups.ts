@@ -1,36 +1,9 @@
 import { ChosenRoutes } from './chosen.ts';
-import { type ExportContext, exported } from './exporting.ts';
-import type { Verdict } from './filters.ts';
+import { Group, type Member, type ToldRoute } from './group.ts';
 import type { AttributeId } from './intern.ts';
-import { UpdatePacker } from './packing.ts';
 import { Pending } from './pending.ts';
 import type { PrefixId } from './prefixes.ts';
-import { reflectedOctets } from './reflecting.ts';
-import type { Rib } from './rib.ts';
 import type { Source, SourceId } from './sources.ts';
-import type { Attributes } from './wire/attributes.ts';
-import { maxExtendedLength, maxMessageLength } from './wire/framing.ts';
-import { writeMessage } from './wire/message.ts';
-import { octetsFor } from './wire/nlri.ts';
-import { writeEndOfRib } from './wire/update.ts';
-
-/** An established session as an update group sees it. */
-export interface Receiver {
-  readonly source: Source;
-  /** Queues chunks of whole messages end to end. */
-  send(chunks: readonly Uint8Array[]): void;
-  /** False while so much is queued that more should wait for `pump`. */
-  writable(): boolean;
-}
-
-interface Member {
-  readonly receiver: Receiver;
-  /** Prefixes that the member must still be told of; undefined once it is up to date. */
-  pending: Pending | undefined;
-  owesEndOfRib: boolean;
-  /** Repeated routes have begun. RFC 7313. */
-  owesEndOfRefresh: boolean;
-}
 
 /** Prefixes that changed from one source's route to another's, encoded at most once each way. */
 interface Partition {
@@ -47,100 +20,34 @@ interface Partition {
 /** Prefixes that a member which is behind is told of in one go. */
 const pumpSlice = 4096;
 
-/**
- * Peers that are told the same things in the same form: one Adj-RIB-Out, and one encoding for all of them.
- * RFC 4271 §3.2, §9.2.
- */
-export class UpdateGroup {
-  readonly #out: ChosenRoutes;
-  readonly #members = new Map<Source, Member>();
-  readonly #packer: UpdatePacker;
-  /** What became of attributes within one batch, by verdict, then by attributes and source; 0: not for these peers. */
-  readonly #exports = new Map<Verdict, Map<number, AttributeId>>();
-  #judged = new Uint8Array(16);
+/** Peers that are told the best path of each prefix: one Adj-RIB-Out, and one encoding for all of them. */
+export class UpdateGroup extends Group<Pending> {
+  readonly #out = new ChosenRoutes(this.rib);
 
-  /**
-   * @param report a route whose attributes leave no room in a message: it is withdrawn instead
-   */
-  constructor(
-    readonly context: ExportContext,
-    private readonly rib: Rib,
-    private readonly report: (attributes: Attributes, prefixes: number) => void,
-  ) {
-    this.#out = new ChosenRoutes(rib);
-    const { family, fourOctetAs, external, extendedMessages } = context;
-    const most = extendedMessages ? maxExtendedLength : maxMessageLength;
-    this.#packer = new UpdatePacker(family, { fourOctetAs, external }, most, rib.prefixes, rib.interner);
-  }
-
-  get empty(): boolean {
-    return this.#members.size === 0;
-  }
-
-  /** Routes that a member is told. */
   advertised(source: Source): number {
     return this.#out.count - this.#out.countOf(this.rib.sources.find(source));
   }
 
-  /** The routes that a member is told. */
-  *told(source: Source): Generator<[PrefixId, Attributes]> {
+  *told(source: Source): Generator<ToldRoute> {
     for (const id of this.#out.ids())
       if (this.rib.sources.get(this.#out.source(id)) !== source)
-        yield [id, this.rib.interner.get(this.#out.attributes(id))];
+        yield { id, attributes: this.rib.interner.get(this.#out.attributes(id)) };
   }
 
-  /** The member gets everything, then the end-of-RIB mark. `pump` does the sending. */
-  join(receiver: Receiver): void {
-    const pending = new Pending(this.rib.prefixes);
-    this.#members.set(receiver.source, { receiver, pending, owesEndOfRib: true, owesEndOfRefresh: false });
-    this.#oweAll(receiver.source, pending, false);
-  }
-
-  leave(source: Source): void {
-    this.#members.get(source)?.pending?.drain(() => undefined);
-    this.#members.delete(source);
-  }
-
-  /** The member goes over to another group of the table: what it was told here is replaced or withdrawn there. */
-  move(source: Source, to: UpdateGroup): void {
-    const member = this.#members.get(source);
-    if (!member) return;
-    const pending = new Pending(this.rib.prefixes);
-    member.pending?.drain((id, told) => pending.add(id, told));
-    const self = this.rib.sources.find(source);
-    for (const id of this.#out.ids()) if (this.#out.source(id) !== self) pending.add(id, true);
-    to.#oweAll(source, pending, false);
-    to.#members.set(source, { ...member, pending });
-    this.leave(source);
-  }
-
-  /** Gives up what the group remembers; nobody is in it. */
   dissolve(): void {
     for (const id of this.#out.ids()) this.#out.set(id, 0, 0);
   }
 
-  /** Everything once more, as a ROUTE-REFRESH asks. RFC 2918 §4. @param enhanced between marks. RFC 7313 §4 */
-  refresh(source: Source, enhanced: boolean): void {
-    const member = this.#members.get(source);
-    if (!member) return;
-    // The first advertisement ends with its own mark, and marks do not nest.
-    if (enhanced && !member.owesEndOfRib && !member.owesEndOfRefresh) {
-      member.owesEndOfRefresh = true;
-      member.receiver.send([this.#refreshMark('begin')]);
-    }
-    member.pending ??= new Pending(this.rib.prefixes);
-    this.#oweAll(source, member.pending, true);
-  }
-
-  /** Fills the Adj-RIB-Out of a new group, before anybody joins, or follows changes and tells the members. */
-  apply(ids: readonly PrefixId[], selected: ChosenRoutes): void {
+  apply(_: readonly PrefixId[], changed: readonly PrefixId[], selected: ChosenRoutes): void {
+    if (changed.length === 0) return;
     // Before anything changes: a source that loses its last route loses its identifier.
-    const members = [...this.#members.values()].map((member) => ({ member, self: this.#idOf(member) }));
+    const members = [...this.members.values()].map((member) => ({ member, self: this.idOf(member) }));
     const partitions = new Map<number, Partition>();
     let last: Partition | undefined;
-    for (const id of ids) {
-      const [before, beforeSource] = [this.#out.attributes(id), this.#out.source(id)];
-      const after = this.#export(id, selected.attributes(id), selected.source(id));
+    for (const id of changed) {
+      const before = this.#out.attributes(id);
+      const beforeSource = this.#out.source(id);
+      const after = this.exporter.export(id, selected.attributes(id), selected.source(id));
       const afterSource = after === 0 ? 0 : selected.source(id);
       if (!this.#out.set(id, after, afterSource)) continue;
       const same = before === after;
@@ -148,50 +55,27 @@ export class UpdateGroup {
         last = partitionOf(partitions, beforeSource, afterSource, same);
       last.ids.push(id);
     }
-    this.#exports.clear();
+    this.exporter.forget();
     for (const { member, self } of members)
       for (const partition of partitions.values()) this.#tell(member, self, partition);
   }
 
-  /**
-   * Sends members that are behind what they lack, as far as they take it.
-   * @param complete the table itself is up to date, so that an end-of-RIB mark would be true
-   * @returns whether somebody who can take more is still behind
-   */
-  pump(complete: boolean): boolean {
-    let more = false;
-    for (const member of this.#members.values()) {
-      if (member.pending === undefined) continue;
-      if (member.receiver.writable()) this.#catchUp(member, member.pending);
-      if (member.pending.size > 0) more ||= member.receiver.writable();
-      else if (complete) this.#caughtUp(member);
-    }
-    return more;
-  }
-
-  #idOf({ receiver }: Member): SourceId {
-    return this.rib.sources.find(receiver.source);
+  protected none(): Pending {
+    return new Pending(this.rib.prefixes);
   }
 
   /** Those with the same attributes one after the other, so that they share messages. */
-  #oweAll(source: Source, pending: Pending, told: boolean): void {
+  protected oweAll(source: Source, pending: Pending, told: boolean): void {
     const self = this.rib.sources.find(source);
     for (const id of this.#out.byAttributes()) if (this.#out.source(id) !== self) pending.add(id, told);
   }
 
-  #caughtUp(member: Member): void {
-    member.pending = undefined;
-    if (member.owesEndOfRib) member.receiver.send([writeEndOfRib(this.context.family)]);
-    if (member.owesEndOfRefresh) member.receiver.send([this.#refreshMark('end')]);
-    member.owesEndOfRib = false;
-    member.owesEndOfRefresh = false;
+  protected oweKnown(source: Source, before: Pending | undefined, pending: Pending): void {
+    before?.drain((id, told) => pending.add(id, told));
+    this.oweAll(source, pending, true);
   }
 
-  #refreshMark(subtype: 'begin' | 'end'): Uint8Array {
-    return writeMessage({ type: 'refresh', family: this.context.family, subtype });
-  }
-
-  #catchUp({ receiver }: Member, pending: Pending): void {
+  protected catchUp({ receiver }: Member<Pending>, pending: Pending): void {
     const self = this.rib.sources.find(receiver.source);
     const announce: PrefixId[] = [];
     const withdraw: PrefixId[] = [];
@@ -208,7 +92,7 @@ export class UpdateGroup {
     for (const id of taken) this.rib.prefixes.release(id);
   }
 
-  #tell(member: Member, self: SourceId, partition: Partition): void {
+  #tell(member: Member<Pending>, self: SourceId, partition: Partition): void {
     const told = partition.before !== 0 && partition.before !== self;
     const tell = partition.after !== 0 && partition.after !== self;
     if (member.pending !== undefined || !member.receiver.writable()) {
@@ -225,50 +109,13 @@ export class UpdateGroup {
     }
   }
 
-  /** 0: the route is not for these peers. */
-  #export(id: PrefixId, attributes: AttributeId, source: SourceId): AttributeId {
-    if (attributes === 0) return 0;
-    const verdict = this.#judge(id, attributes, source);
-    if (verdict === 'reject') return 0;
-    let known = this.#exports.get(verdict);
-    if (!known) {
-      known = new Map();
-      this.#exports.set(verdict, known);
-    }
-    const key = attributes * 0x100000 + source;
-    let result = known.get(key);
-    if (result === undefined) {
-      result = this.#form(attributes, source, verdict);
-      known.set(key, result);
-    }
-    return result;
-  }
-
-  #form(id: AttributeId, sourceId: SourceId, verdict: Exclude<Verdict, 'reject'>): AttributeId {
-    const { interner, sources } = this.rib;
-    const source = sources.get(sourceId);
-    const octets = verdict ? undefined : reflectedOctets(interner.octets(id), source, this.context);
-    if (octets) return interner.internOctets(octets);
-    const attributes = exported({ source, attributes: interner.get(id), stale: false }, this.context, verdict);
-    return attributes ? interner.intern(attributes) : 0;
-  }
-
-  #judge(id: PrefixId, attributes: AttributeId, source: SourceId): Verdict {
-    const { filter } = this.context;
-    if (!filter) return undefined;
-    const { prefixes, interner, sources } = this.rib;
-    const length = prefixes.length(id);
-    prefixes.copy(id, this.#judged, 0, octetsFor(length));
-    return filter.judge(this.#judged, 0, length, interner.get(attributes), sources.get(source).kind !== 'local');
-  }
-
   #announcements(ids: readonly PrefixId[]): Uint8Array[] {
     for (const [attributes, prefixes] of this.#byAttributes(ids)) {
-      if (this.#packer.announce(attributes, { prefixes, length: prefixes.length })) continue;
+      if (this.packer.announce(attributes, { prefixes, length: prefixes.length })) continue;
       this.report(this.rib.interner.get(attributes), prefixes.length);
-      this.#packer.withdraw({ prefixes, length: prefixes.length });
+      this.packer.withdraw({ prefixes, length: prefixes.length });
     }
-    return this.#packer.take();
+    return this.packer.take();
   }
 
   #byAttributes(ids: readonly PrefixId[]): Map<AttributeId, PrefixId[]> {
@@ -289,8 +136,8 @@ export class UpdateGroup {
 
   #withdrawals(prefixes: readonly PrefixId[]): Uint8Array[] {
     if (prefixes.length === 0) return [];
-    this.#packer.withdraw({ prefixes, length: prefixes.length });
-    return this.#packer.take();
+    this.packer.withdraw({ prefixes, length: prefixes.length });
+    return this.packer.take();
   }
 }
 

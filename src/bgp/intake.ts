@@ -119,7 +119,7 @@ export class Intake {
     const told = monitor.active ? new Map<AttributeId, Cidr[]>() : undefined;
     const gone: Cidr[] = [];
     const tally = this.#tallies.get(family);
-    eachPrefix(block, (octets, at, length) => {
+    eachPrefix(block, (octets, at, length, pathId) => {
       if (tally) tally.received++;
       const reason = rejection ?? rejectPrefix(family, octets, at, length, rules.context);
       const verdict = reason ? 'reject' : filter?.judge(octets, at, length, attributes, true);
@@ -128,7 +128,7 @@ export class Intake {
         const kept = shared.get(verdict) ?? interner.intern(operated(attributes, verdict ?? []));
         shared.set(verdict, kept);
         if (told) listIn(told, kept).push(prefixAt(family, octets, at, length));
-        adj.announce(prefixes.intern(octets, at, length), kept);
+        adj.announce(prefixes.intern(octets, at, length), kept, pathId);
         return;
       }
       this.#reject(reason ?? 'filter');
@@ -136,7 +136,7 @@ export class Intake {
       this.rejections.add({ prefix, reason: reason ?? 'filter', attributes });
       const known = prefixes.find(octets, at, length);
       if (known === undefined) return;
-      adj.withdraw(known);
+      adj.withdraw(known, pathId);
       gone.push(prefix);
     });
     for (const [kept, list] of told ?? []) monitor.announced(this.name, family, interner.get(kept), list);
@@ -150,11 +150,11 @@ export class Intake {
     const { monitor } = this.context;
     if (monitor.active) monitor.withdrawn(this.name, family, cidrsOf(block));
     const tally = this.#tallies.get(family);
-    eachPrefix(block, (octets, at, length) => {
+    eachPrefix(block, (octets, at, length, pathId) => {
       if (tally) tally.withdrawn++;
       this.#unreject(family, octets, at, length);
       const id = prefixes.find(octets, at, length);
-      if (id !== undefined) adj?.withdraw(id);
+      if (id !== undefined) adj?.withdraw(id, pathId);
     });
   }
 

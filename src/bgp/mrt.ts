@@ -11,6 +11,8 @@ import { octetsFor } from './wire/nlri.ts';
 
 const tableDumpV2 = 13;
 const subtypes = { peerIndexTable: 1, ribIpv4Unicast: 2, ribIpv6Unicast: 4 } as const;
+/** Entries with a path identifier. RFC 8050 §4.3. */
+const addPathSubtypes = { ribIpv4Unicast: 8, ribIpv6Unicast: 10 } as const;
 /** Bits of a peer's type: an IPv6 address, a four-octet AS number. RFC 6396 §4.3.1. */
 const peerFlags = { six: 1, fourOctetAs: 2 } as const;
 /** A count is of two octets. */
@@ -45,14 +47,17 @@ export function* tableDump({ seconds, identifier, peers, routes }: DumpInput): G
     const entries = candidates.filter(({ source }) => index.has(source.name)).slice(0, most);
     if (entries.length === 0) continue;
     const family = familyOf(prefix);
-    const subtype = family === 4 ? subtypes.ribIpv4Unicast : subtypes.ribIpv6Unicast;
+    const several = entries.some(({ pathId }) => pathId !== undefined);
+    const kinds = several ? addPathSubtypes : subtypes;
+    const subtype = family === 4 ? kinds.ribIpv4Unicast : kinds.ribIpv6Unicast;
     yield record(seconds, subtype, (w) => {
       w.u32(sequences[family]++);
       writePrefix(w, prefix);
       w.u16(entries.length);
-      for (const { source, attributes } of entries) {
+      for (const { source, attributes, pathId = 0 } of entries) {
         w.u16(index.get(source.name) ?? 0);
         w.u32(seconds);
+        if (several) w.u32(pathId);
         writeEntry(w, family, attributes);
       }
     });

@@ -11,6 +11,10 @@ export interface SessionConfig {
   readonly families: readonly Family[];
   /** Offers IPv6 next hops of IPv4 prefixes. RFC 8950. */
   readonly extendedNextHop?: boolean;
+  /** Several paths of a prefix, of every family. RFC 7911. */
+  readonly addPath?: { readonly receive: boolean; readonly send: boolean };
+  /** Offers messages of more than 4096 octets. Default: yes. RFC 8654. */
+  readonly extendedMessages?: boolean;
   readonly holdSeconds: number;
   /** Absent: a third of the negotiated hold time. */
   readonly keepaliveSeconds?: number;
@@ -49,6 +53,9 @@ export interface Negotiated {
   readonly extendedMessages: boolean;
   /** IPv4 prefixes may have IPv6 next hops, both ways. RFC 8950. */
   readonly extendedNextHop: boolean;
+  /** Families of which the peer tells several paths of a prefix, and of which it takes several; absent: none. RFC 7911. */
+  readonly pathsReceived?: readonly Family[];
+  readonly pathsSent?: readonly Family[];
   /** The peer's graceful restart capability, if it sent one. */
   readonly restart?: {
     readonly restarted: boolean;
@@ -80,7 +87,7 @@ export function openOf(config: SessionConfig): Open {
   capabilities.push(
     { capability: 'routeRefresh' },
     { capability: 'enhancedRefresh' },
-    { capability: 'extendedMessages' },
+    ...(config.extendedMessages === false ? [] : [{ capability: 'extendedMessages' } as const]),
     {
       capability: 'gracefulRestart',
       restarted,
@@ -96,6 +103,7 @@ export function openOf(config: SessionConfig): Open {
         staleSeconds: Math.min(longLivedSeconds ?? 0, 0xffffff),
       })),
     },
+    ...offeredPaths(config),
     { capability: 'fourOctetAs', asn: config.asn },
   );
   return {
@@ -125,6 +133,7 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
   if (open.holdSeconds === 1 || open.holdSeconds === 2) {
     throw new WireError('open', subcodes.open.badHoldTime, 'reset', 'open.holdTime', `${open.holdSeconds}`);
   }
+  const families = commonFamilies(open, config);
   const holdSeconds = Math.min(open.holdSeconds, config.holdSeconds);
   const told = (name: Capability['capability']) => open.capabilities.some(({ capability }) => capability === name);
   const restart = open.capabilities.findLast((capability) => capability.capability === 'gracefulRestart');
@@ -135,15 +144,41 @@ export function acceptOpen(open: Open, config: SessionConfig): Negotiated {
     external,
     holdSeconds,
     keepaliveSeconds: keepalive(holdSeconds, config.keepaliveSeconds),
-    families: commonFamilies(open, config),
+    families,
     fourOctetAs: told('fourOctetAs'),
     routeRefresh: told('routeRefresh'),
     enhancedRefresh: told('enhancedRefresh'),
-    extendedMessages: told('extendedMessages'),
+    extendedMessages: config.extendedMessages !== false && told('extendedMessages'),
     extendedNextHop: offersExtendedNextHop(config) && toldExtendedNextHop(open),
+    ...commonPaths(open, config, families),
     ...(restart ? { restart } : {}),
     // Without graceful restart it means nothing. RFC 9494 §3.
     ...(restart && longLived ? { longLived: longLived.families } : {}),
+  };
+}
+
+function offeredPaths({ families, addPath }: SessionConfig): Capability[] {
+  if (!addPath || !(addPath.receive || addPath.send)) return [];
+  const { receive, send } = addPath;
+  return [{ capability: 'addPath', families: families.map((family) => ({ family, receive, send })) }];
+}
+
+/** A way of which one side says `send` and the other `receive`. The last word on a family counts. RFC 7911 §4. */
+function commonPaths(
+  open: Open,
+  { addPath }: SessionConfig,
+  families: readonly Family[],
+): Pick<Negotiated, 'pathsReceived' | 'pathsSent'> {
+  const told = new Map(
+    open.capabilities
+      .flatMap((capability) => (capability.capability === 'addPath' ? capability.families : []))
+      .map((path) => [path.family, path]),
+  );
+  const pathsReceived = families.filter((family) => addPath?.receive && told.get(family)?.send);
+  const pathsSent = families.filter((family) => addPath?.send && told.get(family)?.receive);
+  return {
+    ...(pathsReceived.length > 0 ? { pathsReceived } : {}),
+    ...(pathsSent.length > 0 ? { pathsSent } : {}),
   };
 }
 

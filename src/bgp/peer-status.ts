@@ -59,6 +59,8 @@ export interface FamilyCounts {
   /** Routes kept, of which stale. */
   readonly accepted: number;
   readonly stale: number;
+  /** Of them those that are the best of their prefix. */
+  readonly preferred: number;
   readonly advertised: number;
   readonly endOfRib: boolean;
 }

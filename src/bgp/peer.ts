@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
-import { type Family, familyOf, parseIp } from '../model/address.ts';
+import type { Family } from '../model/address.ts';
 import type { BfdWatch } from './bfd/agent.ts';
-import type { BmpDown } from './bmp/messages.ts';
 import type { MonitoredSession } from './bmp/monitor.ts';
 import { type Contender, loser } from './collision.ts';
 import { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
+import { downOf, isGraceful, isPrefixLimit } from './endings.ts';
 import { describeEvent, type Ending, type Event, type State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
 import type { LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
@@ -14,12 +14,12 @@ import type { PrefixId } from './prefixes.ts';
 import type { Rejections } from './rejections.ts';
 import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';
+import { monitoredSessionOf, sessionConfigOf } from './sessions.ts';
 import type { PeerConfig } from './settings.ts';
 import { MessageTally } from './tally.ts';
 import { dial, transportOf } from './transport.ts';
-import { errorCodes, subcodes } from './wire/errors.ts';
+import type { subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
-import { isFinal, type Notification } from './wire/notification.ts';
 
 export type { FamilyCounts, LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
 
@@ -260,28 +260,11 @@ export class Peer {
 
   #sessionConfig(): SessionConfig {
     const { config, context } = this;
-    return {
-      asn: config.localAsn ?? context.asn,
-      identifier: context.identifier,
-      peerAsn: config.asn,
-      families: config.families,
-      extendedNextHop: config.extendedNextHop ?? familyOf(config.address) === 6,
-      ...(config.addPath
-        ? { addPath: { receive: config.addPath.receive, send: config.addPath.send !== undefined } }
-        : {}),
-      holdSeconds: config.holdSeconds,
-      ...(config.keepaliveSeconds === undefined ? {} : { keepaliveSeconds: config.keepaliveSeconds }),
-      ...(config.sendHoldSeconds === undefined ? {} : { sendHoldSeconds: config.sendHoldSeconds }),
-      restart: {
-        restarted: context.restarting(),
-        restartSeconds: config.restartSeconds,
-        ...(config.longLivedSeconds === undefined ? {} : { longLivedSeconds: config.longLivedSeconds }),
-        preserved: context.restarted || this.#everUp,
-      },
-      initiative: config.initiative,
+    return sessionConfigOf(config, context, {
+      everUp: this.#everUp,
       connectRetrySeconds: config.initiative === 'wait' ? waitSeconds : this.#retrySeconds,
       idleHoldSeconds: this.#idleHoldSeconds,
-    };
+    });
   }
 
   #moved(connection: Connection, from: State, to: State, why: Event): void {
@@ -353,30 +336,10 @@ export class Peer {
   }
 
   /** The session as monitoring stations are told of it. */
-  #monitored(connection: Connection, { peerAsn, identifier, families }: Negotiated): MonitoredSession {
-    const { sent, received, remotePort } = connection.opening;
-    const { address, port = 0 } = connection.local;
+  #monitored(connection: Connection, negotiated: Negotiated): MonitoredSession {
     const { config, context } = this;
-    const routes = this.#routes;
-    return {
-      name: this.name,
-      peer: { address: config.address, asn: peerAsn, identifier },
-      up: {
-        localAddress: address === undefined ? context.identifier : parseIp(address.replace(/^::ffff:|%.*$/g, '')),
-        localPort: port,
-        remotePort,
-        sentOpen: sent,
-        receivedOpen: received,
-      },
-      families,
-      routes: (side) => routes.monitored(side),
-      askAgain: () => {
-        if (routes.faithful || this.#session?.connection !== connection || !this.#session.negotiated.routeRefresh)
-          return;
-        connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
-      },
-      statistics: () => routes.statistics(),
-    };
+    const current = () => this.#session?.connection === connection;
+    return monitoredSessionOf(config, context, { connection, negotiated, routes: this.#routes, current });
   }
 
   #ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void {
@@ -453,19 +416,4 @@ export class Peer {
 /** OPENs are being exchanged. */
 function isOpening({ state }: { readonly state: State }): boolean {
   return state === 'OpenSent' || state === 'OpenConfirm';
-}
-
-/** The peer's routes outlive the session: TCP was lost, or both sides restart gracefully after errors too. RFC 8538 §4. */
-function isGraceful({ by, notification }: Ending, negotiated: Negotiated | undefined): boolean {
-  if (by === 'tcp') return true;
-  return negotiated?.restart?.notification === true && notification !== undefined && !isFinal(notification);
-}
-
-function isPrefixLimit({ code, subcode }: Notification): boolean {
-  return code === errorCodes.cease && subcode === subcodes.cease.maxPrefixes;
-}
-
-function downOf({ by, notification }: Ending): BmpDown {
-  const message = notification && writeMessage({ type: 'notification', notification });
-  return { by: by === 'us' ? 'us' : 'peer', ...(message ? { notification: message } : {}) };
 }

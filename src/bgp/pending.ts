@@ -45,6 +45,10 @@ export class Pending {
     return this.#taken;
   }
 
+  clear(): void {
+    this.drain(() => undefined);
+  }
+
   /** Hands over all that is left. */
   drain(visit: (id: PrefixId, told: boolean) => void): void {
     while (this.size > 0) {

@@ -224,8 +224,16 @@ export class Routes {
     for (const [family, adj] of this.#in) {
       const { received, withdrawn } = this.#intake.tally(family);
       const endOfRib = this.#complete.has(family);
-      const advertised = this.context.tables[family].advertised(this.#source);
-      all[`ipv${family}`] = { received, withdrawn, accepted: adj.count, stale: adj.staleCount, advertised, endOfRib };
+      const table = this.context.tables[family];
+      all[`ipv${family}`] = {
+        received,
+        withdrawn,
+        accepted: adj.count,
+        stale: adj.staleCount,
+        preferred: table.preferred(this.#source),
+        advertised: table.advertised(this.#source),
+        endOfRib,
+      };
     }
     return all;
   }

@@ -58,6 +58,7 @@ export function exportContextOf(
     ...(longLived ? { longLived: true } : {}),
     ...(extendedMessages ? { extendedMessages } : {}),
     ...(extendedNextHop ? { extendedNextHop } : {}),
+    ...(negotiated.pathsSent?.includes(family) ? { paths: config.addPath?.send ?? 'all' } : {}),
     ...(removePrivateAs ? { removePrivateAs } : {}),
     ...(filter ? { filter } : {}),
   };

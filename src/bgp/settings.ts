@@ -36,6 +36,8 @@ export interface PeerConfig {
   readonly nextHopMode: NextHopMode;
   /** IPv6 next hops of IPv4 prefixes, where the peer agrees; absent: in sessions over IPv6. RFC 8950. */
   readonly extendedNextHop?: boolean;
+  /** Several paths of a prefix, where the peer agrees: which of ours are told, and whether its are taken. RFC 7911. */
+  readonly addPath?: { readonly receive: boolean; readonly send?: 'all' | number };
   /** AS number of this side towards the peer, in place of the speaker's own. */
   readonly localAsn?: number;
   /** How often an own AS number may stand in a path from the peer; absent: never. */

@@ -82,6 +82,17 @@ const options = {
   nextHopMode: z.enum(['auto', 'self', 'keep']).default('auto'),
   /** IPv6 next hops of IPv4 prefixes. RFC 8950. */
   extendedNextHop: z.boolean().optional(),
+  /** Several paths of a prefix. RFC 7911. */
+  addPath: z
+    .strictObject({
+      send: z
+        .string()
+        .regex(/^(all|best ([2-9]|[1-9]\d))$/, 'expected all, or best and a number of paths from 2 to 99')
+        .transform((text): 'all' | number => (text === 'all' ? text : Number(text.slice('best '.length))))
+        .optional(),
+      receive: z.boolean().default(false),
+    })
+    .optional(),
   localAsn: asn.optional(),
   allowedLocalAs: z.number().int().min(0).max(255).optional(),
   removePrivateAs: z.boolean().default(false),
@@ -145,6 +156,7 @@ export const standaloneSchema = z.strictObject({
   /** What strangers may make the process hold (limits.ts). */
   limits: z
     .strictObject({
+      messageOctets: limit('messageOctets'),
       asPathLength: limit('asPathLength'),
       communities: limit('communities'),
       peers: limit('peers'),

@@ -183,6 +183,7 @@ class Compiler {
       acceptDefault: options.acceptDefault,
       nextHopMode: options.nextHopMode,
       ...(options.extendedNextHop === undefined ? {} : { extendedNextHop: options.extendedNextHop }),
+      ...(options.addPath ? { addPath: pathsOf(options.addPath) } : {}),
       ...(options.routeReflectorClient ? { routeReflectorClient: true } : {}),
       ...policyOf(options),
       ...this.#rules(options.filters, [...path, 'filters']),
@@ -271,6 +272,10 @@ function originationsOf({ originate }: StandaloneFile): Pick<SpeakerConfig, 'ori
     originations: [...new Set(originate.map(({ prefix }) => prefix))].sort(),
     ...(Object.keys(attributes).length > 0 ? { originationAttributes: attributes } : {}),
   };
+}
+
+function pathsOf({ receive, send }: NonNullable<NeighborOptions['addPath']>): NonNullable<PeerConfig['addPath']> {
+  return { receive, ...(send === undefined ? {} : { send }) };
 }
 
 /** Options that pass as they stand, those that say nothing left out. */

@@ -7,6 +7,7 @@ import type { Group, Receiver } from './group.ts';
 import { UpdateGroup } from './groups.ts';
 import type { AttributeInterner } from './intern.ts';
 import { type CostOf, pathsOver } from './next-hops.ts';
+import { PathGroup } from './path-group.ts';
 import type { PrefixId } from './prefixes.ts';
 import { type Candidate, type PathId, Rib, type Source } from './rib.ts';
 import type { Attributes } from './wire/attributes.ts';
@@ -163,6 +164,11 @@ export class RouteTable {
     this.#schedule();
   }
 
+  /** Prefixes whose best path the source told. */
+  preferred(source: Source): number {
+    return this.#selected.countOf(this.rib.sources.find(source));
+  }
+
   advertised(source: Source): number {
     return this.#memberships.get(source)?.advertised(source) ?? 0;
   }
@@ -171,11 +177,17 @@ export class RouteTable {
     const key = contextKey(context);
     const known = this.#groups.get(key);
     if (known) return known;
-    const group = new UpdateGroup(context, this.rib, this.deps.oversized);
+    const group = this.#newGroup(context);
     this.#groups.set(key, group);
     const ids = [...this.#selected.ids()];
     group.apply(ids, ids, this.#selected);
     return group;
+  }
+
+  #newGroup(context: ExportContext): Group {
+    const { oversized, costOf } = this.deps;
+    if (context.paths === undefined) return new UpdateGroup(context, this.rib, oversized);
+    return new PathGroup(context, this.rib, oversized, context.paths, costOf);
   }
 
   #dropEmpty(group: Group): void {

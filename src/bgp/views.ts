@@ -31,6 +31,8 @@ export interface AttributesView {
 /** One path of a prefix, and what became of it. */
 export interface PathStatus extends AttributesView {
   readonly peer: string;
+  /** In the peer's words, where it tells several paths of a prefix. RFC 7911. */
+  readonly pathId?: number;
   readonly source: 'local' | 'ebgp' | 'ibgp';
   readonly stale: boolean;
   /** `best`, `multipath`, `deferred` (no selection yet), or the step of the decision process at which it lost. */
@@ -67,6 +69,8 @@ export interface Explanation {
 /** A route of `received PEER`: accepted, or refused with the reason. */
 export interface ReceivedRoute extends AttributesView {
   readonly prefix: Cidr;
+  /** In the peer's words, where it tells several paths of a prefix. RFC 7911. */
+  readonly pathId?: number;
   readonly accepted: boolean;
   readonly stale: boolean;
   readonly reason?: string;
@@ -75,6 +79,8 @@ export interface ReceivedRoute extends AttributesView {
 /** A route of `advertised PEER`. */
 export interface AdvertisedRoute extends AttributesView {
   readonly prefix: Cidr;
+  /** In our words, where the peer is told several paths of a prefix. RFC 7911. */
+  readonly pathId?: number;
 }
 
 const families: readonly Family[] = [4, 6];
@@ -177,7 +183,8 @@ export function* receivedOf(
 ): Generator<ReceivedRoute> {
   for (const { family, id, candidate } of received) {
     const prefix = speaker.tables[family].rib.prefixes.cidr(id);
-    yield { prefix, accepted: true, stale: candidate.stale, ...attributesView(candidate.attributes) };
+    const { pathId, stale, attributes } = candidate;
+    yield { prefix, ...identified(pathId), accepted: true, stale, ...attributesView(attributes) };
   }
   for (const { prefix, reason, attributes } of rejected) {
     yield { prefix, accepted: false, stale: false, reason, ...attributesView(attributes) };
@@ -187,8 +194,13 @@ export function* receivedOf(
 /** Routes that the table's update group tells the peer. */
 export function* advertisedOf(tables: Iterable<RouteTable>, source: Candidate['source']): Generator<AdvertisedRoute> {
   for (const table of tables) {
-    for (const { prefix, attributes } of table.advertisements(source)) yield { prefix, ...attributesView(attributes) };
+    for (const { prefix, attributes, pathId } of table.advertisements(source))
+      yield { prefix, ...identified(pathId), ...attributesView(attributes) };
   }
+}
+
+function identified(pathId: number | undefined): { pathId?: number } {
+  return pathId === undefined ? {} : { pathId };
 }
 
 function routeStatus(
@@ -237,8 +249,9 @@ function summary(prefix: Cidr, decision: Decision | undefined, paths: readonly E
   return `path from ${best.source.name}${beside} is used; ${others}`;
 }
 
-function pathStatus({ source, attributes, stale }: Candidate, verdict: PathStatus['verdict']): PathStatus {
-  return { peer: source.name, source: source.kind, ...attributesView(attributes), stale, verdict };
+function pathStatus({ source, attributes, stale, pathId }: Candidate, verdict: PathStatus['verdict']): PathStatus {
+  const { name: peer, kind } = source;
+  return { peer, source: kind, ...identified(pathId), ...attributesView(attributes), stale, verdict };
 }
 
 export function attributesView(attributes: Attributes): AttributesView {

@@ -113,17 +113,22 @@ async function showRoutes(options: Limited): Promise<void> {
 }
 
 async function showAdvertised(peer: string, options: Limited): Promise<void> {
-  const rows = (route: AdvertisedRoute) => [[route.prefix, ...cells(route)]];
+  const rows = (route: AdvertisedRoute) => [[named(route), ...cells(route)]];
   const columns = ['prefix', ...attributeColumns];
   await stream<AdvertisedRoute>(peerPath(peer, '/advertised'), options, columns, rows, `${peer} is told no routes`);
 }
 
 async function showReceived(peer: string, options: Limited): Promise<void> {
   const rows = (route: ReceivedRoute) => [
-    [route.prefix, ...cells(route), route.accepted ? (route.stale ? 'stale' : 'accepted') : `refused: ${route.reason}`],
+    [named(route), ...cells(route), route.accepted ? (route.stale ? 'stale' : 'accepted') : `refused: ${route.reason}`],
   ];
   const columns = ['prefix', ...attributeColumns, 'state'];
   await stream<ReceivedRoute>(peerPath(peer, '/received'), options, columns, rows, `${peer} has told no routes`);
+}
+
+/** A prefix, and which of its paths. */
+function named({ prefix, pathId }: AdvertisedRoute | ReceivedRoute): string {
+  return pathId === undefined ? prefix : `${prefix} path ${pathId}`;
 }
 
 const attributeColumns = ['next hop', 'as path', 'origin', 'pref', 'med', 'communities'];

@@ -1,5 +1,5 @@
 import { type Reader, TruncatedError, Writer } from '../../base/bytes.ts';
-import { familyOf, formatIp, type Ip } from '../../model/address.ts';
+import { type Family, familyOf, formatIp, type Ip } from '../../model/address.ts';
 import { octetsOf } from './addresses.ts';
 import { type AsPath, isConfederation, readAsPath, writeAsPath } from './aspath.ts';
 import { type Remedy, subcodes, WireError } from './errors.ts';
@@ -61,6 +61,8 @@ export interface Codec {
   readonly external: boolean;
   /** IPv4 prefixes may have IPv6 next hops. RFC 8950. */
   readonly extendedNextHop?: boolean;
+  /** Families whose prefixes the peer sends with path identifiers. RFC 7911. */
+  readonly pathsReceived?: readonly Family[];
 }
 
 interface Row {

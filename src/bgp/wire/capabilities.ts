@@ -2,7 +2,7 @@ import { type Reader, Writer } from '../../base/bytes.ts';
 import type { Family } from '../../model/address.ts';
 import { subcodes, WireError } from './errors.ts';
 
-/** Capability codes. RFC 4760, 2918, 8950, 8654, 4724, 6793, 7313, 9494. */
+/** Capability codes. RFC 4760, 2918, 8950, 8654, 4724, 6793, 7911, 7313, 9494. */
 export const capabilityCodes = {
   multiprotocol: 1,
   routeRefresh: 2,
@@ -10,6 +10,7 @@ export const capabilityCodes = {
   extendedMessages: 6,
   gracefulRestart: 64,
   fourOctetAs: 65,
+  addPath: 69,
   enhancedRefresh: 70,
   longLivedRestart: 71,
 } as const;
@@ -25,6 +26,13 @@ export interface RestartFamily {
 export interface NextHopFamily {
   readonly family: Family;
   readonly nextHop: Family;
+}
+
+/** A family of which the sender takes or tells several paths of a prefix. RFC 7911 §4. */
+export interface PathFamily {
+  readonly family: Family;
+  readonly receive: boolean;
+  readonly send: boolean;
 }
 
 /** A family in a long-lived graceful restart capability. RFC 9494 §3. */
@@ -47,6 +55,7 @@ export type Capability =
       readonly families: readonly RestartFamily[];
     }
   | { readonly capability: 'longLivedRestart'; readonly families: readonly LongLivedFamily[] }
+  | { readonly capability: 'addPath'; readonly families: readonly PathFamily[] }
   | { readonly capability: 'fourOctetAs'; readonly asn: number }
   | { readonly capability: 'unknown'; readonly code: number; readonly value: Uint8Array };
 
@@ -99,6 +108,9 @@ export function readCapability(r: Reader): Capability {
     case capabilityCodes.enhancedRefresh:
       expectLength(code, length, length === 0);
       return { capability: 'enhancedRefresh' };
+    case capabilityCodes.addPath:
+      expectLength(code, length, length % 4 === 0);
+      return { capability: 'addPath', families: readPathFamilies(value) };
     case capabilityCodes.longLivedRestart:
       expectLength(code, length, length % 7 === 0);
       return { capability: 'longLivedRestart', families: readLongLived(value) };
@@ -121,6 +133,19 @@ function readNextHops(r: Reader): NextHopFamily[] {
     const safi = r.u16('capability.safi');
     const nextHop = familyOfAfi(r.u16('capability.nextHopAfi'));
     if (family !== undefined && nextHop !== undefined && safi === unicast) families.push({ family, nextHop });
+  }
+  return families;
+}
+
+/** AFI, SAFI, and 1 (receive), 2 (send) or 3 (both); other values say nothing. RFC 7911 §4. */
+function readPathFamilies(r: Reader): PathFamily[] {
+  const families: PathFamily[] = [];
+  while (r.left > 0) {
+    const family = familyOfAfi(r.u16('capability.afi'));
+    const safi = r.u8('capability.safi');
+    const way = r.u8('capability.sendReceive');
+    if (family === undefined || safi !== unicast || way < 1 || way > 3) continue;
+    families.push({ family, receive: (way & 1) !== 0, send: (way & 2) !== 0 });
   }
   return families;
 }
@@ -204,6 +229,13 @@ function writeValue(w: Writer, capability: Capability): number {
         w.u16(staleSeconds & 0xffff);
       }
       return capabilityCodes.longLivedRestart;
+    case 'addPath':
+      for (const { family, receive, send } of capability.families) {
+        w.u16(afiOf(family));
+        w.u8(unicast);
+        w.u8((receive ? 1 : 0) | (send ? 2 : 0));
+      }
+      return capabilityCodes.addPath;
     case 'fourOctetAs':
       w.u32(capability.asn);
       return capabilityCodes.fourOctetAs;

@@ -6,6 +6,8 @@ import { subcodes, WireError } from './errors.ts';
 export interface PrefixBlock {
   readonly family: Family;
   readonly octets: Uint8Array;
+  /** A path identifier of four octets stands before each prefix. RFC 7911 §3. */
+  readonly paths?: true;
 }
 
 /** Octets that hold `length` bits. */
@@ -17,30 +19,42 @@ export function octetsFor(length: number): number {
  * Takes the rest of `r` as NLRI: each a length in bits, then the fewest octets that hold it. RFC 4271 §4.3, 4760 §5.
  * @throws WireError 3/10, always a reset: where the next prefix begins is no longer known. RFC 7606 §5.3
  */
-export function readPrefixes(r: Reader, family: Family, field: string): PrefixBlock {
+export function readPrefixes(r: Reader, family: Family, field: string, paths = false): PrefixBlock {
   const most = bits(family);
   const block = r.bytes(r.left, field);
   let at = 0;
+  const skipped = paths ? 4 : 0;
   while (at < block.length) {
+    at += skipped;
     const length = block[at] ?? 0;
     if (length > most) throw badNetwork(field, `length ${length} > ${most}`);
     at += 1 + octetsFor(length);
   }
   if (at > block.length) throw badNetwork(field, `${at} octets wanted, ${block.length} there`);
-  return { family, octets: block };
+  return paths ? { family, octets: block, paths } : { family, octets: block };
 }
 
 function badNetwork(field: string, detail: string): WireError {
   return new WireError('update', subcodes.update.badNetwork, 'reset', field, detail);
 }
 
-/** Calls `visit` with where each prefix's octets begin, and its length in bits. */
-export function eachPrefix(block: PrefixBlock, visit: (octets: Uint8Array, at: number, length: number) => void): void {
-  for (let at = 0; at < block.octets.length; ) {
-    const length = block.octets[at] ?? 0;
-    visit(block.octets, at + 1, length);
+/** Calls `visit` with where each prefix's octets begin, its length in bits, and its path identifier (0: none). */
+export function eachPrefix(
+  { octets, paths }: PrefixBlock,
+  visit: (octets: Uint8Array, at: number, length: number, pathId: number) => void,
+): void {
+  for (let at = 0; at < octets.length; ) {
+    const pathId = paths ? pathIdAt(octets, at) : 0;
+    if (paths) at += 4;
+    const length = octets[at] ?? 0;
+    visit(octets, at + 1, length, pathId);
     at += 1 + octetsFor(length);
   }
+}
+
+function pathIdAt(from: Uint8Array, at: number): number {
+  const low = ((from[at + 1] ?? 0) << 16) | ((from[at + 2] ?? 0) << 8) | (from[at + 3] ?? 0);
+  return (from[at] ?? 0) * 0x1000000 + low;
 }
 
 /** The prefixes of a block as text, host bits cleared. */

@@ -80,7 +80,7 @@ export function readUpdate(
   families: ReadonlySet<Family>,
   known?: KnownAttributes,
 ): Update {
-  const { withdrawn, attributes, nlri } = sections(body);
+  const { withdrawn, attributes, nlri } = sections(body, withPaths(codec, 4));
   // Attributes that this node has read before are compared, not read. Those in MP_REACH_NLRI come with their prefixes.
   const knowable = known && codec.fourOctetAs && nlri.octets.length > 0;
   const octets = body.subarray(attributes.offset, attributes.offset + attributes.left);
@@ -123,17 +123,21 @@ export function readStoredAttributes(octets: Uint8Array): Attributes {
   return { ...attributes, ...hops };
 }
 
+function withPaths({ pathsReceived }: Codec, family: Family): boolean {
+  return pathsReceived?.includes(family) === true;
+}
+
 function isEndOfRib4(body: Uint8Array): boolean {
   return body.length === 4 && body.every((octet) => octet === 0);
 }
 
 /** The three parts of the body. Total lengths that overrun the message are a reset: where NLRI begins is unknown. */
-function sections(body: Uint8Array): { withdrawn: PrefixBlock; attributes: Reader; nlri: PrefixBlock } {
+function sections(body: Uint8Array, paths: boolean): { withdrawn: PrefixBlock; attributes: Reader; nlri: PrefixBlock } {
   const r = new Reader(body);
   try {
-    const withdrawn = readPrefixes(r.sub(r.u16('withdrawnLength'), 'withdrawn'), 4, 'update.withdrawn');
+    const withdrawn = readPrefixes(r.sub(r.u16('withdrawnLength'), 'withdrawn'), 4, 'update.withdrawn', paths);
     const attributes = r.sub(r.u16('attributesLength'), 'attributes');
-    const nlri = readPrefixes(r, 4, 'update.nlri');
+    const nlri = readPrefixes(r, 4, 'update.nlri', paths);
     return { withdrawn, attributes, nlri };
   } catch (thrown) {
     if (thrown instanceof TruncatedError) throw malformed('reset', `update.${thrown.field}`, thrown.message);
@@ -206,8 +210,8 @@ function takeMultiprotocol(
     if (family === undefined || safi !== unicast || !families.has(family)) {
       throw malformed('discard', name, `AFI ${afi} SAFI ${safi} was not negotiated`, optionalAttribute);
     }
-    if (code === codes.mpReach) walk.reach = readReach(r, family, codec.extendedNextHop === true);
-    else walk.unreach = readPrefixes(r, family, name);
+    if (code === codes.mpReach) walk.reach = readReach(r, family, codec);
+    else walk.unreach = readPrefixes(r, family, name, withPaths(codec, family));
   } catch (thrown) {
     if (thrown instanceof TruncatedError) throw malformed('reset', name, thrown.message, optionalAttribute);
     throw thrown;
@@ -217,15 +221,16 @@ function takeMultiprotocol(
   }
 }
 
-/** RFC 4760 §3, RFC 8950 §3. @param extended IPv4 prefixes may have IPv6 next hops */
-function readReach(r: Reader, family: Family, extended: boolean): Reach {
+/** RFC 4760 §3, RFC 8950 §3: IPv4 prefixes may have IPv6 next hops. */
+function readReach(r: Reader, family: Family, codec: Codec): Reach {
+  const extended = codec.extendedNextHop === true;
   const length = r.u8('nextHopLength');
   const six = (length === 16 || length === 32) && (family === 6 || extended);
   if (!six && !(family === 4 && length === 4))
     throw malformed('reset', 'MP_REACH_NLRI', `next hop of ${length} octets`, optionalAttribute);
   const hops = nextHopsOf(r.bytes(length, 'nextHop'));
   r.u8('reserved');
-  return { ...hops, block: readPrefixes(r, family, 'MP_REACH_NLRI') };
+  return { ...hops, block: readPrefixes(r, family, 'MP_REACH_NLRI', withPaths(codec, family)) };
 }
 
 /**
