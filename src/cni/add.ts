@@ -96,7 +96,8 @@ async function addNew(work: Work): Promise<string> {
 /** What needs no answer of the datastore: felix's rules for the pod, the pair of devices, and the pod's side of it. */
 async function prepare(work: Work, proposed: () => readonly Ip[] | undefined): Promise<void> {
   const { context, plan, place, pod } = work;
-  work.announced = context.felix.announce(place.key, endpointOf(work, []), familiesOf(work));
+  // What policy selects it by is known before only where the endpoint is stored as it is told here.
+  if (context.store.atomic) work.announced = context.felix.announce(place.key, endpointOf(work, []), familiesOf(work));
   confirm(work);
   // Felix begins in the next turn, and the kernel takes its rules while the devices are made in the one after.
   await setImmediate();

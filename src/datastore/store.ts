@@ -114,7 +114,10 @@ export interface Scope {
  * Keys and values are what `model/` defines; the layout underneath is the driver's.
  */
 export interface Store {
-  /** Whether a transaction is all or nothing, and a watch keeps the order of changes between types. */
+  /**
+   * Whether a transaction is all or nothing, a watch keeps the order of changes between types, and an endpoint is read
+   * back as it was written. Where not, an endpoint is part of a Pod, whose labels are others' to give.
+   */
   readonly atomic: boolean;
   get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined>;
   list<T extends Type>(type: T, scope?: Scope): Promise<Listing<T>>;

@@ -19,6 +19,8 @@ export type Fault =
 
 export interface ApiOptions {
   readonly host?: string;
+  /** Listens on a unix socket instead, which is reached from every network namespace. */
+  readonly socketPath?: string;
   readonly tls?: { readonly key: string; readonly cert: string };
   /** Resources beside the built-in ones; by default Calico's definitions. */
   readonly resources?: readonly TestResource[];
@@ -54,7 +56,7 @@ export class TestApiServer {
   }
 
   async start(): Promise<this> {
-    const { host = '127.0.0.1', tls } = this.options;
+    const { host = '127.0.0.1', socketPath, tls } = this.options;
     this.#stopping = new AbortController();
     const handle = (request: IncomingMessage, response: ServerResponse) => void this.#handle(request, response);
     const server = tls ? createTlsServer(tls, handle) : createServer(handle);
@@ -62,9 +64,10 @@ export class TestApiServer {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
     });
-    server.listen(this.#port, host);
+    if (socketPath === undefined) server.listen(this.#port, host);
+    else server.listen(socketPath);
     await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
+    if (socketPath === undefined) this.#port = (server.address() as AddressInfo).port;
     this.#server = server;
     for (const name of ['default', 'kube-system'])
       if (

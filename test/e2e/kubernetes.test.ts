@@ -1,0 +1,243 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ask } from '../../src/cli/control.ts';
+import { addNetwork, type CniCall, delNetwork } from '../../src/cni/client.ts';
+import { defaultConflist, installCni } from '../../src/cni/install.ts';
+import type { FelixStatus } from '../../src/felix/status.ts';
+import { kubeconfig } from '../support/kubernetes/cluster.ts';
+import type { TestObject } from '../support/kubernetes/objects.ts';
+import { TestApiServer } from '../support/kubernetes/server.ts';
+import { until } from '../support/wait.ts';
+import { build, dist, finish, labName } from './support.ts';
+
+/*
+ * One node's agents on the Kubernetes API: the machine and its pods are network namespaces, the API server is ours, on
+ * a unix socket that a relay brings to the machine's loopback.
+ */
+
+/** Connections to port 6443 go on to the socket in the first argument. */
+const relayProgram = `const { connect, createServer } = require('node:net');
+createServer((from) => {
+  const to = connect(process.argv[1]);
+  for (const [one, other] of [[from, to], [to, from]]) {
+    one.pipe(other);
+    one.on('error', () => other.destroy());
+    one.on('close', () => other.destroy());
+  }
+}).listen(6443, '127.0.0.1');`;
+
+const id = labName('q');
+const machine = `margay-${id}-n1`;
+const runDir = mkdtempSync(join(tmpdir(), 'margay-e2e-kubernetes-'));
+const podNamespaces: string[] = [];
+let api: TestApiServer;
+let agents: ChildProcess | undefined;
+let relay: ChildProcess | undefined;
+let output = '';
+
+const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
+const netnsPath = (name: string) => `/run/netns/${name}`;
+const soon = (what: string, within = 20_000) => ({ within, what });
+
+const env = {
+  PATH: process.env['PATH'] ?? '',
+  NODENAME: 'n1',
+  DATASTORE_TYPE: 'kubernetes',
+  KUBECONFIG: join(runDir, 'kubeconfig'),
+  IP: '198.18.0.2/30',
+  CALICO_IPV4POOL_CIDR: '10.77.0.0/16',
+  FELIX_IPV6SUPPORT: 'false',
+  FELIX_HEALTHENABLED: 'false',
+  MARGAY_RUN_DIR: runDir,
+  XTABLES_LOCKFILE: join(runDir, 'xtables.lock'),
+};
+
+beforeAll(async () => {
+  await build();
+  ip('netns', 'add', machine);
+  ip('-n', machine, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'wire');
+  for (const device of ['lo', 'wire', 'eth0']) ip('-n', machine, 'link', 'set', device, 'up');
+  ip('-n', machine, 'addr', 'add', env.IP, 'dev', 'eth0');
+  const socketPath = join(runDir, 'api.sock');
+  api = await new TestApiServer({ socketPath }).start();
+  relay = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', process.execPath, '-e', relayProgram, socketPath]);
+  api.tokens = new Set(['secret']);
+  writeFileSync(env.KUBECONFIG, kubeconfig('http://127.0.0.1:6443', { token: 'secret' }), { mode: 0o600 });
+  await api.create('nodes', { metadata: { name: 'n1' }, spec: {} });
+  await api.create('namespaces', { metadata: { name: 'shop', labels: { team: 'a' } } });
+  await installCni({
+    launcher: join(dist, 'margay-cni'),
+    binDir: join(runDir, 'bin'),
+    confDir: join(runDir, 'conf'),
+    socketPath: join(runDir, 'cni.sock'),
+    conflist: defaultConflist({ cniVersion: '1.1.0' }),
+  });
+  startAgents();
+});
+
+afterAll(async () => {
+  await stopAgents();
+  relay?.kill('SIGKILL');
+  await api?.stop();
+  for (const name of [...podNamespaces, machine]) await finish('ip', ['netns', 'del', name]);
+  rmSync(runDir, { recursive: true, force: true });
+});
+
+function startAgents(): void {
+  agents = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', process.execPath, join(dist, 'margay.js'), 'node'], {
+    env,
+  });
+  const collect = (chunk: Buffer) => {
+    output = (output + String(chunk)).slice(-20_000);
+  };
+  agents.stdout?.on('data', collect);
+  agents.stderr?.on('data', collect);
+}
+
+async function stopAgents(): Promise<void> {
+  const child = agents;
+  agents = undefined;
+  if (child === undefined || child.exitCode !== null) return;
+  const gone = once(child, 'exit');
+  child.kill('SIGTERM');
+  await gone;
+}
+
+async function status(): Promise<FelixStatus> {
+  return (await ask(runDir, 'felix', '/v1/status')) as FelixStatus;
+}
+
+async function ready(): Promise<void> {
+  await until(
+    async () => {
+      const { inSync, lastApply, datastore } = await status();
+      return inSync && datastore.connected && lastApply !== undefined && existsSync(join(runDir, 'cni.sock'));
+    },
+    soon('the agents are ready', 40_000),
+  ).catch((cause: unknown) => Promise.reject(new Error(`not ready: ${output.slice(-3000)}`, { cause })));
+}
+
+function margayctl(...args: string[]) {
+  const command = [process.execPath, join(dist, 'margayctl.js'), ...args];
+  return finish('nsenter', [`--net=${netnsPath(machine)}`, '--', ...command], { env });
+}
+
+/** A Pod as the scheduler leaves it, and the namespace that the runtime makes for it. */
+async function pod(name: string, labels: Record<string, string> = {}): Promise<CniCall> {
+  await api.create('pods', {
+    metadata: { name, namespace: 'shop', labels },
+    spec: { nodeName: 'n1', serviceAccountName: 'default', containers: [{ name: 'c' }] },
+  });
+  const netns = `margay-${id}-${name}`;
+  ip('netns', 'add', netns);
+  podNamespaces.push(netns);
+  return {
+    conflist: defaultConflist({ cniVersion: '1.1.0' }),
+    pluginDir: join(runDir, 'bin'),
+    containerId: `${name}-1`,
+    netns: netnsPath(netns),
+    ifName: 'eth0',
+    args: { K8S_POD_NAMESPACE: 'shop', K8S_POD_NAME: name, K8S_POD_INFRA_CONTAINER_ID: `${name}-1` },
+  };
+}
+
+async function stored(name: string): Promise<TestObject> {
+  return api.storage.get(api.resource('pods'), 'shop', name);
+}
+
+async function pings(from: CniCall, address: string): Promise<boolean> {
+  const { code } = await finish('nsenter', [`--net=${from.netns}`, '--', 'ping', '-n', '-c', '1', '-W', '1', address]);
+  return code === 0;
+}
+
+describe('one node on the Kubernetes API', () => {
+  let client: CniCall;
+  let server: CniCall;
+  let address = '';
+
+  test('start-up writes what Calico writes, where Calico writes it', async () => {
+    await ready();
+    const node = await api.storage.get(api.resource('nodes'), '', 'n1');
+    expect(node.metadata.annotations?.['projectcalico.org/IPv4Address']).toBe(env.IP);
+    const pool = await api.storage.get(api.resource('ippools.crd.projectcalico.org'), '', 'default-ipv4-ippool');
+    expect(pool.spec).toMatchObject({ cidr: '10.77.0.0/16' });
+    await until(() => ask(runDir, 'bgp', '/v1/peers'), soon('the speaker answers'));
+  });
+
+  test('ADD gives a pod its address, written to the Pod, and the pods reach each other', async () => {
+    client = await pod('client', { app: 'client' });
+    server = await pod('server', { app: 'server' });
+    await addNetwork(client);
+    const result = await addNetwork(server);
+    address = result.ips?.[0]?.address.replace(/\/\d+$/, '') ?? '';
+    expect((await stored('server')).metadata.annotations).toMatchObject({
+      'cni.projectcalico.org/podIP': `${address}/32`,
+      'cni.projectcalico.org/containerID': 'server-1',
+    });
+    const handle = api.resource('ipamhandles.crd.projectcalico.org');
+    expect((await api.storage.get(handle, '', 'k8s-pod-network.server-1')).spec).toMatchObject({ deleted: false });
+    expect(await pings(client, address)).toBe(true);
+    const listed = await margayctl('get', 'pods', '-A');
+    expect([listed.code, listed.stdout], listed.stderr).toEqual([0, expect.stringContaining(address)]);
+  });
+
+  test('ADD again gives the same answer', async () => {
+    const again = await addNetwork(server);
+    expect(again.ips?.[0]?.address).toBe(`${address}/32`);
+    const mac = ip('-n', `margay-${id}-server`, '-o', 'link', 'show', 'eth0');
+    expect(mac).toContain(again.interfaces?.find(({ name }) => name === 'eth0')?.mac);
+  });
+
+  test('a Kubernetes NetworkPolicy closes and opens the way, by labels of pods that the API alone knows', async () => {
+    const policies = 'networkpolicies.networking.k8s.io';
+    await api.create(policies, {
+      metadata: { name: 'closed', namespace: 'shop' },
+      spec: { podSelector: { matchLabels: { app: 'server' } }, policyTypes: ['Ingress'] },
+    });
+    await until(async () => !(await pings(client, address)), soon('the policy closes'));
+    await api.change(
+      policies,
+      'closed',
+      (found) => ({
+        ...found,
+        spec: { ...found.spec, ingress: [{ from: [{ podSelector: { matchLabels: { role: 'friend' } } }] }] },
+      }),
+      'shop',
+    );
+    await api.change(
+      'pods',
+      'client',
+      (found) => ({ ...found, metadata: { ...found.metadata, labels: { ...found.metadata.labels, role: 'friend' } } }),
+      'shop',
+    );
+    await until(() => pings(client, address), soon('the policy lets the friend in'));
+  });
+
+  test('the API server goes away and comes back: traffic goes on, and so does the node', async () => {
+    await api.stop();
+    await until(async () => !(await status()).datastore.connected, soon('felix knows'));
+    expect(await pings(client, address)).toBe(true);
+    await api.start();
+    await until(async () => (await status()).datastore.connected, soon('felix is back'));
+    const late = await pod('late', { role: 'friend' });
+    await addNetwork(late);
+    expect(await pings(late, address)).toBe(true);
+    await delNetwork(late);
+  });
+
+  test('DEL empties the annotations and frees the address', async () => {
+    await delNetwork(server);
+    expect((await stored('server')).metadata.annotations).toMatchObject({
+      'cni.projectcalico.org/podIP': '',
+      'cni.projectcalico.org/podIPs': '',
+    });
+    await delNetwork(client);
+    const handles = await api.storage.list(api.resource('ipamhandles.crd.projectcalico.org'), '');
+    expect(handles.entries).toEqual([]);
+    expect(await margayctl('get', 'pods', '-A')).toMatchObject({ code: 0 });
+  });
+});
