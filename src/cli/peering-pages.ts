@@ -27,10 +27,11 @@ export function peerPage(peer: PeerStatus): string {
     String(counts.withdrawn),
     String(counts.accepted),
     String(counts.stale),
+    String(counts.preferred),
     String(counts.advertised),
     counts.endOfRib ? 'yes' : 'no',
   ]);
-  const columns = ['family', 'received', 'withdrawn', 'accepted', 'stale', 'advertised', 'end of rib'];
+  const columns = ['family', 'received', 'withdrawn', 'accepted', 'stale', 'best', 'advertised', 'end of rib'];
   return `${page}\n${formatTable({ columns, rows }, 'no families')}`;
 }
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../../src/base/errors.ts';
@@ -18,7 +19,9 @@ function peer(name: string, extra: Partial<PeerStatus> = {}): PeerStatus {
     since: '2026-01-01T00:00:00.000Z',
     uptimeSeconds: 9,
     flaps: 2,
-    families: { ipv4: { received: 5, withdrawn: 1, accepted: 4, stale: 0, advertised: 3, endOfRib: true } },
+    families: {
+      ipv4: { received: 5, withdrawn: 1, accepted: 4, stale: 0, preferred: 2, advertised: 3, endOfRib: true },
+    },
     faults: { 'AS_PATH withdraw': 2 },
     rejected: { asLoop: 3, nextHop: 1 },
     messages: { received: { ...none, update: 7 }, sent: { ...none, keepalive: 8 } },
@@ -37,6 +40,7 @@ describe('metrics', () => {
     const labels = 'name="tor",proto="BGP",ip_version="4",import_filter="",export_filter=""';
     expect(text).toContain(`bird_protocol_up{${labels}} 1\n`);
     expect(text).toContain(`bird_protocol_prefix_import_count{${labels}} 4\n`);
+    expect(text).toContain(`bird_protocol_prefix_preferred_count{${labels}} 2\n`);
     expect(text).toContain(`bird_protocol_prefix_export_count{${labels}} 3\n`);
     expect(text).toContain(`bird_protocol_uptime{${labels}} 9\n`);
     expect(text).toContain('bgp_peer_state{peer="tor",session_state="Established",admin_state="UP"} 1\n');
@@ -45,6 +49,17 @@ describe('metrics', () => {
     expect(text).toContain('bgp_received_update_total{peer="tor"} 7\n');
     expect(text).toContain('bgp_sent_keepalive_total{peer="tor"} 8\n');
     expect(text).toContain('bgp_peers 1\n');
+  });
+
+  test('each is documented', async () => {
+    const text = await textOf([peer('tor')]);
+    const guide = readFileSync(new URL('../../../docs/bgp.md', import.meta.url), 'utf8');
+    const names = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name);
+    expect(names.length).toBeGreaterThan(15);
+    const known = (name: string) =>
+      guide.includes(`\`${name}\``) ||
+      guide.includes(`\`${name.replace(/_(sent|received)_[a-z]+_total$/, '_$1_TYPE_total')}\``);
+    expect(names.filter((name) => !known(name))).toEqual([]);
   });
 
   test('beyond a hundred peers are one', async () => {

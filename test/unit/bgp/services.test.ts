@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import { ownAttributes } from '../../../src/bgp/advertisements.ts';
 import { compile } from '../../../src/bgp/config.ts';
+import { logLevelOf } from '../../../src/bgp/log-level.ts';
 import { ObjectStore } from '../../../src/bgp/objects.ts';
 import { announcerOf, excludeLabel, rangesOf, serviceOriginations } from '../../../src/bgp/services.ts';
 import type { Event, Key } from '../../../src/datastore/store.ts';
@@ -137,6 +138,28 @@ test('the announcer’s name is the one that Kubernetes has, and its label is re
   expect(announcerOf(node({}), 'ref').node).toBe('ref');
   expect(announcerOf(node({}, { [excludeLabel]: 'true' })).excluded).toBe(true);
   expect(announcerOf(node({}, { [excludeLabel]: 'false' })).excluded).toBe(false);
+});
+
+describe('the log level', () => {
+  const named = (name: string, logSeverityScreen: string) =>
+    parseResource('BGPConfiguration', {
+      kind: 'BGPConfiguration',
+      apiVersion,
+      metadata: { name },
+      spec: { logSeverityScreen },
+    });
+  const of = (objects: Parameters<typeof logLevelOf>[0], env = {}) => logLevelOf(objects, 'a', env, 'info');
+
+  test('is that of the node’s own BGPConfiguration, the common one, or the process', () => {
+    const nodeConfigurations = new Map([['a', named('node.a', 'Debug')]]);
+    expect(of({ configuration: undefined, nodeConfigurations: new Map() })).toBe('info');
+    expect(of({ configuration: named('default', 'Warning'), nodeConfigurations: new Map() })).toBe('warn');
+    expect(of({ configuration: named('default', 'Warning'), nodeConfigurations })).toBe('debug');
+    expect(
+      of({ configuration: named('default', 'None'), nodeConfigurations: new Map() }, { MARGAY_LOG_LEVEL: 'info' }),
+    ).toBe('info');
+    expect(() => named('default', 'Loud')).toThrow(/logSeverityScreen: "Loud"/);
+  });
 });
 
 describe('in the configuration of a node', () => {

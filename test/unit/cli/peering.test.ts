@@ -46,7 +46,7 @@ const peer: PeerStatus = {
   state: 'Idle',
   since: '2026-01-01T00:00:00.000Z',
   flaps: 3,
-  families: { ipv4: { received: 5, withdrawn: 1, accepted: 4, stale: 0, advertised: 2, endOfRib: true } },
+  families: { ipv4: { received: 5, withdrawn: 1, accepted: 4, stale: 0, preferred: 3, advertised: 2, endOfRib: true } },
   faults: { 'AS_PATH withdraw': 2 },
   rejected: {},
   messages: { received: { ...none, update: 7 }, sent: none },
@@ -59,7 +59,7 @@ test('the page of a peer says who sent the last error, and what was malformed', 
   expect(page).toContain('last error:    cease/shutdown (6/2), from the peer, at 2026-01-01T00:00:00.000Z\n');
   expect(page).toContain('malformed:     2 AS_PATH withdraw\n');
   expect(page).toContain('received:      7 update\n');
-  expect(page).toMatch(/ipv4 +5 +1 +4 +0 +2 +yes/);
+  expect(page).toMatch(/ipv4 +5 +1 +4 +0 +3 +2 +yes/);
 });
 
 test('routes and explanations show each path with its attributes and its fate', () => {
