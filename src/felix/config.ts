@@ -38,6 +38,8 @@ export interface FelixConfig {
   readonly ipipEnabled: boolean | 'auto';
   /** Octets; 0: the uplink's less the overhead. */
   readonly ipipMtu: number;
+  /** What becomes of connections that a tightened policy no longer allows. */
+  readonly establishedFlows: 'keep' | 'cut';
   /** What becomes of packets to a service address that nobody serves. */
   readonly serviceLoops: LoopPrevention;
 }
@@ -87,6 +89,7 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
   ipipEnabled: { field: 'ipipEnabled', also: ['IPINIPENABLED'], parse: boolean, absent: 'auto' },
   ipipMtu: { field: 'ipipMTU', also: ['IPINIPMTU'], parse: mtu, absent: 0 },
+  establishedFlows: { field: 'establishedFlows', parse: choice({ keep: 'keep', cut: 'cut' }), absent: 'keep' },
   serviceLoops: {
     field: 'serviceLoopPrevention',
     parse: choice({ drop: 'DROP', reject: 'REJECT', disabled: 'DISABLED' }),

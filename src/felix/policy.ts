@@ -1,17 +1,19 @@
 import type { Log } from '../base/log.ts';
 import { type Entry, type Event, keyText } from '../datastore/store.ts';
-import { type Family, familyOf, parseCidr } from '../model/address.ts';
+import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds.ts';
+import { refuses } from '../policy/cut.ts';
 import type { NodePolicy } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
 import type { PolicySource } from './calc/graph.ts';
 import type { FelixConfig } from './config.ts';
 
-type RenderConfig = Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost' | 'vxlanPort'>;
+type RenderConfig = Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost' | 'vxlanPort' | 'establishedFlows'>;
 
-function rendererOf({ interfacePrefix, endpointToHost, vxlanPort }: RenderConfig): FilterRenderer {
-  return new FilterRenderer({ ...defaultRenderOptions, interfacePrefix, endpointToHost, vxlanPort });
+function rendererOf({ interfacePrefix, endpointToHost, vxlanPort, establishedFlows }: RenderConfig): FilterRenderer {
+  const dropMidstream = establishedFlows === 'cut';
+  return new FilterRenderer({ ...defaultRenderOptions, interfacePrefix, endpointToHost, vxlanPort, dropMidstream });
 }
 
 /**
@@ -51,6 +53,16 @@ export class RenderedPolicy implements PolicySource {
   announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void {
     this.#index.apply({ op: 'set', entry });
     this.#families.set(keyText(entry.key), new Set(families));
+  }
+
+  /** The same object again as long as policy did not change. */
+  snapshot(): NodePolicy {
+    return this.#index.snapshot();
+  }
+
+  /** Which connections policy would refuse if they were new. @param own addresses of the node */
+  refuses(own: ReadonlySet<Ip>): ReturnType<typeof refuses> {
+    return refuses(this.#index.snapshot(), this.#index.localAddresses(), own);
   }
 
   filter(family: Family): Filter {

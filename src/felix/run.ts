@@ -10,9 +10,11 @@ import { createIptables } from '../kernel/iptables/driver.ts';
 import { openNetlink } from '../kernel/rtnetlink/driver.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import type { Netlink } from '../kernel/types.ts';
+import type { Family } from '../model/address.ts';
 import { type FelixConfig, readEnvironment } from './config.ts';
 import { Configuration } from './configuration.ts';
 import { Felix } from './main.ts';
+import { TighteningManager } from './managers/tightening.ts';
 import { RenderedPolicy } from './policy.ts';
 import { Servers } from './servers.ts';
 
@@ -53,6 +55,15 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   log.info({ node: nodename, backend, ipv6: six }, 'starting');
   const netlink = openNetlink();
   const conntrack = openConntrack();
+  const policy = new RenderedPolicy(nodename, config, log);
+  const families: readonly Family[] = six ? [4, 6] : [4];
+  const tightening = new TighteningManager(
+    () => (configuration.current.establishedFlows === 'cut' ? policy.snapshot() : undefined),
+    () =>
+      conntrack.deleteMatching(families, policy.refuses(new Set(netlink.addresses().map(({ address }) => address)))),
+    clock,
+    log,
+  );
   const felix = new Felix({
     store,
     netlink,
@@ -61,7 +72,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
       ...(six && { 6: createIptables({ family: 6, backend, log }) }),
     },
     ipsets: createIpsets({ log }),
-    policy: new RenderedPolicy(nodename, config, log),
+    policy,
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl,
     nodename,
@@ -72,8 +83,10 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     clock,
     log,
   });
+  felix.onPass(() => tightening.passed());
   const sockets = [netlink, conntrack];
-  return { felix, config, netlink, run: (signal) => runWithServers(felix, config, sockets, log, signal) };
+  const run = (signal: AbortSignal) => runWithServers(felix, tightening, config, sockets, log, signal);
+  return { felix, config, netlink, run };
 }
 
 /** `assembleFelix`, run at once. */
@@ -99,17 +112,21 @@ async function configurationOf({ nodename, env, log, store }: FelixOptions): Pro
 
 async function runWithServers(
   felix: Felix,
+  tightening: TighteningManager,
   config: FelixConfig,
   sockets: readonly { close(): void }[],
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
   const servers = new Servers(felix, log);
+  const stop = new AbortController();
+  const all = AbortSignal.any([signal, stop.signal]);
   try {
     await servers.apply(config);
     felix.onConfig((changed) => void servers.follow(changed));
-    await felix.run(signal);
+    await Promise.all([felix.run(all), tightening.run(all)]);
   } finally {
+    stop.abort();
     await servers.close();
     for (const socket of sockets) socket.close();
   }

@@ -2,11 +2,13 @@ import { setImmediate } from 'node:timers/promises';
 import { EnvironmentError } from '../base/errors.ts';
 import { type Family, familyOf, type Ip } from '../model/address.ts';
 import {
+  type Connection,
   type Flow,
   IPCTNL_MSG_CT_DELETE,
   IPCTNL_MSG_CT_GET,
   IPCTNL_MSG_CT_GET_STATS,
   places,
+  readConnection,
   readEntries,
   readFlow,
   writeDeletion,
@@ -37,6 +39,10 @@ export interface Conntrack {
    * @returns how many were deleted. @throws KernelError after all were tried
    */
   deleteFlows(addresses: readonly Ip[]): Promise<number>;
+  /**
+   * Deletes the flows of the default zone that match. @returns how many. @throws KernelError after all were tried
+   */
+  deleteMatching(families: readonly Family[], matches: (connection: Connection) => boolean): Promise<number>;
   close(): void;
 }
 
@@ -90,6 +96,20 @@ class NetlinkConntrack implements Conntrack {
     return this.#deleteAll([...found.values()]);
   }
 
+  deleteMatching(families: readonly Family[], matches: (connection: Connection) => boolean): Promise<number> {
+    return this.#serial.run(async () => {
+      const slice = new Slice();
+      const found = new Map<string, Flow>();
+      for (const family of families)
+        for (const payload of this.socket.stream(familyQuery(family))) {
+          const flow = readFlow(payload);
+          if (flow && !flow.zone && matches(readConnection(payload, flow))) found.set(keyOf(flow), kept(flow));
+          if (slice.over) await slice.next();
+        }
+      return this.#deleteAll([...found.values()]);
+    });
+  }
+
   async #find(query: Request, addresses: ReadonlySet<Ip>, found: Map<string, Flow>, slice: Slice): Promise<void> {
     for (const payload of this.socket.stream(query)) {
       const flow = readFlow(payload);
@@ -137,11 +157,15 @@ function countEntries(socket: NetlinkSocket): number {
 
 function familyQueries(addresses: ReadonlySet<Ip>): Request[] {
   const families = new Set<Family>([...addresses].map(familyOf));
-  return [...families].map((family) => ({
+  return [...families].map(familyQuery);
+}
+
+function familyQuery(family: Family): Request {
+  return {
     operation: `list IPv${family} conntrack entries`,
     type: IPCTNL_MSG_CT_GET,
     body: (w) => writeQuery(w, family),
-  }));
+  };
 }
 
 function addressQueries(address: Ip): Request[] {

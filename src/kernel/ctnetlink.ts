@@ -18,6 +18,16 @@ const headLength = 4;
 const NLA_F_NESTED = 0x8000;
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
+const CTA_STATUS = 3;
+/** Bit 0 of the status, whose octets are in network order. */
+const IPS_EXPECTED = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_SRC_PORT = 2;
+const CTA_PROTO_ICMP_TYPE = 5;
+const CTA_PROTO_ICMP_CODE = 6;
+const CTA_PROTO_ICMPV6_TYPE = 8;
+const CTA_PROTO_ICMPV6_CODE = 9;
 const CTA_ID = 12;
 const CTA_ZONE = 18;
 const CTA_FILTER = 25;
@@ -66,6 +76,50 @@ export function readFlow(payload: Uint8Array): Flow | undefined {
   if (!family || !tuple || !reply || !id) return undefined;
   const addresses = [...readAddresses(tuple, family), ...readAddresses(reply, family)];
   return { family, addresses, tuple, id, ...(zone && { zone }) };
+}
+
+/** What the forwarding rules see of the first packet of a flow: after destination translation, before that of sources. */
+export interface Connection {
+  readonly source: Ip;
+  readonly destination: Ip;
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  readonly icmp?: { readonly type: number; readonly code: number };
+  /** A helper expected it: it passed as related to another, without being asked for itself. */
+  readonly expected: boolean;
+}
+
+/** The connection of a payload of IPCTNL_MSG_CT_NEW that `readFlow` reads. @throws NetlinkFormatError */
+export function readConnection(payload: Uint8Array, { addresses }: Flow): Connection {
+  const attributes = readAttributes(payload, headLength);
+  const part = (type: number) =>
+    readAttributes(
+      readAttributes(attributes.get(type) ?? new Uint8Array(), 0).get(CTA_TUPLE_PROTO) ?? new Uint8Array(),
+      0,
+    );
+  const [original, reply] = [part(CTA_TUPLE_ORIG), part(CTA_TUPLE_REPLY)];
+  const [source, , destination] = addresses;
+  const protocol = original.get(CTA_PROTO_NUM)?.[0];
+  if (!source || !destination || protocol === undefined) throw new NetlinkFormatError('flow without a protocol');
+  const sourcePort = readPort(original.get(CTA_PROTO_SRC_PORT));
+  const destinationPort = readPort(reply.get(CTA_PROTO_SRC_PORT));
+  const type = original.get(CTA_PROTO_ICMP_TYPE)?.[0] ?? original.get(CTA_PROTO_ICMPV6_TYPE)?.[0];
+  const code = original.get(CTA_PROTO_ICMP_CODE)?.[0] ?? original.get(CTA_PROTO_ICMPV6_CODE)?.[0];
+  return {
+    source,
+    destination,
+    protocol,
+    ...(sourcePort !== undefined && { sourcePort }),
+    ...(destinationPort !== undefined && { destinationPort }),
+    ...(type !== undefined && code !== undefined && { icmp: { type, code } }),
+    expected: ((attributes.get(CTA_STATUS)?.[3] ?? 0) & IPS_EXPECTED) !== 0,
+  };
+}
+
+function readPort(bytes: Uint8Array | undefined): number | undefined {
+  return bytes?.length === 2 ? ((bytes[0] ?? 0) << 8) | (bytes[1] ?? 0) : undefined;
 }
 
 /** Entries of the table, of a payload that answers IPCTNL_MSG_CT_GET_STATS. @throws NetlinkFormatError */

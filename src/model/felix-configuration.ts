@@ -23,6 +23,8 @@ export const felixFields = {
   interfacePrefix: z.string().regex(/^[a-zA-Z][a-zA-Z0-9_-]{0,3}$/, 'expected one to four letters or digits'),
   ipv6Support: z.boolean(),
   iptablesBackend: word('Auto', 'Legacy', 'NFT'),
+  /** Ours: whether connections that a tightened policy no longer allows go on, as with Calico, or are cut. */
+  establishedFlows: word('Keep', 'Cut'),
   serviceLoopPrevention: word('Drop', 'Reject', 'Disabled'),
   defaultEndpointToHostAction: word('Drop', 'Return', 'Accept'),
   routeRefreshInterval: duration,

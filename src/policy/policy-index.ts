@@ -1,6 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Event, type Key, keyText } from '../datastore/store.ts';
+import { cidrParts, type Ip } from '../model/address.ts';
 import type {
   EndpointSlice,
   GlobalNetworkSet,
@@ -104,6 +105,14 @@ export class PolicyIndex {
       last.sets === parts.sets;
     if (!last || !same) this.#snapshot = parts;
     return last && same ? last : parts;
+  }
+
+  /** Endpoints of this node by their addresses. */
+  localAddresses(): ReadonlyMap<Ip, string> {
+    const local = [...this.#endpoints.values()].filter(({ node }) => node === this.node);
+    return new Map(
+      local.flatMap(({ key, facts }) => facts.addresses.map((cidr) => [cidrParts(cidr).address, key] as const)),
+    );
   }
 
   /** What is wrong in the stored objects, by key. */

@@ -96,7 +96,8 @@ export function answer(cluster: readonly Event[], question: Question, log: Log):
     throw new InputError('destination', to.addresses, 'an address of the family of the source');
   const ends = { source: sideOf(from, source), destination: sideOf(to, destination) };
   const { transport } = question;
-  const free = from.found && from.found.key === to.found?.key ? 'samePod' : ownNode(cluster, source, to) ? 'ownNode' : undefined;
+  const free =
+    from.found && from.found.key === to.found?.key ? 'samePod' : ownNode(cluster, source, to) ? 'ownNode' : undefined;
   if (free) return { verdict: 'allow', transport, ...ends, always: free, problems: [] };
   const index = new PolicyIndex(sliceNode, log);
   for (const event of slice(cluster, [source, destination])) index.apply(event);

@@ -25,6 +25,7 @@ export const defaultRenderOptions: RenderOptions = {
   allowVxlanFromWorkloads: false,
   allowIpipFromWorkloads: false,
   dropInvalid: true,
+  dropMidstream: false,
 };
 
 export interface Filter {

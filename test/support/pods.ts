@@ -39,6 +39,11 @@ export class PodNetwork {
     return ['ip', 'netns', 'exec', this.#namespace('node')];
   }
 
+  /** File of the node's namespace. */
+  get path(): string {
+    return `/run/netns/${this.#namespace('node')}`;
+  }
+
   async start(): Promise<void> {
     await this.#ip(['netns', 'add', this.#namespace('node')]);
     await this.onNode('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');

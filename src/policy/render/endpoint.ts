@@ -9,6 +9,11 @@ export interface EndpointOptions {
   readonly allowIpipFromWorkloads: boolean;
   /** Drops what conntrack finds invalid. */
   readonly dropInvalid: boolean;
+  /**
+   * Drops TCP packets in the middle of a connection that nothing is known of. Conntrack would take up a connection that
+   * was cut from a packet of the end that policy lets open connections.
+   */
+  readonly dropMidstream: boolean;
 }
 
 const returnAccepted = `-m mark --mark ${acceptMark} -j RETURN`;
@@ -24,6 +29,7 @@ export function endpointChain(
   const rules = [
     '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
     ...(options.dropInvalid ? ['-m conntrack --ctstate INVALID -j DROP'] : []),
+    ...(options.dropMidstream ? ['-p tcp -m tcp ! --syn -m conntrack --ctstate NEW -j DROP'] : []),
     '-j MARK --set-xmark 0x0/0x30000',
     ...(direction === 'egress' ? tunnelDrops(options) : []),
   ];

@@ -39,6 +39,24 @@ test('flows go whichever place the address has in them, and only those', async (
   expect(count()).toBe(1);
 });
 
+test('the connections that match go, as forwarding saw them, and no others', async () => {
+  const { conntrack, add, count } = setUp();
+  add('10.0.0.1', '10.0.0.2');
+  add('10.0.0.3', '10.96.0.1', '--dst-nat', '10.0.0.2:3000', '--sport', '1001');
+  add('10.0.0.1', '10.0.0.2', '--zone', '7');
+  add('fd00::1', 'fd00::2');
+  const seen: string[] = [];
+  const deleted = await conntrack.deleteMatching([4, 6], ({ source, destination, protocol, destinationPort }) => {
+    seen.push(`${source} ${destination} ${protocol} ${destinationPort}`);
+    return destinationPort === 3000;
+  });
+  expect(seen.sort()).toEqual(['10.0.0.1 10.0.0.2 17 2000', '10.0.0.3 10.0.0.2 17 3000', 'fd00::1 fd00::2 17 2000']);
+  expect(deleted).toBe(1);
+  expect(count()).toBe(3);
+  expect(await conntrack.deleteMatching([4], () => true)).toBe(1);
+  expect(count()).toBe(2);
+});
+
 test('no flows is success, for both families, and so is no address', async () => {
   const { conntrack, add } = setUp();
   expect(await conntrack.deleteFlows(ips('10.0.0.1', 'fd00::1'))).toBe(0);

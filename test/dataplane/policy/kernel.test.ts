@@ -1,5 +1,9 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { openConntrack } from '../../../src/kernel/conntrack.ts';
+import { inNamespace } from '../../../src/kernel/namespace.ts';
+import { type Ip, parseIp } from '../../../src/model/address.ts';
+import { refuses } from '../../../src/policy/cut.ts';
 import { defaultRenderOptions } from '../../../src/policy/render.ts';
 import { calicoEvent, calicoPolicyEvent, cluster, policyEvent, sliceEvent } from '../../support/cluster.ts';
 import {
@@ -221,6 +225,36 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     await expectAnswers(false, 'pod-0', kept('new'));
     await expectAnswers(true, 'pod-0', kept('old'));
   });
+
+  test('connections that a tightened policy refuses are cut, and no others', async () => {
+    const options = { ...defaultRenderOptions, dropMidstream: true };
+    await kernel.load(indexOf(baseEvents(plain)).snapshot(), options);
+    const kept = (port: number) =>
+      ['10.65.0.2', 'fd00::2'].map((address) => ({ address, port, keep: `cut${port}${address}` }));
+    await expectAnswers(true, 'pod-0', [...kept(80), ...kept(8080)]);
+    await expectAnswers(true, 'node', kept(80));
+    const some = calicoPolicyEvent('some', 'one', {
+      selector: "app == 'b'",
+      ingress: [{ action: 'Allow', protocol: 'TCP', destination: { ports: [8080] } }],
+    });
+    const index = indexOf([...baseEvents(plain), some]);
+    await kernel.load(index.snapshot(), options);
+    await expectAnswers(true, 'pod-0', kept(80));
+    const conntrack = inNamespace(network.path, () => openConntrack());
+    onTestFinished(() => conntrack.close());
+    const own = new Set([parseIp('169.254.1.1'), ...(await nodeAddresses())]);
+    const cut = await conntrack.deleteMatching([4, 6], refuses(index.snapshot(), index.localAddresses(), own));
+    expect(cut).toBeGreaterThanOrEqual(2);
+    await expectAnswers(false, 'pod-0', kept(80));
+    await expectAnswers(true, 'pod-0', kept(8080));
+    await expectAnswers(true, 'node', kept(80));
+    expect(await conntrack.deleteMatching([4, 6], refuses(index.snapshot(), index.localAddresses(), own))).toBe(0);
+  });
+
+  async function nodeAddresses(): Promise<Ip[]> {
+    const links = JSON.parse(await network.onNode('ip', '-j', 'addr')) as { addr_info: { local: string }[] }[];
+    return links.flatMap(({ addr_info: found }) => found.map(({ local }) => parseIp(local)));
+  }
 
   test("pods cannot send what looks like the node's tunnels", async () => {
     await kernel.load(indexOf(baseEvents(plain)).snapshot());

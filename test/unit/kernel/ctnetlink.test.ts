@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import {
   type Flow,
   places,
+  readConnection,
   readEntries,
   readFlow,
   writeDeletion,
@@ -39,6 +40,30 @@ const flow: Flow = {
 
 little('a flow is read with its four addresses and what names it', () => {
   expect(readFlow(payload)).toEqual(flow);
+});
+
+little('a connection is what forwarding rules see: the translated destination, the original source', () => {
+  expect(readConnection(payload, flow)).toEqual({
+    source: '10.0.0.1',
+    destination: '10.0.0.2',
+    protocol: 17,
+    sourcePort: 1000,
+    destinationPort: 2000,
+    expected: false,
+  });
+  const echo = (head: string) =>
+    `${head} 2400 0280 0500 0100 01000000 0600 0400 00070000 0500 0500 08000000 0500 0600 00000000`;
+  const ips = (a: string, b: string) => `1400 0180 0800 0100 ${a} 0800 0200 ${b}`;
+  const [there, back] = [echo(ips('0a000001', '0a000002')), echo(ips('0a000002', '0a000001'))];
+  const ping = bytes(`02 00 0000 3c00 0180 ${there} 3c00 0280 ${back} 0800 0300 00000009 0800 0c00 deadbeef`);
+  const found = readFlow(ping);
+  expect(found && readConnection(ping, found)).toEqual({
+    source: '10.0.0.1',
+    destination: '10.0.0.2',
+    protocol: 1,
+    icmp: { type: 8, code: 0 },
+    expected: true,
+  });
 });
 
 little('a deletion names the flow by tuple, identifier and zone', () => {
