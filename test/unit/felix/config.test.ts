@@ -9,6 +9,7 @@ import { silent } from './support.ts';
 test("without settings Calico's defaults hold", () => {
   expect(readFelixConfig({}, silent)).toEqual({
     interfacePrefix: 'cali',
+    establishedFlows: 'keep',
     serviceLoops: 'DROP',
     ipv6Support: true,
     iptablesBackend: 'auto',
