@@ -102,6 +102,16 @@ export const workloadEndpointSpec = z.looseObject({
       }),
     )
     .optional(),
+  allowSpoofedSourcePrefixes: z.array(cidr).optional(),
+  /** Bits a second, and bits. */
+  qosControls: z
+    .looseObject({
+      ingressBandwidth: z.number().int().min(0).optional(),
+      ingressBurst: z.number().int().min(0).optional(),
+      egressBandwidth: z.number().int().min(0).optional(),
+      egressBurst: z.number().int().min(0).optional(),
+    })
+    .optional(),
 });
 
 /** `65000:100` (RFC 1997) or `65000:1:2` (RFC 8092). */
@@ -120,7 +130,14 @@ const password = z.looseObject({ secretKeyRef: z.looseObject({ name: secretName,
 const serviceRanges = z.array(z.looseObject({ cidr })).default([]);
 
 export const bgpConfigurationSpec = z.looseObject({
-  logSeverityScreen: z.string().default('Info'),
+  /** Of the speaker, where the environment does not say. */
+  logSeverityScreen: z
+    .string()
+    .regex(
+      /^(trace|debug|info|warn(ing)?|error|fatal|none|silent)$/i,
+      'expected Debug, Info, Warning, Error, Fatal or None',
+    )
+    .optional(),
   nodeToNodeMeshEnabled: z.boolean().default(true),
   asNumber: asNumber.default(64512),
   /** Default: 179. */
