@@ -1,3 +1,8 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { problemsOf, type Schema } from './schema.ts';
+
 /* What the test API server knows of the API: its resources, and how they answer. */
 
 /** Any JSON object. */
@@ -78,31 +83,45 @@ export function custom(group: string, version: string, kind: string, plural: str
   return { group, version, plural, kind, namespaced, custom: true, status: false };
 }
 
-const calico: readonly (readonly [string, string, boolean?])[] = [
-  ['BGPConfiguration', 'bgpconfigurations'],
-  ['BGPFilter', 'bgpfilters'],
-  ['BGPPeer', 'bgppeers'],
-  ['BlockAffinity', 'blockaffinities'],
-  ['ClusterInformation', 'clusterinformations'],
-  ['FelixConfiguration', 'felixconfigurations'],
-  ['GlobalNetworkPolicy', 'globalnetworkpolicies'],
-  ['GlobalNetworkSet', 'globalnetworksets'],
-  ['IPAMBlock', 'ipamblocks'],
-  ['IPAMConfig', 'ipamconfigs'],
-  ['IPAMHandle', 'ipamhandles'],
-  ['IPPool', 'ippools'],
-  ['NetworkPolicy', 'networkpolicies', true],
-  ['NetworkSet', 'networksets', true],
-  ['StagedGlobalNetworkPolicy', 'stagedglobalnetworkpolicies'],
-  ['StagedKubernetesNetworkPolicy', 'stagedkubernetesnetworkpolicies', true],
-  ['StagedNetworkPolicy', 'stagednetworkpolicies', true],
-  ['Tier', 'tiers'],
-];
+/** A definition as deploy/crds has it. */
+interface Definition {
+  readonly spec: {
+    readonly group: string;
+    readonly names: { readonly kind: string; readonly plural: string };
+    readonly scope: 'Cluster' | 'Namespaced';
+    readonly versions: readonly { readonly name: string; readonly schema: { readonly openAPIV3Schema: Schema } }[];
+  };
+}
 
-/** Calico's definitions as a cluster has them. */
-export const calicoResources: readonly TestResource[] = calico.map(([kind, plural, namespaced = false]) =>
-  custom('crd.projectcalico.org', 'v1', kind, plural, namespaced),
+/** The resource that a definition makes, which checks objects against its schema. */
+export function defined({ spec: { group, names, scope, versions } }: Definition): TestResource {
+  const [version] = versions;
+  if (!version) throw new TypeError(`${names.plural} has no version`);
+  const { openAPIV3Schema: schema } = version.schema;
+  const resource = custom(group, version.name, names.kind, names.plural, scope === 'Namespaced');
+  const admit = (object: TestObject): TestObject => {
+    const [problem] = problemsOf(schema, object, '');
+    if (problem === undefined) return object;
+    throw invalid(resource, object.metadata.name, problem.field, problem.message);
+  };
+  return { ...resource, admit };
+}
+
+const folder = join(import.meta.dirname, '../../../deploy/crds');
+
+/** The definitions in deploy/crds: those of a cluster that they were applied to. */
+export const calicoResources: readonly TestResource[] = readdirSync(folder).map((file) =>
+  defined(parse(readFileSync(join(folder, file), 'utf8')) as Definition),
 );
+
+export function invalid(resource: TestResource, name: string, field: string, message: string): Refusal {
+  const causes = [{ reason: 'FieldValueInvalid', field, message }];
+  return new Refusal(422, 'Invalid', `${resource.kind} "${name}" is invalid: ${field}: ${message}`, {
+    name,
+    kind: resource.kind,
+    causes,
+  });
+}
 
 export function apiVersionOf({ group, version }: TestResource): string {
   return group === '' ? version : `${group}/${version}`;

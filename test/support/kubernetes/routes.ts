@@ -1,4 +1,4 @@
-import { apiVersionOf, type Json, Refusal, type TestObject, type TestResource } from './objects.ts';
+import { apiVersionOf, invalid, type Json, Refusal, type TestObject, type TestResource } from './objects.ts';
 import { patched } from './patch.ts';
 import { fieldMatcher, labelMatcher } from './selectors.ts';
 import type { Storage } from './storage.ts';
@@ -159,15 +159,6 @@ async function list(storage: Storage, { resource, namespace }: Target, query: UR
 /** Items of built-in lists do not name their type. */
 function untyped({ apiVersion: _a, kind: _k, ...object }: TestObject): Json {
   return object;
-}
-
-export function invalid(resource: TestResource, name: string, field: string, message: string): Refusal {
-  const causes = [{ reason: 'FieldValueInvalid', field, message }];
-  return new Refusal(422, 'Invalid', `${resource.kind} "${name}" is invalid: ${field}: ${message}`, {
-    name,
-    kind: resource.kind,
-    causes,
-  });
 }
 
 /** Discovery, for clients that ask. */
