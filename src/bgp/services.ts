@@ -2,13 +2,12 @@ import {
   bits,
   type Cidr,
   cidrParts,
-  contains,
   type Family,
   familyOf,
+  formatIp,
   hostCidr,
-  type Ip,
+  ipBytes,
   parseCidr,
-  parseIp,
 } from '../model/address.ts';
 import type { BgpConfiguration, EndpointSlice, Node, Service } from '../model/kinds.ts';
 import { familyOfSlice } from '../model/service.ts';
@@ -76,24 +75,26 @@ export function servicePrefixes(
 ): Cidr[] {
   // kube-proxy serves no address of a headless service.
   if (announcer.excluded || spec.type === 'ExternalName' || spec.clusterIPs.length === 0) return [];
-  const ready = readiness(slices, announcer.node);
   const external = spec.externalTrafficPolicy === 'Local';
   const internal = external || spec.internalTrafficPolicy === 'Local';
+  // Most services: the ranges say all.
+  if (!internal && onlyWhole(ranges)) return [];
+  const ready = readiness(slices, announcer.node);
   const told = (addresses: readonly string[], among: readonly Cidr[], local: boolean, whole: boolean) =>
     addresses
-      .map((text) => parseIp(text))
+      .map((text) => ipBytes(text))
       .filter((address) => {
-        const within = among.filter((range) => contains(range, address));
+        const within = parsedRanges(among).filter((range) => covers(range, address));
         if (within.length === 0) return false;
-        const { here, anywhere } = ready[familyOf(address)];
-        return local ? here : within.some(isSingle) || (!whole && anywhere);
+        const { here, anywhere } = ready[address.length === 4 ? 4 : 6];
+        return local ? here : within.some(({ single }) => single) || (!whole && anywhere);
       });
-  const found: Ip[] = [
+  const found = [
     ...told(spec.clusterIPs, ranges.cluster, internal, true),
     ...told(spec.externalIPs, ranges.external, external, true),
     ...told(spec.loadBalancerIPs, ranges.loadBalancer, external, ranges.aggregate),
   ];
-  return [...new Set(found.map(hostCidr))];
+  return [...new Set(found.map((address) => hostCidr(formatIp(address))))];
 }
 
 /** Everything that this node announces for services, sorted. */
@@ -135,6 +136,40 @@ function readiness(slices: Iterable<EndpointSlice>, node: string): Record<Family
     }
   }
   return found;
+}
+
+/** A range taken apart once: ten thousand services are held against it at a change of the configuration. */
+interface ParsedRange {
+  readonly octets: Uint8Array;
+  readonly length: number;
+  readonly single: boolean;
+}
+
+const parsed = new WeakMap<readonly Cidr[], readonly ParsedRange[]>();
+
+function parsedRanges(ranges: readonly Cidr[]): readonly ParsedRange[] {
+  const known = parsed.get(ranges);
+  if (known) return known;
+  const found = ranges.map((range) => {
+    const { address, length } = cidrParts(range);
+    return { octets: ipBytes(address), length, single: isSingle(range) };
+  });
+  parsed.set(ranges, found);
+  return found;
+}
+
+/** No address of a service with cluster policy is announced by itself. */
+function onlyWhole({ cluster, external, loadBalancer, aggregate }: ServiceRanges): boolean {
+  const single = (ranges: readonly Cidr[]) => parsedRanges(ranges).some((range) => range.single);
+  return aggregate && !single(cluster) && !single(external) && !single(loadBalancer);
+}
+
+function covers({ octets, length }: ParsedRange, address: Uint8Array): boolean {
+  if (octets.length !== address.length) return false;
+  const whole = length >> 3;
+  for (let i = 0; i < whole; i++) if (octets[i] !== address[i]) return false;
+  const mask = (0xff00 >> (length & 7)) & 0xff;
+  return mask === 0 || (((octets[whole] ?? 0) ^ (address[whole] ?? 0)) & mask) === 0;
 }
 
 function isSingle(range: Cidr): boolean {

@@ -37,6 +37,8 @@ export function ipBytes(text: string, field = 'address'): Uint8Array {
   if (typeof text !== 'string') throw new InputError(field, text, 'an IP address');
   const four = text.includes(':') ? undefined : parse4(text);
   if (four) return four;
+  const six = parse6(text);
+  if (six) return six;
   if (text.includes(':') && !text.includes('/') && !text.includes('%')) {
     try {
       return padded(Uint8Array.from(new Address6(text).toUnsignedByteArray()));
@@ -138,6 +140,25 @@ function parse4(text: string): Uint8Array | undefined {
   if (!/^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/.test(text)) return undefined;
   const octets = text.split('.').map(Number);
   return octets.every((octet) => octet <= 255) ? Uint8Array.from(octets) : undefined;
+}
+
+/** Hexadecimal groups with or without `::`; undefined for all else, which may still be an address (`::ffff:10.0.0.1`). */
+function parse6(text: string): Uint8Array | undefined {
+  if (!/^[0-9a-f:]{2,39}$/i.test(text)) return undefined;
+  const [head = '', tail, more] = text.split('::');
+  const left = head === '' ? [] : head.split(':');
+  const right = tail ? tail.split(':') : [];
+  const count = left.length + right.length;
+  if (more !== undefined || (tail === undefined ? count !== 8 : count > 7)) return undefined;
+  const out = new Uint8Array(16);
+  for (const [i, group] of [...left, ...right].entries()) {
+    if (!/^[0-9a-f]{1,4}$/i.test(group)) return undefined;
+    const at = 2 * (i < left.length ? i : i + 8 - count);
+    const value = Number.parseInt(group, 16);
+    out[at] = value >> 8;
+    out[at + 1] = value & 0xff;
+  }
+  return out;
 }
 
 /** RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as `::`. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { Address6 } from 'ip-address';
 import { expect, test } from 'vitest';
+import { InputError } from '../../../src/base/errors.ts';
 import {
   bits,
   cidrOf,
@@ -60,6 +61,30 @@ test('IPv6 text is what the ip-address library calls the correct form', () => {
     fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), (groups) => {
       const octets = groups.flat();
       expect(formatIp(Uint8Array.from(octets))).toBe(Address6.fromByteArray(octets).correctForm());
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test('an IPv6 address is read as by others, in every spelling', () => {
+  const group = fc.stringMatching(/^[0-9a-fA-F]{0,5}$/);
+  const text = fc
+    .tuple(fc.array(group, { maxLength: 9 }), fc.array(group, { maxLength: 9 }), fc.boolean())
+    .map(([left, right, gap]) => (gap ? `${left.join(':')}::${right.join(':')}` : [...left, ...right].join(':')))
+    .filter((each) => each.includes(':'));
+  const theirs = (each: string) =>
+    Address6.isValid(each) ? new Address6(each).canonicalForm().replaceAll(':', '') : undefined;
+  const ours = (each: string) => {
+    try {
+      return Buffer.from(ipBytes(each)).toString('hex');
+    } catch (thrown) {
+      if (thrown instanceof InputError) return undefined;
+      throw thrown;
+    }
+  };
+  fc.assert(
+    fc.property(text, (each) => {
+      expect(ours(each)).toBe(theirs(each));
     }),
     { numRuns: 2000 },
   );
