@@ -55,7 +55,7 @@ const table = (count: number) => (): RouteGroup[] => tableRoutes(count, numberOf
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
   converge: converging(tenThousand, { receivers: 1, runs: 5 }),
-  fanout: converging(tenThousand, { receivers: 50, runs: 3, most: { gobgp: 1 } }),
+  fanout: converging(tenThousand, { receivers: 50, runs: 3, most: { gobgp: 0 } }),
   mesh: meshing(100, 8),
   churn: churning(tenThousand),
   latency: probing(tenThousand, 50),
