@@ -40,9 +40,17 @@ export async function startup(deps: StartupDeps): Promise<void> {
   await upsert(
     store,
     { type: 'FelixConfiguration', name: 'default' },
-    (now) => (now ? undefined : felixConfiguration()),
+    (now) => (now ? undefined : felixConfiguration('default', { reportingInterval: '0s', logSeverityScreen: 'Info' })),
     deps,
   );
+  // As Calico's node does where etcd is the datastore: what policy lets out to the node is the node's own to filter.
+  if (env['DATASTORE_TYPE'] !== 'kubernetes')
+    await upsert(
+      store,
+      { type: 'FelixConfiguration', name: `node.${name}` },
+      (now) => (now ? undefined : felixConfiguration(`node.${name}`, { defaultEndpointToHostAction: 'Return' })),
+      deps,
+    );
   if (wanted.length === 0) return;
   const { entries, invalid } = await store.list('IPPool');
   if (entries.length + invalid.length > 0) return;
@@ -186,11 +194,6 @@ function clusterInformation(env: Environment) {
   });
 }
 
-function felixConfiguration() {
-  return parseResource('FelixConfiguration', {
-    kind: 'FelixConfiguration',
-    apiVersion,
-    metadata: { name: 'default' },
-    spec: { reportingInterval: '0s', logSeverityScreen: 'Info' },
-  });
+function felixConfiguration(name: string, spec: object) {
+  return parseResource('FelixConfiguration', { kind: 'FelixConfiguration', apiVersion, metadata: { name }, spec });
 }

@@ -9,6 +9,7 @@ import { SetManager, TablesManager } from './managers/firewall.ts';
 import type { FlowManager } from './managers/flows.ts';
 import { ipipTunnel } from './managers/ipip.ts';
 import { RouteManager } from './managers/routes.ts';
+import { ShapingManager } from './managers/shaping.ts';
 import { TunnelManager, type TunnelStatus } from './managers/tunnel.ts';
 import { vxlanTunnel } from './managers/vxlan.ts';
 
@@ -75,6 +76,7 @@ function tunnelsOf(families: readonly Family[], graph: Graph, netlink: Netlink, 
 export class Dataplane {
   readonly routes: RouteManager;
   readonly #endpoints: EndpointManager;
+  readonly #shaping: ShapingManager;
   readonly #tunnels: readonly Tunnel[];
   readonly #sets: SetManager;
   readonly #tables: ReadonlyMap<Family, TablesManager>;
@@ -98,6 +100,11 @@ export class Dataplane {
     this.#tunnels = tunnelsOf(families, graph, kernel.netlink, tunnelMtu);
     this.routes = new RouteManager(kernel.netlink, graph.routes, { families, interfacePrefix });
     this.#endpoints = new EndpointManager(kernel.netlink, kernel.writeSysctl, families);
+    this.#shaping = new ShapingManager(
+      kernel.netlink,
+      (endpoint) => this.#endpoints.indexOf(endpoint),
+      interfacePrefix,
+    );
     this.#sets = new SetManager(kernel.ipsets);
     this.#tables = new Map([...kernel.iptables].map(([family, driver]) => [family, new TablesManager(driver, family)]));
   }
@@ -127,6 +134,7 @@ export class Dataplane {
     this.invalidateSets();
     this.invalidateTables();
     this.#endpoints.recheck();
+    this.#shaping.recheck();
     for (const tunnel of this.#tunnels) tunnel.recheck();
     this.#hostSettled = false;
   }
@@ -157,7 +165,7 @@ export class Dataplane {
     this.#cut([...closed.released, ...departed]);
     const refused = await this.#applyFirewall(firewall, endpoints, retry);
     failures.push(...refused, ...this.#openTunnels(refused.length > 0));
-    failures.push(...this.#endpoints.apply(endpoints.values()));
+    failures.push(...this.#endpoints.apply(endpoints.values()), ...this.#shaping.apply(endpoints.values()));
     const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
     this.#cut(opened.released);
     const ended = this.#tunnels.map((tunnel) => tunnel.close());

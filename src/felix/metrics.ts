@@ -5,6 +5,8 @@ import { type Listening, listening } from './health.ts';
 /** What a scrape asks of the agent. */
 export interface Counts {
   readonly endpoints: number;
+  /** Nodes of the cluster with an address, this one too. */
+  readonly hosts: number;
   readonly policies: number;
   readonly routes: ReadonlyMap<'local' | 'remote', number>;
   /** IP version (`4`) → sets. */
@@ -60,6 +62,7 @@ export class Metrics {
       });
     plain('felix_active_local_endpoints', 'Number of active endpoints on this host.', (now) => now.endpoints);
     plain('felix_active_local_policies', 'Number of active policies on this host.', (now) => now.policies);
+    plain('felix_cluster_num_hosts', 'Total number of hosts in the cluster.', (now) => now.hosts);
     plain('felix_resync_state', 'Current datastore state: 2 resync in progress, 3 in sync.', (now) =>
       now.inSync ? 3 : 2,
     );
@@ -74,6 +77,13 @@ export class Metrics {
           fill(counts(), this);
         },
       });
+    plain('felix_ipsets_total', 'Number of active IP sets of both families.', ({ sets }) => sum(sets.values()));
+    labelled(
+      'felix_route_table_num_routes',
+      'Number of routes that Felix wants in the table.',
+      ['table'],
+      ({ routes }, gauge) => gauge.set({ table: '254' }, sum(routes.values())),
+    );
     labelled('felix_ipsets_calico', 'Number of active IP sets.', ['ip_version'], ({ sets }, gauge) => {
       for (const [version, value] of sets) gauge.set({ ip_version: version }, value);
     });
@@ -105,6 +115,10 @@ export class Metrics {
       for (const [source, value] of routes) gauge.set({ source }, value);
     });
   }
+}
+
+function sum(values: Iterable<number>): number {
+  return [...values].reduce((total, value) => total + value, 0);
 }
 
 /** `GET /metrics` in Prometheus' text format. @throws EnvironmentError when the port cannot be had */

@@ -45,6 +45,7 @@ export function countsOf(
   const setsOf = (version: string) => [...sets.values()].filter(({ family }) => String(family) === version).length;
   return {
     endpoints: graph.endpoints.size,
+    hosts: graph.remote.hosts,
     policies,
     inSync,
     tunnels: new Map(tunnels.map(({ device, state }) => [device, state === 'up'])),

@@ -3,21 +3,19 @@ import { type Family, familyOf, type Ip, parseIp, splitCidr } from '../model/add
 import { canonicalRoute, routeKey } from './route.ts';
 import {
   type AddressOnLink,
-  type DesiredSet,
-  type DesiredTable,
   type Forwarding,
-  type Ipsets,
-  type Iptables,
   KernelError,
   type KernelEvent,
   type Link,
   type LinkChange,
   type Neighbour,
   type Netlink,
+  type Queue,
   type Route,
   type RouteFailure,
   type RouteReading,
-  type TableName,
+  type Shaper,
+  shaperHandle,
   type VethRequest,
   type VxlanRequest,
 } from './types.ts';
@@ -59,6 +57,7 @@ export class FakeNetlink implements Netlink {
   readonly addressList: AddressOnLink[] = [];
   readonly neighbourList: Neighbour[] = [];
   readonly forwardingList: (Forwarding & { readonly device: string })[] = [];
+  readonly queueByDevice = new Map<string, Queue>();
   /** Sysctls as felix may record them; the fake does not interpret them. */
   readonly sysctls = new Map<string, string>();
   /** Every mutating call, in order, as text: `upsert 10.0.0.0/26`, `deleteLink cali0`. */
@@ -230,6 +229,22 @@ export class FakeNetlink implements Netlink {
     removeWhere(this.forwardingList, (one) => one.device === device && one.mac === mac);
   }
 
+  queues(): Queue[] {
+    return [...this.queueByDevice.values()];
+  }
+
+  setShaper(shaper: Shaper): void {
+    this.calls.push(`setShaper ${shaper.device} ${shaper.rate}`);
+    this.#mayFail('set shaper', shaper.device);
+    this.#existing('set shaper', shaper.device);
+    this.queueByDevice.set(shaper.device, { kind: 'tbf', handle: shaperHandle, ...shaper });
+  }
+
+  deleteShaper(device: string): void {
+    this.calls.push(`deleteShaper ${device}`);
+    this.queueByDevice.delete(device);
+  }
+
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
     const failed: RouteFailure[] = [];
     for (const route of upserts) this.#attempt('upsert', route, failed);
@@ -303,6 +318,7 @@ export class FakeNetlink implements Netlink {
     const link = this.linkByName.get(name);
     if (!link) return;
     this.linkByName.delete(name);
+    this.queueByDevice.delete(name);
     this.#peers.delete(name);
     for (const [key, route] of this.routeByKey)
       if (route.nextHops.some((hop) => hop.device === name)) this.routeByKey.delete(key);
@@ -311,73 +327,6 @@ export class FakeNetlink implements Netlink {
     removeWhere(this.forwardingList, (one) => one.device === name);
     this.emit({ what: 'link', link, gone: true });
   }
-}
-
-/** Keeps what was applied; `fail` makes the next applies reject. */
-export class FakeIptables implements Iptables {
-  tables: ReadonlyMap<TableName, DesiredTable> = new Map();
-  applies = 0;
-  invalidations = 0;
-  fail: Error | undefined;
-
-  async apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }> {
-    this.applies++;
-    if (this.fail) throw this.fail;
-    const changedChains = [...desired].reduce((sum, [name, table]) => sum + changes(this.tables.get(name), table), 0);
-    this.tables = new Map([...this.tables, ...desired]);
-    return { changedChains };
-  }
-
-  invalidate(): void {
-    this.invalidations++;
-  }
-}
-
-/** Keeps the sets; `fail` makes the next calls reject. */
-export class FakeIpsets implements Ipsets {
-  readonly sets = new Map<string, DesiredSet>();
-  /** In order: `update cali40x`, `delete cali40x`. */
-  readonly calls: string[] = [];
-  invalidations = 0;
-  fail: Error | undefined;
-
-  async applyUpdates(desired: ReadonlyMap<string, DesiredSet>): Promise<void> {
-    if (this.fail) throw this.fail;
-    for (const [name, set] of desired) {
-      const before = this.sets.get(name);
-      if (before && before.type === set.type && same(before.members, set.members)) continue;
-      this.calls.push(`update ${name}`);
-      this.sets.set(name, { ...set, members: new Set(set.members) });
-    }
-  }
-
-  async applyDeletions(desired: ReadonlyMap<string, DesiredSet>): Promise<void> {
-    if (this.fail) throw this.fail;
-    for (const name of [...this.sets.keys()].filter((one) => !desired.has(one))) {
-      this.calls.push(`delete ${name}`);
-      this.sets.delete(name);
-    }
-  }
-
-  invalidate(): void {
-    this.invalidations++;
-  }
-}
-
-function same(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
-  return a.size === b.size && [...a].every((one) => b.has(one));
-}
-
-function changes(before: DesiredTable | undefined, after: DesiredTable): number {
-  const flat = (table: DesiredTable | undefined) =>
-    new Map(
-      [table?.chains, table?.insertions, table?.appendices].flatMap((chains, kind) =>
-        [...(chains ?? [])].map(([name, rules]) => [`${kind} ${name}`, rules.join('\n')] as const),
-      ),
-    );
-  const [old, now] = [flat(before), flat(after)];
-  const names = new Set([...old.keys(), ...now.keys()]);
-  return [...names].filter((name) => old.get(name) !== now.get(name)).length;
 }
 
 function removeWhere<T>(list: T[], matches: (item: T) => boolean): void {

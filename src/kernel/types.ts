@@ -102,6 +102,34 @@ export interface Neighbour {
   readonly permanent: boolean;
 }
 
+/** Handle of a shaper of ours, `ca11:`, by which it is told from another program's. */
+export const shaperHandle = 0xca110000;
+
+/** The queueing discipline at a device's root, where there is one beside the kernel's own. tc(8). */
+export interface Queue {
+  readonly device: string;
+  /** `tbf`, `fq_codel`, … */
+  readonly kind: string;
+  /** 0x00010000 is `1:` */
+  readonly handle: number;
+  /** Of a tbf: octets a second. */
+  readonly rate?: number;
+  /** Of a tbf: octets that go at once, to about a thousandth. */
+  readonly burst?: number;
+  /** Of a tbf: octets that wait. */
+  readonly limit?: number;
+}
+
+export interface Shaper {
+  readonly device: string;
+  /** Octets a second. */
+  readonly rate: number;
+  /** Octets that go at once. */
+  readonly burst: number;
+  /** Octets that wait. */
+  readonly limit: number;
+}
+
 /** The kernel refused a request. */
 export class KernelError extends Error {
   override readonly name = 'KernelError';
@@ -189,6 +217,11 @@ export interface Netlink {
   setForwarding(entry: { device: string; mac: string; destination: Ip }): void;
   /** Absence is success. */
   deleteForwarding(entry: { device: string; mac: string; destination: Ip }): void;
+  queues(): Queue[];
+  /** A token bucket filter at the device's root, in place of what is there. */
+  setShaper(shaper: Shaper): void;
+  /** Absence is success. */
+  deleteShaper(device: string): void;
   /**
    * First `upserts` in order (NLM_F_REPLACE), then `deletes`: only routes of the protocol given, and absence is success.
    * One failure does not stop the others.

@@ -3,6 +3,8 @@ import type { Entry, Event, Type } from '../../datastore/store.ts';
 import { keyText } from '../../datastore/store.ts';
 import type { Route } from '../../kernel/types.ts';
 import { cidrParts, type Family, familyOf, hostCidr, type Ip, parseCidr } from '../../model/address.ts';
+import { type EndpointWishes, endpointWishes } from '../../model/bandwidth.ts';
+import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { deviceRoute } from './route.ts';
 
 /** A workload endpoint of this node, as far as the kernel is concerned. */
@@ -18,6 +20,9 @@ export interface LocalEndpoint {
   readonly revision: string;
   /** RFC 3339; the later of two that claim one address has it. */
   readonly created: string;
+  readonly wishes: EndpointWishes;
+  /** Wishes that could not be understood, and so count as none. */
+  readonly problem?: InputError;
 }
 
 /**
@@ -71,7 +76,20 @@ export class LocalEndpoints {
       addresses: [...new Set(addresses)],
       revision,
       created: creationTimestamp ?? '',
+      ...wishesOf(value),
     };
+  }
+}
+
+const noWishes: EndpointWishes = { sourcePrefixes: [] };
+
+/** A pod whose annotations nobody understands is a pod without them. */
+function wishesOf(value: WorkloadEndpoint): Pick<LocalEndpoint, 'wishes' | 'problem'> {
+  try {
+    return { wishes: endpointWishes(value) };
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    return { wishes: noWishes, problem: thrown };
   }
 }
 

@@ -7,7 +7,7 @@ import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
 import { natSets, natTable, type PoolNat } from './nat.ts';
-import { rawTable } from './raw.ts';
+import { isRawEndpoint, rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
 import { blackhole, gatewayRoute } from './route.ts';
 import { RouteTable } from './routes.ts';
@@ -27,6 +27,7 @@ export interface PolicySource {
     readonly interfacePrefix: string;
     readonly endpointToHost: 'DROP' | 'RETURN' | 'ACCEPT';
     readonly vxlanPort: number;
+    readonly establishedFlows: 'keep' | 'cut';
   }): void;
   /** Policies that local endpoints refer to. */
   activePolicies(): number;
@@ -93,7 +94,6 @@ export class Graph {
   /** Ranges of service addresses that the nodes announce. */
   readonly services = new ServiceLoops();
   #filters = new Map<Family, unknown>();
-  readonly #raw: ReadonlyMap<Family, DesiredTable>;
 
   constructor(
     private readonly options: {
@@ -108,7 +108,6 @@ export class Graph {
   ) {
     this.remote = new RemoteBlocks(options, this.routes, options.tunnels);
     this.#endpoints = new LocalEndpoints(options.node, options.families, options.interfacePrefix);
-    this.#raw = new Map(options.families.map((family) => [family, rawTable(family, options.interfacePrefix)]));
   }
 
   /** Endpoints of this node by key. */
@@ -266,6 +265,8 @@ export class Graph {
     const change = this.#endpoints.apply(event);
     if (!change) return;
     const { before, after } = change;
+    if (after?.problem) this.#invalid.set(after.key, after.problem);
+    if ((before && isRawEndpoint(before)) || (after && isRawEndpoint(after))) this.#nat = undefined;
     const kept = new Set(after ? endpointRoutes(after).map(({ destination }) => destination) : []);
     for (const { destination } of before ? endpointRoutes(before) : []) {
       if (before && !kept.has(destination))
@@ -349,11 +350,13 @@ export class Graph {
   #natFirewall(standing: ReadonlySet<string>): DesiredFirewall {
     const pools = [...this.#pools].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pool]) => pool);
     const tables = new Map<Family, ReadonlyMap<TableName, DesiredTable>>();
-    for (const [family, raw] of this.#raw)
+    const special = [...this.endpoints.values()].filter(isRawEndpoint);
+    special.sort((a, b) => (a.interfaceName < b.interfaceName ? -1 : 1));
+    for (const family of this.options.families)
       tables.set(
         family,
         new Map([
-          ['raw', raw],
+          ['raw', rawTable(family, this.options.interfacePrefix, special)],
           ['nat', natTable(pools, family, this.remote.natRules(family))],
         ]),
       );

@@ -153,6 +153,11 @@ export class RemoteBlocks {
     return this.#ipip.desired;
   }
 
+  /** Nodes that have an address of some family. */
+  get hosts(): number {
+    return new Set([...this.#places.values()].flatMap((places) => [...places.keys()])).size;
+  }
+
   /** Keys of the pools with IPIP that name no fallback: what happens to them where the kernel has none. */
   poolsWithoutFallback(): string[] {
     return [...this.#pools].flatMap(([key, pool]) => (usesIpip(pool) && !pool.fallback ? [key] : [])).sort();

@@ -10,12 +10,18 @@ export type WriteSysctl = (path: string, value: string) => void;
 const checkSlice = 100;
 
 /** Settings of a pod's device on the host, in the order in which they are written. */
-function sysctlsOf(device: string, families: readonly Family[]): readonly (readonly [string, string])[] {
+function sysctlsOf(
+  device: string,
+  families: readonly Family[],
+  lenient: boolean,
+): readonly (readonly [string, string])[] {
   const four = [
     [`net/ipv4/conf/${device}/route_localnet`, '1'],
     [`net/ipv4/conf/${device}/proxy_arp`, '1'],
     [`net/ipv4/conf/${device}/forwarding`, '1'],
     [`net/ipv4/neigh/${device}/proxy_delay`, '0'],
+    // The rule in raw knows which sources the pod may use; the sysctl does not.
+    ...(lenient ? [[`net/ipv4/conf/${device}/rp_filter`, '0'] as const] : []),
   ] as const;
   const six = [
     [`net/ipv6/conf/${device}/disable_ipv6`, '0'],
@@ -32,8 +38,8 @@ function sysctlsOf(device: string, families: readonly Family[]): readonly (reado
  */
 export class EndpointManager {
   #links = new Map<string, Link>();
-  /** Device → index of the link that was set up. */
-  readonly #settled = new Map<string, number>();
+  /** Device → index of the link that was set up, and whether for sources besides the pod's own. */
+  readonly #settled = new Map<string, { readonly index: number; readonly lenient: boolean }>();
   /** Devices whose sysctls are looked at again. */
   #suspect: string[] = [];
 
@@ -77,10 +83,15 @@ export class EndpointManager {
     return this.#links.has(interfaceName);
   }
 
+  /** Index of the endpoint's device once it is set up. */
+  indexOf(endpoint: LocalEndpoint): number | undefined {
+    return this.ready(endpoint) ? this.#settled.get(endpoint.interfaceName)?.index : undefined;
+  }
+
   /** Whether routes to the endpoint can be added. */
   ready({ interfaceName }: LocalEndpoint): boolean {
     const link = this.#links.get(interfaceName);
-    return link?.up === true && this.#settled.get(interfaceName) === link.index;
+    return link?.up === true && this.#settled.get(interfaceName)?.index === link.index;
   }
 
   apply(endpoints: Iterable<LocalEndpoint>): Failure[] {
@@ -89,12 +100,13 @@ export class EndpointManager {
       const { interfaceName } = endpoint;
       // A device that was made just now need not wait for its event to come through.
       const link = this.#links.get(interfaceName) ?? this.netlink.link(interfaceName);
-      if (!link || this.ready(endpoint)) continue;
+      const lenient = endpoint.wishes.sourcePrefixes.length > 0;
+      if (!link || (this.ready(endpoint) && this.#settled.get(interfaceName)?.lenient === lenient)) continue;
       try {
-        for (const [path, value] of sysctlsOf(interfaceName, this.families)) this.writeSysctl(path, value);
+        for (const [path, value] of sysctlsOf(interfaceName, this.families, lenient)) this.writeSysctl(path, value);
         if (!link.up) this.netlink.setLink(interfaceName, { up: true });
         this.#links.set(interfaceName, { ...link, up: true });
-        this.#settled.set(interfaceName, link.index);
+        this.#settled.set(interfaceName, { index: link.index, lenient });
       } catch (cause) {
         // A device that went away meanwhile is no failure: its event is on the way.
         if (this.netlink.link(interfaceName)) failures.push({ kind: 'endpoint', item: endpoint.name, cause });
@@ -107,9 +119,10 @@ export class EndpointManager {
   #mendSysctls(): Failure[] {
     const failures: Failure[] = [];
     for (const device of this.#suspect.splice(0, checkSlice)) {
-      if (!this.#settled.has(device)) continue;
+      const settled = this.#settled.get(device);
+      if (!settled) continue;
       try {
-        for (const [path, value] of sysctlsOf(device, this.families)) this.writeSysctl(path, value);
+        for (const [path, value] of sysctlsOf(device, this.families, settled.lenient)) this.writeSysctl(path, value);
       } catch (cause) {
         if (this.netlink.link(device)) failures.push({ kind: 'sysctl', item: device, cause });
         else this.#forget(device);

@@ -11,9 +11,11 @@ import {
   type LinkChange,
   type Neighbour,
   type Netlink,
+  type Queue,
   type Route,
   type RouteFailure,
   type RouteReading,
+  type Shaper,
   type VethRequest,
   type VxlanRequest,
 } from '../types.ts';
@@ -32,13 +34,16 @@ import {
   RTM_DELADDR,
   RTM_DELLINK,
   RTM_DELNEIGH,
+  RTM_DELQDISC,
   RTM_DELROUTE,
   RTM_GETADDR,
   RTM_GETLINK,
   RTM_GETNEIGH,
+  RTM_GETQDISC,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
+  RTM_NEWQDISC,
   RTM_NEWROUTE,
 } from './constants.ts';
 import {
@@ -52,6 +57,7 @@ import {
   writeVxlan,
 } from './link.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
+import { readQueue, writeQueueQuery, writeShaper, writeShaperRemoval } from './queue.ts';
 import { type IndexOf, type NameOf, NoDeviceError, RouteWriter, writeRouteRemoval } from './route.ts';
 import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
@@ -220,6 +226,36 @@ class RtNetlink implements Netlink {
     const operation = `delete forwarding of ${entry.mac} from ${device}`;
     const { index } = this.#existing(operation, device);
     this.#absent(['ENOENT'], { operation, type: RTM_DELNEIGH, body: (w) => writeForwarding(w, index, entry) });
+  }
+
+  queues(): Queue[] {
+    const found = this.socket.dump({ operation: 'list queues', type: RTM_GETQDISC, body: writeQueueQuery });
+    const nameOf = this.#names();
+    return found.flatMap((payload) => {
+      const queue = readQueue(payload);
+      const device = queue && nameOf(queue.index);
+      if (!queue || device === undefined) return [];
+      const { index: _, ...rest } = queue;
+      return [{ device, ...rest }];
+    });
+  }
+
+  setShaper(shaper: Shaper): void {
+    const operation = `set shaper of ${shaper.device}`;
+    const { index } = this.#existing(operation, shaper.device);
+    const flags = NLM_F_CREATE | NLM_F_REPLACE;
+    this.socket.request({ operation, type: RTM_NEWQDISC, flags, body: (w) => writeShaper(w, index, shaper) });
+  }
+
+  deleteShaper(device: string): void {
+    const operation = `delete shaper of ${device}`;
+    const link = this.link(device);
+    if (!link) return;
+    this.#absent(['ENOENT', 'EINVAL'], {
+      operation,
+      type: RTM_DELQDISC,
+      body: (w) => writeShaperRemoval(w, link.index),
+    });
   }
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {

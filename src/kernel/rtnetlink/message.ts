@@ -136,6 +136,11 @@ export class MessageWriter {
     this.#view.setUint32(at, value, little);
   }
 
+  u64(value: number): void {
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, BigInt(value), little);
+  }
+
   attribute(type: number, payload: Uint8Array): void {
     const at = this.nest(type);
     const start = this.#grow(payload.length);

@@ -112,3 +112,27 @@ test('a pod without IPv6 leaves the IPv6 tables as they are', () => {
   expect(after.get(6)).toBe(before.get(6));
   expect(after.get(4)).not.toBe(before.get(4));
 });
+
+test('sources that a pod may use are let by after the refusals; what it sends beyond its bandwidth is dropped', () => {
+  const wishes = {
+    egress: { rate: 10_000_000 },
+    sourcePrefixes: [parseCidr('198.51.100.0/24'), parseCidr('fd09::/64')],
+  };
+  const four = rawTable(4, 'cali', [{ interfaceName: 'calia', wishes }]).chains;
+  expect(four.get('cali-from-wl-raw')).toEqual([
+    '-d 127.0.0.0/8 -j DROP',
+    '-p udp --sport 67 --dport 68 -j DROP',
+    '-i calia -s 198.51.100.0/24 -j RETURN',
+    '-m rpfilter --invert -j DROP',
+  ]);
+  expect(four.get('cali-PREROUTING')?.[0]).toBe('-i cali+ -j cali-wl-limits');
+  expect(four.get('cali-wl-limits')).toEqual([
+    '-i calia -m hashlimit --hashlimit-above 1250000b/s --hashlimit-burst 2500000b --hashlimit-name calia-1250000-2500000 -j DROP',
+  ]);
+  const six = rawTable(6, 'cali', [{ interfaceName: 'calia', wishes }]).chains;
+  expect(six.get('cali-from-wl-raw')).toContain('-i calia -s fd09::/64 -j RETURN');
+  const fast = rawTable(4, 'cali', [
+    { interfaceName: 'calia', wishes: { egress: { rate: 1e15 }, sourcePrefixes: [] } },
+  ]);
+  expect(fast.chains.has('cali-wl-limits')).toBe(false);
+});

@@ -90,6 +90,7 @@ test('probes say yes or no with the reason', async () => {
 test("metrics carry Calico's names", async () => {
   const metrics = new Metrics(() => ({
     endpoints: 2,
+    hosts: 7,
     policies: 1,
     inSync: true,
     tunnels: new Map([['tunl0', false]]),
@@ -104,6 +105,9 @@ test("metrics carry Calico's names", async () => {
     for (const line of [
       'felix_active_local_endpoints 2',
       'felix_active_local_policies 1',
+      'felix_cluster_num_hosts 7',
+      'felix_ipsets_total 5',
+      'felix_route_table_num_routes{table="254"} 3',
       'felix_resync_state 3',
       'margay_felix_tunnel_up{device="tunl0"} 0',
       'felix_ipsets_calico{ip_version="4"} 5',

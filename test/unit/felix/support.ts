@@ -9,7 +9,8 @@ import { type Entry, type Key, keyText, type Value } from '../../../src/datastor
 import { type FelixConfig, readFelixConfig } from '../../../src/felix/config.ts';
 import { Felix, type FelixDependencies } from '../../../src/felix/main.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
-import { FakeIpsets, FakeIptables, FakeNetlink } from '../../../src/kernel/fake.ts';
+import { FakeNetlink } from '../../../src/kernel/fake.ts';
+import { FakeIpsets, FakeIptables } from '../../../src/kernel/fake-firewall.ts';
 import { bits, cidrParts, type Ip, parseCidr } from '../../../src/model/address.ts';
 import type { FeedMessage } from '../../../src/model/feed.ts';
 import type { Block } from '../../../src/model/ipam.ts';
