@@ -53,6 +53,14 @@ missing_packages() {
   esac
 }
 
+# What the guest of test/vm boots with. Where it cannot be had, the guest's tests say that they did not run.
+guest_packages() {
+  [ "$purpose $(uname -m)" = 'test x86_64' ] && have apt-get || return 0
+  have qemu-system-x86_64 || printf ' qemu-system-x86'
+  [ -e /bin/busybox ] || printf ' busybox-static'
+  have xz || printf ' xz-utils'
+}
+
 # Installs packages with their daemons neither started now nor at boot: the lab runs its own, in namespaces.
 install_packages() {
   [ "$(id -u)" = 0 ] || fail "these packages are missing:$1; run this as root, or install them with: apt-get install --no-install-recommends$1"
@@ -150,13 +158,16 @@ if [ "$purpose" != build ] && [ "$(id -u)" != 0 ]; then
 fi
 
 packages=$(missing_packages "$@")
-if [ -n "$packages" ] || modules_stale || bundles_stale || launcher_stale || bench_stale || openbgpd_missing; then
+guest=$(guest_packages)
+if [ -n "$packages$guest" ] || modules_stale || bundles_stale || launcher_stale || bench_stale || openbgpd_missing; then
   have flock || fail 'flock is missing; install util-linux'
   exec 9>.bootstrap.lock
   flock 9
   packages=$(missing_packages "$@")
+  guest=$(guest_packages)
   [ -z "$packages" ] || install_packages "$packages"
   ! openbgpd_missing || (install_packages ' openbgpd') || say 'OpenBGPD is not to be had here; its figures are left out'
+  [ -z "$guest" ] || (install_packages "$guest") || say 'the tests in a guest kernel will not run'
   ! modules_stale || install_modules
   ! bundles_stale || sh scripts/bundle.sh
   ! launcher_stale || sh scripts/build-launcher.sh >&2

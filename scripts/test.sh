@@ -1,6 +1,6 @@
 #!/bin/sh
-# npm test: style and types, then the test layers; with arguments, vitest on those layers only.
-# Usage: test.sh [unit|property|contract|dataplane|interop|e2e [vitest arguments]]
+# npm test: style and types, then the test layers, the guest kernel's last; with arguments, that layer only.
+# Usage: test.sh [unit|property|contract|dataplane|interop|e2e [vitest arguments]|vm]
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -12,8 +12,12 @@ esac
 if [ $# -eq 0 ]; then
   biome check --error-on-warnings .
   tsc --noEmit
-  exec vitest run
+  status=0
+  vitest run || status=$?
+  node test/vm/run.ts || status=$?
+  exit "$status"
 fi
+[ "$1" != vm ] || exec node test/vm/run.ts
 layer=$1
 shift
 exec vitest run --project "$layer" "$@"

@@ -9,14 +9,14 @@ const { createServer } = require('node:net');
 createServer((socket) => socket.on('error', () => socket.destroy()).pipe(socket)).listen(+process.argv[1], () => console.log('ready'));
 `;
 
-/** An octet every 10 ms on one connection; a line of input asks for what came back since the last. */
+/** An octet every 40 ms on one connection; a line of input asks for what came back since the last. */
 const client = `
 const { connect } = require('node:net');
 const socket = connect(+process.argv[2], process.argv[1], () => {
   console.log('ready');
   let last = performance.now(), longest = 0, received = 0;
   const gap = () => { const now = performance.now(); longest = Math.max(longest, now - last); return now; };
-  setInterval(() => socket.write('x'), 10);
+  setInterval(() => socket.write('x'), 40);
   socket.setNoDelay().on('data', (data) => { last = gap(); received += data.length; });
   process.stdin.on('data', () => {
     gap();
