@@ -32,6 +32,37 @@ function on(cidr: string, rule: Pick<FilterRule, 'action'> & Partial<FilterRule>
   };
 }
 
+test('originations carry what they are given, and another form is told without a flap', async () => {
+  const bird = new Bird(link);
+  await bird.start({ asn: 65010, peerAsn: 64512, routes: [] });
+  const [prefix = ''] = ours;
+  const own = {
+    communities: [65000 * 0x10000 + 7, [65000, 1, 2]],
+    extendedCommunities: ['0002fde800000064'],
+    med: 10,
+  } as const;
+  const config = (attributes: object) => ({
+    ...configOf(64512, [peerOf(4, 65010)], ours),
+    originationAttributes: { [prefix]: attributes },
+  });
+  speaker.start(config(own));
+  const told = await bird.learnt(prefix);
+  for (const line of [
+    'med: 10',
+    'community: (65000,7)',
+    'large_community: (65000, 1, 2)',
+    'ext_community: (rt, 65000, 100)',
+  ])
+    expect(told).toContain(`BGP.${line}\n`);
+  expect(await bird.learnt('10.65.9.9/32')).not.toContain('BGP.med');
+  speaker.apply(config({ ...own, med: 20 }));
+  await until(async () => (await bird.route(prefix)).includes('BGP.med: 20'), {
+    within: 20_000,
+    what: 'the other MED',
+  });
+  expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
+});
+
 test('filters take effect on BIRD and are changed without a flap', async () => {
   const bird = new Bird(link);
   await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs });
