@@ -40,7 +40,7 @@ const gated: ReadonlySet<RouteClass> = new Set<RouteClass>(['localWorkload', 'vx
 /** A tunnel whatever its kind wishes for. */
 type Tunnel = Pick<
   TunnelManager<never>,
-  'ready' | 'stands' | 'recheck' | 'askAgain' | 'onLink' | 'mtu' | 'status' | 'open' | 'close'
+  'ready' | 'stands' | 'recheck' | 'askAgain' | 'onLink' | 'mtu' | 'status' | 'plan' | 'open' | 'close'
 > & { readonly kind: { readonly kind: 'vxlan' | 'ipip'; readonly device: string; readonly family: Family } };
 
 function tunnelsOf(families: readonly Family[], graph: Graph, netlink: Netlink, mtu: TunnelMtu): Tunnel[] {
@@ -155,6 +155,7 @@ export class Dataplane {
     this.graph.settle();
     const endpoints = new Map(this.graph.endpoints);
     const departed = this.#depart(endpoints);
+    for (const tunnel of this.#tunnels) tunnel.plan();
     const firewall = this.graph.firewall(this.#standingTunnels());
     const failures: Failure[] = [];
     const add = (failure: Failure | undefined) => failure && failures.push(failure);

@@ -38,6 +38,8 @@ export interface TunnelStatus {
  * and again: the next reading of the kernel asks once more, and a module loaded meanwhile shows its device at once.
  */
 export class TunnelManager<D extends { readonly own: Place }> {
+  /** What this pass is about: the wish may change while it runs, and then its rules and routes are not there yet. */
+  #planned: D | undefined;
   #applied: D | undefined;
   #settled = false;
   #uplink: string | undefined;
@@ -96,9 +98,14 @@ export class TunnelManager<D extends { readonly own: Place }> {
     return { kind, device, state, mtu, ...(reason !== undefined && { reason }) };
   }
 
-  /** Does nothing when no tunnel is wanted. */
+  /** Takes the wish of now for the `open` and `close` that follow. */
+  plan(): void {
+    this.#planned = this.desired();
+  }
+
+  /** Does nothing when no tunnel is planned. */
   open(): Failure[] {
-    const desired = this.desired();
+    const desired = this.#planned;
     if (!desired || (this.#settled && desired === this.#applied)) return [];
     this.#applied = desired;
     this.#settled = false;
@@ -115,9 +122,9 @@ export class TunnelManager<D extends { readonly own: Place }> {
     return [];
   }
 
-  /** Does nothing while the tunnel is wanted. `closed`: there was one, and it is out of use. */
+  /** Does nothing while the tunnel is planned. `closed`: there was one, and it is out of use. */
   close(): { readonly failures: Failure[]; readonly closed: boolean } {
-    if (this.desired() || (this.#settled && this.#applied === undefined)) return { failures: [], closed: false };
+    if (this.#planned || (this.#settled && this.#applied === undefined)) return { failures: [], closed: false };
     this.#applied = undefined;
     this.#unsupported = undefined;
     try {

@@ -1,6 +1,10 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { sync } from '../../../src/datastore/syncer.ts';
+import type { DesiredIpip } from '../../../src/felix/calc/remote.ts';
+import { placeOf } from '../../../src/felix/calc/tunnels.ts';
+import { ipipTunnel } from '../../../src/felix/managers/ipip.ts';
+import { TunnelManager } from '../../../src/felix/managers/tunnel.ts';
 import { TunnelReport } from '../../../src/felix/tunnel-report.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
@@ -108,6 +112,30 @@ test('from VXLAN to IPIP and back: the new route is there before the old device 
   const input = () => h.iptables[4].tables.get('filter')?.chains.get('cali-INPUT')?.join() ?? '';
   await until(() => !input().includes('4789'), { within, what: 'no rules of VXLAN' });
   expect(input()).toContain('-p 4 -j DROP');
+});
+
+test('a wish that comes while a pass runs waits for the next, which has its rules', () => {
+  let wanted: DesiredIpip | undefined;
+  const own = placeOf(node, nodeResource(node, '192.0.2.1/24'), 4);
+  if (!own) expect.fail('no place');
+  const manager = new TunnelManager(
+    ipipTunnel(h.netlink),
+    h.netlink,
+    () => wanted,
+    () => 0,
+  );
+  manager.plan();
+  wanted = { own, peers: [] };
+  expect([manager.open(), h.netlink.link('tunl0')]).toEqual([[], undefined]);
+  manager.plan();
+  manager.open();
+  expect(h.netlink.link('tunl0')?.up).toBe(true);
+  // The same when it goes: the routes have not moved yet.
+  wanted = undefined;
+  expect(manager.close().closed).toBe(false);
+  manager.plan();
+  expect(manager.close().closed).toBe(true);
+  expect(h.netlink.link('tunl0')?.up).toBe(false);
 });
 
 test('the Node tells of a kernel without IPIP, whoever else writes it', async () => {
