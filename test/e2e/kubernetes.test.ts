@@ -1,15 +1,17 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
 import { ask } from '../../src/cli/control.ts';
 import { addNetwork, type CniCall, delNetwork } from '../../src/cni/client.ts';
 import { defaultConflist, installCni } from '../../src/cni/install.ts';
 import type { FelixStatus } from '../../src/felix/status.ts';
 import { kubeconfig } from '../support/kubernetes/cluster.ts';
 import type { TestObject } from '../support/kubernetes/objects.ts';
+import type { Rule } from '../support/kubernetes/rbac.ts';
 import { TestApiServer } from '../support/kubernetes/server.ts';
 import { until } from '../support/wait.ts';
 import { build, dist, finish, labName } from './support.ts';
@@ -66,6 +68,7 @@ beforeAll(async () => {
   api = await new TestApiServer({ socketPath }).start();
   relay = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', process.execPath, '-e', relayProgram, socketPath]);
   api.tokens = new Set(['secret']);
+  api.rules = nodeRules();
   writeFileSync(env.KUBECONFIG, kubeconfig('http://127.0.0.1:6443', { token: 'secret' }), { mode: 0o600 });
   await api.create('nodes', { metadata: { name: 'n1' }, spec: {} });
   await api.create('namespaces', { metadata: { name: 'shop', labels: { team: 'a' } } });
@@ -86,6 +89,13 @@ afterAll(async () => {
   for (const name of [...podNamespaces, machine]) await finish('ip', ['netns', 'del', name]);
   rmSync(runDir, { recursive: true, force: true });
 });
+
+/** What the manifest lets a node do. */
+function nodeRules(): readonly Rule[] {
+  const manifest = parseAllDocuments(readFileSync(join(import.meta.dirname, '../../deploy/margay.yaml'), 'utf8'));
+  const role = manifest.map((each) => each.toJS()).find(({ kind }) => kind === 'ClusterRole');
+  return role.rules;
+}
 
 function startAgents(): void {
   agents = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', process.execPath, join(dist, 'margay.js'), 'node'], {

@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { formatJson, parseJson } from '../../../src/datastore/json.ts';
 import { GoneError } from '../../../src/datastore/store.ts';
 import { builtIn, calicoResources, idOf, Refusal, type TestObject, type TestResource } from './objects.ts';
+import { allowed, type Rule } from './rbac.ts';
 import { answer, discovery, type Target, type TestRequest, targetOf } from './routes.ts';
 import { fieldMatcher, labelMatcher } from './selectors.ts';
 import { Storage } from './storage.ts';
@@ -39,6 +40,8 @@ export class TestApiServer {
   readonly requests: string[] = [];
   /** Tokens that are let in; undefined lets in everybody. */
   tokens: Set<string> | undefined;
+  /** What those who are let in may do; undefined: everything. */
+  rules: readonly Rule[] | undefined;
   #faults: { readonly when: (line: string) => boolean; readonly fault: Fault; times: number }[] = [];
   #server: Server | undefined;
   #port = 0;
@@ -137,6 +140,7 @@ export class TestApiServer {
       if (fault === 'cut') return void request.socket.destroy();
       if (typeof fault === 'object') throw refusalOf(fault);
       this.#authenticate(request);
+      this.#authorize(request);
       const asked = await read(request);
       if (asked.query.get('watch') === 'true' || asked.query.get('watch') === '1')
         return await this.#watch(targetOf(asked.path, this.resources.values()), asked.query, response);
@@ -167,6 +171,11 @@ export class TestApiServer {
   #authenticate({ headers: { authorization } }: IncomingMessage): void {
     if (this.tokens && !this.tokens.has(authorization?.replace(/^Bearer /, '') ?? ''))
       throw new Refusal(401, 'Unauthorized', 'Unauthorized');
+  }
+
+  #authorize({ method = '', url = '' }: IncomingMessage): void {
+    if (this.rules === undefined || allowed(this.rules, method, url)) return;
+    throw new Refusal(403, 'Forbidden', `the role does not allow ${method} ${url}`);
   }
 
   /** Events as lines of JSON until the time is over; bookmarks say how far it is. */

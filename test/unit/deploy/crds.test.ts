@@ -61,7 +61,7 @@ test.each([
   ['IPPool', {}, 'spec.cidr: Required value'],
   ['IPPool', { cidr: '10.0.0.0/16', ipipMode: 'Sometimes' }, 'spec.ipipMode: Unsupported value'],
   ['BGPPeer', { asNumber: [] }, 'spec.asNumber: Invalid value: "array"'],
-  ['BGPPeer', { ttlSecurity: 256 }, 'spec.ttlSecurity: Invalid value: 256'],
+  ['BGPPeer', { ttlSecurity: 256 }, 'spec.ttlSecurity: Invalid value: "256"'],
   ['FelixConfiguration', { routeRefreshInterval: 'soon' }, 'spec.routeRefreshInterval: Invalid value'],
   ['GlobalNetworkPolicy', { ingress: [{ action: 'allow' }] }, 'spec.ingress[0].action: Unsupported value'],
 ])('%s %j is refused by the API server', (kind, spec, message) => expect(admitted(kind, spec)).toContain(message));

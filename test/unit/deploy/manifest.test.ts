@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
+import { watched } from '../../../src/bgp/objects.ts';
+import { collectionPath } from '../../../src/datastore/kubernetes/resources.ts';
+import { Sources } from '../../../src/datastore/kubernetes/sources.ts';
+import { watchedTypes } from '../../../src/felix/calc/graph.ts';
+import { calicoResources } from '../../support/kubernetes/objects.ts';
+import { allowed, type Rule } from '../../support/kubernetes/rbac.ts';
+
+interface Container {
+  readonly name: string;
+  readonly image: string;
+  readonly args: readonly string[];
+  readonly envFrom: unknown;
+  readonly securityContext: Readonly<Record<string, unknown>>;
+  readonly volumeMounts?: readonly { readonly name: string }[];
+}
+
+const text = readFileSync(join(import.meta.dirname, '../../../deploy/margay.yaml'), 'utf8');
+const documents = parseAllDocuments(text);
+const objects = documents.map((each) => each.toJS());
+const one = (kind: string) => objects.find((each) => each.kind === kind);
+const rules: readonly Rule[] = one('ClusterRole').rules;
+const pod = one('DaemonSet').spec.template.spec;
+const containers: readonly Container[] = [...pod.initContainers, ...pod.containers];
+
+test('every document can be read, and is of one account', () => {
+  expect(documents.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([]);
+  expect(objects.map(({ kind }) => kind)).toEqual([
+    'ServiceAccount',
+    'ClusterRole',
+    'ClusterRoleBinding',
+    'ConfigMap',
+    'DaemonSet',
+  ]);
+  const account = { kind: 'ServiceAccount', name: one('ServiceAccount').metadata.name, namespace: 'kube-system' };
+  expect(one('ClusterRoleBinding').subjects).toEqual([account]);
+  expect(pod.serviceAccountName).toBe(account.name);
+});
+
+test('the agents may list and watch all that they follow', () => {
+  const types = [...new Set([...watchedTypes, ...watched, 'BlockAffinity' as const, 'Handle' as const])];
+  for (const { resource } of new Sources('cali').of(types))
+    for (const query of ['', '?watch=true'])
+      expect(allowed(rules, 'GET', collectionPath(resource) + query), `${collectionPath(resource)}${query}`).toBe(true);
+});
+
+test('the role names no resource that no definition makes, and gives no right to secrets, pods or all', () => {
+  const defined = new Set(calicoResources.map(({ plural }) => plural));
+  for (const { apiGroups = [], resources = [], verbs } of rules) {
+    if (apiGroups.includes('crd.projectcalico.org')) for (const name of resources) expect(defined).toContain(name);
+    expect([...apiGroups, ...resources, ...verbs]).not.toContain('*');
+    expect(resources).not.toContain('secrets');
+  }
+  expect(allowed(rules, 'DELETE', '/api/v1/namespaces/a/pods/b')).toBe(false);
+  expect(allowed(rules, 'PATCH', '/api/v1/nodes/a')).toBe(false);
+  expect(allowed(rules, 'PATCH', '/api/v1/nodes/a/status')).toBe(true);
+});
+
+test('every container has its settings, and mounts what there is', () => {
+  const volumes = new Set(pod.volumes.map(({ name }: { name: string }) => name));
+  const images = new Set(containers.map(({ image }) => image));
+  expect(images.size).toBe(1);
+  for (const { name, envFrom, volumeMounts = [] } of containers) {
+    expect(envFrom, name).toEqual([{ configMapRef: { name: one('ConfigMap').metadata.name } }]);
+    for (const mount of volumeMounts) expect(volumes, `${name}: ${mount.name}`).toContain(mount.name);
+  }
+});
+
+test('only felix is privileged', () => {
+  for (const { name, securityContext } of containers)
+    if (name === 'felix') expect(securityContext).toEqual({ privileged: true });
+    else {
+      const add = name === 'bgp' ? { add: ['NET_BIND_SERVICE'] } : {};
+      expect(securityContext, name).toMatchObject({
+        ...{ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true },
+        capabilities: { drop: ['ALL'], ...add },
+      });
+    }
+});
