@@ -94,6 +94,9 @@ export function decide(candidates: readonly Candidate[], costOf?: CostOf): Decis
 
 /** Step (e) of RFC 4271 §9.1.2.2 too, over the paths whose next hop has a route (§9.1.2). */
 function decideByCost(candidates: readonly Candidate[], costOf: CostOf): Decision | undefined {
+  const [only] = candidates;
+  if (only !== undefined && candidates.length === 1)
+    return costOf(only) === Number.POSITIVE_INFINITY ? undefined : unrivalled(only, candidates);
   const costs = new Map(candidates.map((candidate) => [candidate, costOf(candidate)]));
   const rank = (candidate: Candidate) => costs.get(candidate) ?? 0;
   const eligible = candidates.filter((candidate) => rank(candidate) !== Number.POSITIVE_INFINITY);
