@@ -8,7 +8,7 @@ import { Rejections } from './rejections.ts';
 import type { AdjRibIn } from './rib.ts';
 import type { PeerConfig } from './settings.ts';
 import type { WireError } from './wire/errors.ts';
-import { cidrsOf, eachPrefix, octetsFor, type PrefixBlock } from './wire/nlri.ts';
+import { eachPrefix, octetsFor, type PathCidr, type PrefixBlock, pathCidrsOf } from './wire/nlri.ts';
 import type { Announced, Update } from './wire/update.ts';
 
 /** Prefixes of one family that a peer told and withdrew in the session. */
@@ -116,8 +116,9 @@ export class Intake {
     const filter = rules.filters.get(family);
     const shared = new Map<Verdict, AttributeId>();
     if (id !== undefined) shared.set(undefined, id);
-    const told = monitor.active ? new Map<AttributeId, Cidr[]>() : undefined;
-    const gone: Cidr[] = [];
+    const told = monitor.active ? new Map<AttributeId, PathCidr[]>() : undefined;
+    const gone: PathCidr[] = [];
+    const named = (prefix: Cidr, pathId: number): PathCidr => (block.paths ? { prefix, pathId } : prefix);
     const tally = this.#tallies.get(family);
     eachPrefix(block, (octets, at, length, pathId) => {
       if (tally) tally.received++;
@@ -127,17 +128,18 @@ export class Intake {
         this.#unreject(family, octets, at, length);
         const kept = shared.get(verdict) ?? interner.intern(operated(attributes, verdict ?? []));
         shared.set(verdict, kept);
-        if (told) listIn(told, kept).push(prefixAt(family, octets, at, length));
+        if (told) listIn(told, kept).push(named(prefixAt(family, octets, at, length), pathId));
         adj.announce(prefixes.intern(octets, at, length), kept, pathId);
         return;
       }
       this.#reject(reason ?? 'filter');
       const prefix = prefixAt(family, octets, at, length);
-      this.rejections.add({ prefix, reason: reason ?? 'filter', attributes });
+      const which = block.paths ? { pathId } : {};
+      this.rejections.add({ prefix, ...which, reason: reason ?? 'filter', attributes });
       const known = prefixes.find(octets, at, length);
       if (known === undefined) return;
       adj.withdraw(known, pathId);
-      gone.push(prefix);
+      gone.push(named(prefix, pathId));
     });
     for (const [kept, list] of told ?? []) monitor.announced(this.name, family, interner.get(kept), list);
     monitor.withdrawn(this.name, family, gone);
@@ -148,7 +150,7 @@ export class Intake {
     const adj = this.ribs.get(family);
     const { prefixes } = this.context.tables[family].rib;
     const { monitor } = this.context;
-    if (monitor.active) monitor.withdrawn(this.name, family, cidrsOf(block));
+    if (monitor.active) monitor.withdrawn(this.name, family, pathCidrsOf(block));
     const tally = this.#tallies.get(family);
     eachPrefix(block, (octets, at, length, pathId) => {
       if (tally) tally.withdrawn++;

@@ -4,6 +4,8 @@ import type { Attributes } from './wire/attributes.ts';
 /** A route that a peer told and that import refused. */
 export interface RejectedRoute {
   readonly prefix: Cidr;
+  /** In the peer's words, where it tells several paths of a prefix; the last one refused is remembered. RFC 7911. */
+  readonly pathId?: number;
   readonly reason: string;
   readonly attributes: Attributes;
 }

@@ -18,6 +18,7 @@ import type { PeerConfig } from './settings.ts';
 import { Timers } from './timers.ts';
 import type { WireError } from './wire/errors.ts';
 import type { RefreshSubtype } from './wire/message.ts';
+import type { PathCidr } from './wire/nlri.ts';
 import type { Update } from './wire/update.ts';
 
 /** A restarted peer must have told its whole table by then; what is stale still goes. RFC 4724 §4.2 wants a bound. */
@@ -35,6 +36,8 @@ export class Routes {
   readonly #intake: Intake;
   /** Families whose first whole table has come in this session. */
   readonly #complete = new Set<Family>();
+  /** Families of which the peer tells several paths of a prefix. RFC 7911. */
+  #withPaths: ReadonlySet<Family> = new Set();
   readonly #timers: Timers<StaleTimer>;
   /** How long routes stay after the restart time, by family. RFC 9494. */
   #longLived: ReadonlyMap<Family, number> = new Map();
@@ -72,6 +75,7 @@ export class Routes {
     this.#local = connection.localAddress;
     this.#intake.open(this.#importRules(negotiated), negotiated.families);
     this.#complete.clear();
+    this.#withPaths = new Set(negotiated.pathsReceived);
     this.#timers.disarm('restart');
     for (const [family, adj] of this.#in) this.#reconsiderStale(family, adj, negotiated);
     this.#enhanced = negotiated.enhancedRefresh;
@@ -197,11 +201,11 @@ export class Routes {
   *monitored(side: Side): Generator<MonitoredRoute> {
     for (const { family, id, candidate } of this.received()) {
       if (candidate.stale) continue;
-      yield { family, prefix: this.context.tables[family].rib.prefixes.cidr(id), attributes: candidate.attributes };
+      yield { family, prefix: this.#named(family, id, candidate), attributes: candidate.attributes };
     }
     if (side === 'post') return;
-    for (const { prefix, attributes } of this.rejections.values())
-      yield { family: familyOf(prefix), prefix, attributes };
+    for (const { prefix, pathId, attributes } of this.rejections.values())
+      yield { family: familyOf(prefix), prefix: pathId === undefined ? prefix : { prefix, pathId }, attributes };
   }
 
   /** What the peer told is all known: nothing was changed at import, and no refused route is forgotten. */
@@ -321,12 +325,18 @@ export class Routes {
     return this.#stale();
   }
 
+  /** As the peer itself names the route. */
+  #named(family: Family, id: PrefixId, { pathId = 0 }: Candidate): PathCidr {
+    const prefix = this.context.tables[family].rib.prefixes.cidr(id);
+    return this.#withPaths.has(family) ? { prefix, pathId } : prefix;
+  }
+
   /** Drops what is stale; returns how many. */
   #sweep(family: Family, adj: AdjRibIn): number {
-    const { monitor, tables } = this.context;
+    const { monitor } = this.context;
     if (monitor.active && adj.staleCount > 0) {
       const stale = [...adj.entries()].filter(([, candidate]) => candidate.stale);
-      const gone = stale.map(([id]) => tables[family].rib.prefixes.cidr(id));
+      const gone = stale.map(([id, candidate]) => this.#named(family, id, candidate));
       monitor.swept(this.config.name, family, gone);
     }
     return adj.sweep();

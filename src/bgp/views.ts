@@ -186,8 +186,8 @@ export function* receivedOf(
     const { pathId, stale, attributes } = candidate;
     yield { prefix, ...identified(pathId), accepted: true, stale, ...attributesView(attributes) };
   }
-  for (const { prefix, reason, attributes } of rejected) {
-    yield { prefix, accepted: false, stale: false, reason, ...attributesView(attributes) };
+  for (const { prefix, pathId, reason, attributes } of rejected) {
+    yield { prefix, ...identified(pathId), accepted: false, stale: false, reason, ...attributesView(attributes) };
   }
 }
 

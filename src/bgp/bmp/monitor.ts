@@ -1,8 +1,8 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
-import type { Cidr, Family, Ip } from '../../model/address.ts';
+import type { Family, Ip } from '../../model/address.ts';
 import type { Attributes } from '../wire/attributes.ts';
-import { cidrsOf } from '../wire/nlri.ts';
+import { type PathCidr, pathCidrsOf } from '../wire/nlri.ts';
 import type { Update } from '../wire/update.ts';
 import type { BmpDown, BmpPeer, BmpStatistics, BmpUp, Side } from './messages.ts';
 import { Station } from './station.ts';
@@ -17,7 +17,7 @@ export interface StationConfig {
 
 export interface MonitoredRoute {
   readonly family: Family;
-  readonly prefix: Cidr;
+  readonly prefix: PathCidr;
   readonly attributes: Attributes;
 }
 
@@ -44,10 +44,10 @@ export interface Monitor {
   received(name: string, update: Update): void;
   up(session: MonitoredSession): void;
   down(name: string, down: BmpDown): void;
-  announced(name: string, family: Family, attributes: Attributes, prefixes: readonly Cidr[]): void;
-  withdrawn(name: string, family: Family, prefixes: readonly Cidr[]): void;
+  announced(name: string, family: Family, attributes: Attributes, prefixes: readonly PathCidr[]): void;
+  withdrawn(name: string, family: Family, prefixes: readonly PathCidr[]): void;
   /** Gone without a withdrawal, on both sides: not told again after a restart or a refresh. */
-  swept(name: string, family: Family, prefixes: readonly Cidr[]): void;
+  swept(name: string, family: Family, prefixes: readonly PathCidr[]): void;
   endOfRib(name: string, family: Family): void;
 }
 
@@ -111,22 +111,22 @@ export class Stations implements Monitor {
 
   received(name: string, { withdrawn, announced, endOfRib }: Update): void {
     for (const block of withdrawn)
-      this.#tell(name, (to, session) => to.withdrawn(session, 'pre', block.family, cidrsOf(block)));
+      this.#tell(name, (to, session) => to.withdrawn(session, 'pre', block.family, pathCidrsOf(block)));
     for (const { block, attributes } of announced)
-      this.#tell(name, (to, session) => to.announced(session, 'pre', block.family, attributes, cidrsOf(block)));
+      this.#tell(name, (to, session) => to.announced(session, 'pre', block.family, attributes, pathCidrsOf(block)));
     if (endOfRib !== undefined) this.#tell(name, (to, session) => to.endOfRib(session, 'pre', endOfRib));
   }
 
-  announced(name: string, family: Family, attributes: Attributes, prefixes: readonly Cidr[]): void {
+  announced(name: string, family: Family, attributes: Attributes, prefixes: readonly PathCidr[]): void {
     if (prefixes.length > 0)
       this.#tell(name, (to, session) => to.announced(session, 'post', family, attributes, prefixes));
   }
 
-  withdrawn(name: string, family: Family, prefixes: readonly Cidr[]): void {
+  withdrawn(name: string, family: Family, prefixes: readonly PathCidr[]): void {
     if (prefixes.length > 0) this.#tell(name, (to, session) => to.withdrawn(session, 'post', family, prefixes));
   }
 
-  swept(name: string, family: Family, prefixes: readonly Cidr[]): void {
+  swept(name: string, family: Family, prefixes: readonly PathCidr[]): void {
     this.withdrawn(name, family, prefixes);
     if (prefixes.length > 0) this.#tell(name, (to, session) => to.withdrawn(session, 'pre', family, prefixes));
   }

@@ -1,9 +1,9 @@
 import { connect, type Socket } from 'node:net';
 import { Backoff } from '../../base/backoff.ts';
 import type { Writer } from '../../base/bytes.ts';
-import { type Cidr, cidrParts, type Family, ipBytes } from '../../model/address.ts';
+import { cidrParts, type Family, ipBytes } from '../../model/address.ts';
 import type { Attributes } from '../wire/attributes.ts';
-import { octetsFor } from '../wire/nlri.ts';
+import { octetsFor, type PathCidr } from '../wire/nlri.ts';
 import { type PrefixWriter, writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../wire/update.ts';
 import {
   type BmpDown,
@@ -111,14 +111,14 @@ export class Station {
     side: Side,
     family: Family,
     attributes: Attributes,
-    prefixes: readonly Cidr[],
+    prefixes: readonly PathCidr[],
   ): void {
     if (!this.#follows(session, side)) return;
     const codec = { fourOctetAs: true, external: false, extendedNextHop: true };
     this.#update(session, side, writeAnnouncements(family, attributes, codec, prefixes, cidrs) ?? []);
   }
 
-  withdrawn(session: MonitoredSession, side: Side, family: Family, prefixes: readonly Cidr[]): void {
+  withdrawn(session: MonitoredSession, side: Side, family: Family, prefixes: readonly PathCidr[]): void {
     if (this.#follows(session, side)) this.#update(session, side, writeWithdrawals(family, prefixes, cidrs));
   }
 
@@ -163,7 +163,7 @@ export class Station {
   /** What is known of a session's routes, then the marks of their end. Changes meanwhile go out at once and in between. */
   async #tellTable(socket: Socket, session: MonitoredSession, side: Side): Promise<void> {
     const current = () => this.#socket === socket && !socket.destroyed && this.#told.has(session);
-    const groups = { 4: new Map<Attributes, Cidr[]>(), 6: new Map<Attributes, Cidr[]>() };
+    const groups = { 4: new Map<Attributes, PathCidr[]>(), 6: new Map<Attributes, PathCidr[]>() };
     let gathered = 0;
     const tell = async () => {
       for (const family of [4, 6] as const) {
@@ -217,10 +217,12 @@ export class Station {
   }
 }
 
-const cidrs: PrefixWriter<Cidr> = {
-  size: (cidr) => 1 + octetsFor(cidrParts(cidr).length),
-  write: (w: Writer, cidr) => {
-    const { address, length } = cidrParts(cidr);
+const cidrs: PrefixWriter<PathCidr> = {
+  size: (told) =>
+    typeof told === 'string' ? 1 + octetsFor(cidrParts(told).length) : 5 + octetsFor(cidrParts(told.prefix).length),
+  write: (w: Writer, told) => {
+    const { address, length } = cidrParts(typeof told === 'string' ? told : told.prefix);
+    if (typeof told !== 'string') w.u32(told.pathId);
     w.u8(length);
     w.bytes(ipBytes(address).subarray(0, octetsFor(length)));
   },

@@ -68,6 +68,18 @@ export function cidrsOf(block: PrefixBlock): Cidr[] {
   return found;
 }
 
+/** A prefix, or one of its paths. RFC 7911. */
+export type PathCidr = Cidr | { readonly prefix: Cidr; readonly pathId: number };
+
+/** The prefixes of a block, with their path identifiers where it has any. */
+export function pathCidrsOf(block: PrefixBlock): PathCidr[] {
+  const prefixes = cidrsOf(block);
+  if (!block.paths) return prefixes;
+  const pathIds: number[] = [];
+  eachPrefix(block, (_octets, _at, _length, pathId) => pathIds.push(pathId));
+  return prefixes.map((prefix, i) => ({ prefix, pathId: pathIds[i] ?? 0 }));
+}
+
 /** The inverse of `cidrsOf`. */
 export function blockOf(family: Family, cidrs: readonly Cidr[]): PrefixBlock {
   const w = new Writer(cidrs.length * 8);
