@@ -163,6 +163,32 @@ describe.each([
     expect(codeOf(() => host.forwarding('vx0'))).toBe('ENODEV');
   });
 
+  test('an alias is given and taken away', () => {
+    const { host, netns } = machine();
+    host.addVeth(veth(netns));
+    host.setLink('cali1', { alias: 'margay' });
+    expect(host.link('cali1')?.alias).toBe('margay');
+    host.setLink('cali1', { alias: '' });
+    expect(host.link('cali1')).not.toHaveProperty('alias');
+  });
+
+  test('an IPIP device is made, or found, or refused by a kernel that has none', () => {
+    const { host, netns } = machine();
+    host.addVeth(veth(netns));
+    // test/vm has a kernel of the other sort.
+    const make = () => {
+      try {
+        return host.addIpip('tunl0').kind;
+      } catch (thrown) {
+        return thrown instanceof KernelError ? thrown.code : expect.fail(String(thrown));
+      }
+    };
+    const made = make();
+    expect(['ipip', 'EOPNOTSUPP']).toContain(made);
+    expect([make(), host.link('tunl0')?.kind]).toEqual([made, made === 'ipip' ? 'ipip' : undefined]);
+    if (made === 'ipip') expect(codeOf(() => host.addIpip('cali1'))).toBe('EEXIST');
+  });
+
   test('a monitor tells of links and routes until it is stopped', async () => {
     const { host, netns } = machine();
     const stop = new AbortController();

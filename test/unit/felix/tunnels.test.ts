@@ -48,6 +48,11 @@ test("the module's own tunl0 is taken into use, and given back as it was", async
     '10.65.0.9/32',
   ]);
   expect([tunnel(), h.felix.podMtu()]).toMatchObject([{ state: 'up', mtu: 1480 }, 1480]);
+  // Another felix finds it as it should be.
+  const since = h.netlink.calls.length;
+  await h.restart();
+  await until(() => h.felix.status().lastApply, { within, what: 'a pass' });
+  expect([tunnel()?.state, h.netlink.calls.slice(since)]).toEqual(['up', []]);
   // The uplink's MTU is the tunnel's, at once.
   h.netlink.setLink('up0', { mtu: 1400 });
   await until(() => h.netlink.link('tunl0')?.mtu === 1380, { within, what: 'MTU' });
