@@ -4,16 +4,25 @@ import { join } from 'node:path';
 import { until } from '../wait.ts';
 import { addresses, type Link } from './network.ts';
 
+export interface GoBgpOptions {
+  /** Says in its OPEN that it has restarted. */
+  readonly restarted?: boolean;
+  /** More of each neighbour's configuration, and of its address family's. */
+  readonly neighbor?: object;
+  readonly family?: object;
+}
+
 /** GoBGP in the host `them`, with one neighbour per family. */
 export class GoBgp {
   #child: ChildProcess | undefined;
 
   constructor(private readonly link: Link) {}
 
-  async start(asn: number, peerAsn: number, routes: readonly string[]): Promise<void> {
+  async start(asn: number, peerAsn: number, routes: readonly string[], options: GoBgpOptions = {}): Promise<void> {
     const file = join(this.link.directory, 'gobgp.json');
-    writeFileSync(file, JSON.stringify(configuration(asn, peerAsn)));
-    const args = ['-f', file, '-t', 'json', '--pprof-disable', '--api-hosts', '127.0.0.1:50051'];
+    writeFileSync(file, JSON.stringify(configuration(asn, peerAsn, options)));
+    const restarted = options.restarted ? ['-r'] : [];
+    const args = ['-f', file, '-t', 'json', '--pprof-disable', '--api-hosts', '127.0.0.1:50051', ...restarted];
     this.#child = this.link.spawn('them', 'gobgp', 'gobgpd', args);
     await until(() => this.ask('global'), { within: 15_000, what: 'GoBGP answers' });
     for (const route of routes) await this.announce(route);
@@ -54,15 +63,21 @@ function familyOf(prefix: string): string {
   return prefix.includes(':') ? 'ipv6' : 'ipv4';
 }
 
-function configuration(asn: number, peerAsn: number): object {
+function configuration(asn: number, peerAsn: number, { neighbor = {}, family: more = {} }: GoBgpOptions): object {
   const neighbour = (address: string, family: string) => ({
-    config: { 'neighbor-address': address, 'peer-as': peerAsn },
+    ...neighbor,
+    config: {
+      'neighbor-address': address,
+      'peer-as': peerAsn,
+      ...('config' in neighbor ? Object(neighbor.config) : {}),
+    },
     timers: { config: { 'connect-retry': 1, 'idle-hold-time-after-reset': 1 } },
     'graceful-restart': { config: { enabled: true, 'restart-time': 60 } },
     'afi-safis': [
       {
         config: { 'afi-safi-name': family },
         'mp-graceful-restart': { config: { enabled: true } },
+        ...more,
       },
     ],
   });
