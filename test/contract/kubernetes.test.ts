@@ -1,6 +1,17 @@
-import { parseJson } from '../../src/datastore/json.ts';
-import { objectOfText, placeOfEtcdKey, startCluster } from '../support/kubernetes/cluster.ts';
-import { storeContract } from './store.ts';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLog } from '../../src/base/log.ts';
+import { formatJson, parseJson } from '../../src/datastore/json.ts';
+import { createKubernetesStore } from '../../src/datastore/kubernetes/store.ts';
+import { kubeconfig, objectOfText, placeOfEtcdKey, startCluster } from '../support/kubernetes/cluster.ts';
+import { OtherClient } from '../support/kubernetes/real.ts';
+import { type Subject, storeContract } from './store.ts';
+
+/*
+ * The contract on the test API server, by a service account and by a kubeconfig; and on a real cluster that
+ * MARGAY_TEST_KUBECONFIG names, where expiry cannot be asked for and is left out.
+ */
 
 storeContract('Kubernetes', async () => {
   const cluster = await startCluster();
@@ -12,8 +23,7 @@ storeContract('Kubernetes', async () => {
     layout: 'kubernetes',
     plant: async (key, text) => {
       const place = placeOfEtcdKey(key);
-      if (!place) return;
-      await api.create(place.id, objectOfText(place.name, place.namespace, text, parseJson));
+      if (place) await api.create(place.id, objectOfText(place.name, place.namespace, text, parseJson));
     },
     raw: async (key) => {
       const place = placeOfEtcdKey(key);
@@ -21,5 +31,53 @@ storeContract('Kubernetes', async () => {
     },
     compact: async () => api.compact(),
     close: () => cluster.close(),
+  };
+});
+
+/** A store by a kubeconfig, looked at by another client that uses the API alone. */
+async function behind(file: string): Promise<Subject> {
+  const other = new OtherClient(file);
+  await other.reset();
+  const store = createKubernetesStore(other.config, createLog('test', 'silent'), { chunk: 2 });
+  return {
+    store,
+    layout: 'kubernetes',
+    plant: async (key, text) => {
+      const place = placeOfEtcdKey(key);
+      if (place) await other.create(place.id, objectOfText(place.name, place.namespace, text, parseJson));
+    },
+    raw: async (key) => {
+      const place = placeOfEtcdKey(key);
+      const object = place && (await other.get(place.id, place.namespace, place.name));
+      if (!object) return undefined;
+      const { resourceVersion: _, ...metadata } = object.metadata;
+      return formatJson({ ...object, metadata });
+    },
+    close: async () => {
+      store.close();
+      other.close();
+    },
+  };
+}
+
+const real = process.env['MARGAY_TEST_KUBECONFIG'];
+if (real) storeContract('a real cluster', () => behind(real));
+
+storeContract('Kubernetes by a kubeconfig', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'margay-kubeconfig-'));
+  const cluster = await startCluster();
+  await cluster.api.create('namespaces', { metadata: { name: 'margay-test' } });
+  cluster.api.tokens = new Set(['secret']);
+  const file = join(directory, 'config');
+  await writeFile(file, kubeconfig(cluster.api.url, { token: 'secret' }));
+  const subject = await behind(file);
+  return {
+    ...subject,
+    compact: async () => cluster.api.compact(),
+    close: async () => {
+      await subject.close();
+      await cluster.close();
+      await rm(directory, { recursive: true, force: true });
+    },
   };
 });

@@ -15,8 +15,8 @@ export interface Subject {
   plant(key: string, text: string): Promise<void>;
   /** The raw text, as another client would read it. */
   raw(key: string): Promise<string | undefined>;
-  /** Forgets history up to now. */
-  compact(): Promise<void>;
+  /** Forgets history up to now; absent where nobody can ask for that. */
+  compact?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -145,6 +145,7 @@ export function storeContract(name: string, open: () => Promise<Subject>): void 
       const before = await store.list('BlockAffinity', { revision: narrow.revision });
       expect(before.entries.map(({ key }) => key.host)).toEqual(['n1', 'n10']);
       expect(before.revision).toBe(narrow.revision);
+      if (!subject.compact) return;
       await subject.compact();
       await expect(store.list('BlockAffinity', { revision: narrow.revision })).rejects.toThrow(GoneError);
     });
@@ -222,6 +223,7 @@ export function storeContract(name: string, open: () => Promise<Subject>): void 
       for (let index = 0; index < 30; index++) await created(poolKey(`p${index}`), pool(`p${index}`));
       const late = follow(['IPPool'], revision);
       await until(() => late.seen.length === 30, { within: 5000, what: 'thirty events' });
+      if (!subject.compact) return;
       await subject.compact();
       expect(await follow(['IPPool'], revision).outcome).toBeInstanceOf(GoneError);
       await created(poolKey('after'), pool('after'));

@@ -38,6 +38,8 @@ export class ApiServer {
    * @throws StoreUnavailableError when there is no answer in time; EnvironmentError without usable credentials
    */
   async call(call: Call): Promise<Answer> {
+    // The first time, a library may have to be loaded, which is no matter of the server's.
+    await this.credentials.access();
     const end = this.clock.monotonic() + call.withinMs;
     for (let renewed = false; ; ) {
       const left = end - this.clock.monotonic();

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { Backoff } from '../../base/backoff.ts';
 import { type Clock, pause, systemClock } from '../../base/clock.ts';
 import { InputError } from '../../base/errors.ts';
@@ -41,6 +42,9 @@ export interface KubernetesOptions extends ClientOptions {
   /** Milliseconds between two looks for APIs that are not installed; default 60000. */
   readonly absentMs?: number;
 }
+
+/** Objects understood before the event loop gets its turn. */
+const slice = 200;
 
 /** Attempts to change an object that others keep changing where it does not matter. */
 const attempts = 20;
@@ -88,10 +92,10 @@ class KubernetesStore implements Store {
     const invalid: InvalidEntry[] = [];
     for (const source of this.sources.of([type])) {
       const id = resourceId(source.resource);
-      const at = before.get(id);
-      const { objects, resourceVersion } = await this.#objects(source, scope, at);
+      const { objects, resourceVersion } = await this.#objects(source, scope, before.get(id));
       revisions.set(id, resourceVersion);
-      for (const object of objects) {
+      for (const [at, object] of objects.entries()) {
+        if (at % slice === slice - 1) await setImmediate();
         const reading = readObject(source, object);
         if (reading.is === 'set' && within(reading.entry.key, scope)) entries.push(reading.entry as Entry<T>);
         if (reading.is === 'invalid') invalid.push(reading.entry);

@@ -67,14 +67,14 @@ export function placeOfEtcdKey(text: string): { id: string; namespace: string; n
   return { id: `${kinds[key.type].plural}.${group}`, namespace: key.namespace ?? '', name: key.name };
 }
 
-/** What another client would store for such a text; an unreadable text becomes an object without a spec. */
+/** What another client would store for such a text; an unreadable one becomes a spec that only the agents refuse. */
 export function objectOfText(
   name: string,
   namespace: string,
   text: string,
   parse: (text: string) => unknown,
 ): TestObject {
-  let found: { spec?: Json } = {};
+  let found: { spec?: Json } = { spec: { cidr: 'unreadable' } };
   try {
     found = parse(text) as { spec?: Json };
   } catch (thrown) {
