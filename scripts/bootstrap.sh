@@ -48,6 +48,7 @@ missing_packages() {
       have bgpdump || printf ' bgpdump'
       have tcpdump || printf ' tcpdump'
       have conntrack || printf ' conntrack'
+      have openssl || printf ' openssl'
       want containernetworking-plugins /usr/lib/cni/ptp /opt/cni/bin/ptp
       ;;
   esac
