@@ -61,9 +61,10 @@ static bool greet(struct session *s, struct in_addr local, uint16_t as) {
     int type = read_message(s->fd, message);
     if (type == OPEN) {
       opened = true;
+      // Before it is sent: the DUT may have told its table by the time that this process runs again.
+      s->up = now();
       if (send(s->fd, keepalive, HEADER, MSG_NOSIGNAL) != HEADER) return false;
     } else if (type == KEEPALIVE && opened) {
-      s->up = now();
       return true;
     } else {
       if (type == NOTIFICATION)

@@ -2,7 +2,7 @@
  * bench-bgp speak STREAM                     speakers that follow the lines on standard input, one JSON line for each
  * bench-bgp relay ADDRESS PORT SOURCE AS     the harness without a speaker
  *
- * connect DUT PORT AS SECONDS LOCAL…   sessions from these addresses      {"first":t,"last":t}
+ * connect DUT PORT AS SECONDS LOCAL…   sessions, and when they came up    {"first":t,"last":t}
  * send OFFSET LENGTH                   of the stream, by the first one    {"began":t,"written":t}
  * send-each LENGTH                     the n-th session its n-th slice    {"began":t,"written":t}
  * expect PREFIXES QUIET_MS SECONDS     until every session has so many    {"first":t,"last":t,"updates":n,"octets":n,"digest":n}

@@ -33,7 +33,7 @@ struct chunk {
 
 struct session {
   int fd;
-  double up;
+  double up; /* our KEEPALIVE, which completes the session for the DUT */
   char failure[96]; /* empty: the session stands */
   uint8_t *in;
   size_t in_length, in_room;
