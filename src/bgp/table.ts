@@ -52,6 +52,8 @@ export class RouteTable {
   readonly #groups = new Map<string, Group>();
   readonly #memberships = new Map<Source, Group>();
   readonly #selected: ChosenRoutes;
+  /** New groups that do not yet know all that is selected, and from which prefix on; their members wait. */
+  readonly #filling = new Map<Group, PrefixId>();
   #scheduled = false;
   #held: boolean;
 
@@ -179,8 +181,7 @@ export class RouteTable {
     if (known) return known;
     const group = this.#newGroup(context);
     this.#groups.set(key, group);
-    const ids = [...this.#selected.ids()];
-    group.apply(ids, ids, this.#selected);
+    this.#filling.set(group, 0);
     return group;
   }
 
@@ -193,6 +194,7 @@ export class RouteTable {
   #dropEmpty(group: Group): void {
     if (!group.empty) return;
     this.#groups.delete(contextKey(group.context));
+    this.#filling.delete(group);
     group.dissolve();
   }
 
@@ -214,11 +216,26 @@ export class RouteTable {
       this.#decide(Math.min(step, this.rib.pending));
       if (now && now() >= until) break;
     }
-    let more = this.rib.pending > 0;
-    for (const group of this.#groups.values()) more = group.pump(this.rib.pending === 0) || more;
+    for (const [group, from] of this.#filling) this.#fill(group, from, now, until);
+    let more = this.rib.pending > 0 || this.#filling.size > 0;
+    for (const group of this.#groups.values())
+      if (!this.#filling.has(group)) more = group.pump(this.rib.pending === 0) || more;
     if (more) this.#schedule();
     interner.sweep();
     if (this.rib.pending === 0) this.deps.settled();
+  }
+
+  /** Tells a new group of selected routes; at least one step of them, so that it comes to an end under any load. */
+  #fill(group: Group, from: PrefixId, now: (() => number) | undefined, until: number): void {
+    let next = from;
+    do {
+      const ids: PrefixId[] = [];
+      for (; next < this.#selected.bound && ids.length < step; next++)
+        if (this.#selected.attributes(next) !== 0) ids.push(next);
+      group.apply(ids, ids, this.#selected);
+    } while (next < this.#selected.bound && !(now && now() >= until));
+    if (next < this.#selected.bound) this.#filling.set(group, next);
+    else this.#filling.delete(group);
   }
 
   /** Selects the best path of so many changed prefixes, and tells of what became different. */
