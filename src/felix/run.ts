@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts';
 import { type Store, StoreUnavailableError } from '../datastore/store.ts';
 import { openConntrack } from '../kernel/conntrack.ts';
 import { createIpsets } from '../kernel/ipset.ts';
-import { detectBackend } from '../kernel/iptables/backend.ts';
+import { type Backend, detectBackend } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
 import { openNetlink } from '../kernel/rtnetlink/driver.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
@@ -15,6 +15,7 @@ import { type FelixConfig, readEnvironment } from './config.ts';
 import { Configuration } from './configuration.ts';
 import { Felix } from './main.ts';
 import { TighteningManager } from './managers/tightening.ts';
+import { sweepOtherBackend } from './other-backend.ts';
 import { RenderedPolicy } from './policy.ts';
 import { Servers } from './servers.ts';
 
@@ -85,8 +86,29 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   });
   felix.onPass(() => tightening.passed());
   const sockets = [netlink, conntrack];
+  leaveOtherBackend(felix, backend, families, log);
   const run = (signal: AbortSignal) => runWithServers(felix, tightening, config, sockets, log, signal);
   return { felix, config, netlink, run };
+}
+
+/** Once the rules stand in this backend, ours in the other one go; a failure is tried again after the next pass. */
+function leaveOtherBackend(felix: Felix, backend: Backend, families: readonly Family[], log: Log): void {
+  const driverOf = (family: Family, other: Backend) => createIptables({ family, backend: other, log });
+  let state: 'due' | 'running' | 'done' = 'due';
+  felix.onPass(({ failures }) => {
+    if (state !== 'due' || failures > 0) return;
+    state = 'running';
+    void sweepOtherBackend(backend, families, driverOf).then(
+      (chains) => {
+        state = 'done';
+        if (chains > 0) log.info({ chains, backend }, 'took our rules out of the other iptables backend');
+      },
+      (cause: unknown) => {
+        state = 'due';
+        log.warn({ error: explain(cause) }, 'our rules in the other iptables backend stay; will retry after a pass');
+      },
+    );
+  });
 }
 
 /** `assembleFelix`, run at once. */

@@ -15,8 +15,10 @@ import { createIpsets } from '../../../src/kernel/ipset.ts';
 import type { Backend } from '../../../src/kernel/iptables/backend.ts';
 import { createIptables } from '../../../src/kernel/iptables/driver.ts';
 import { inNamespace, openNetlinkIn, warmThreads } from '../../../src/kernel/namespace.ts';
+import { startMonitor } from '../../../src/kernel/rtnetlink/monitor.ts';
+import { NetlinkSocket } from '../../../src/kernel/rtnetlink/socket.ts';
 import { writeSysctl } from '../../../src/kernel/sysctl.ts';
-import type { Netlink } from '../../../src/kernel/types.ts';
+import type { KernelEvent, Netlink } from '../../../src/kernel/types.ts';
 import { configured, node, silent } from '../../unit/felix/support.ts';
 
 const run = promisify(execFile);
@@ -61,6 +63,10 @@ export class RealNode {
   readonly runDir = mkdtempSync(path.join(tmpdir(), 'felix-'));
   readonly config: FelixConfig;
   felix: Felix | undefined;
+  /** Octets of the kernel's queue of events at the next start; undefined: the usual. */
+  eventBuffer: number | undefined;
+  /** How often events were lost. */
+  overruns = 0;
   #stop = new AbortController();
   #running: Promise<void> | undefined;
   #netlink: Netlink | undefined;
@@ -70,7 +76,7 @@ export class RealNode {
   private constructor(
     readonly namespace: Namespace,
     readonly router: Namespace,
-    private readonly backend: Backend,
+    public backend: Backend,
     overrides: Partial<FelixConfig>,
   ) {
     this.config = configured(overrides);
@@ -101,7 +107,7 @@ export class RealNode {
     this.#stop = new AbortController();
     const launcher = ['nsenter', `--net=${this.namespace.path}`];
     const driver = { backend: this.backend, log: silent, launcher } as const;
-    this.#netlink = openNetlinkIn(this.namespace.path);
+    this.#netlink = this.#withBuffer(openNetlinkIn(this.namespace.path));
     const conntrack = inNamespace(this.namespace.path, openConntrack);
     this.#conntrack = conntrack;
     this.felix = new Felix({
@@ -181,6 +187,43 @@ export class RealNode {
 
   iptables(...command: string[]): Promise<string> {
     return this.namespace.exec(`iptables-${this.backend}`, '-w', ...command);
+  }
+
+  /** The same driver with a smaller queue for the kernel's events, if one is asked for. */
+  #withBuffer(netlink: Netlink): Netlink {
+    const bufferBytes = this.eventBuffer;
+    if (bufferBytes === undefined) return netlink;
+    const socket = inNamespace(this.namespace.path, () => new NetlinkSocket());
+    const monitor: Netlink['monitor'] = (onEvent, signal) => {
+      const counting = (event: KernelEvent) => {
+        if (event.what === 'overrun') this.overruns++;
+        onEvent(event);
+      };
+      signal.addEventListener('abort', () => socket.close(), { once: true });
+      return startMonitor(socket.fd, netlink, counting, signal, { bufferBytes, queueLimit: 65_536 });
+    };
+    return new Proxy(netlink, {
+      get(target, name) {
+        if (name === 'monitor') return monitor;
+        const found: unknown = Reflect.get(target, name, target);
+        return typeof found === 'function' ? found.bind(target) : found;
+      },
+    });
+  }
+
+  succeedsPing(address: string): Promise<boolean> {
+    return this.namespace.succeeds('ping', '-c1', '-W2', address);
+  }
+
+  /** Takes away all that does not outlive a boot: pods' devices, rules, sets, routes and tunnels. */
+  async reboot(): Promise<void> {
+    for (const pod of this.#pods.splice(0)) await pod.dispose();
+    for (const program of ['iptables', 'ip6tables'])
+      for (const table of ['filter', 'nat', 'raw'])
+        for (const action of ['-F', '-X'])
+          await this.namespace.exec(`${program}-${this.backend}`, '-w', '-t', table, action);
+    await this.namespace.exec('ipset', 'destroy');
+    await this.namespace.exec('ip', 'route', 'flush', 'proto', '80');
   }
 
   async dispose(): Promise<void> {
