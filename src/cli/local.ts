@@ -135,7 +135,7 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
     if (!inSync) found.push('felix has not read the whole datastore yet, and so changes nothing');
     if (felix.status.bgp && !feed.connected)
       found.push(`felix gets no routes from bgp: ${feed.reason ?? 'no reason given'}`);
-    for (const tunnel of felix.status.tunnels) if (tunnel.state === 'unsupported') found.push(lackOf(tunnel));
+    found.push(...felix.status.tunnels.flatMap((tunnel) => lackOf(tunnel) ?? []));
     for (const { kind, item, message, since } of failures)
       found.push(`${kind} ${item} cannot be applied since ${since}: ${message}`);
     for (const { key, message } of invalid) found.push(`${key} in the datastore is invalid: ${message}`);
@@ -149,11 +149,12 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
   return found;
 }
 
-/** A tunnel that the kernel has no module for, what that means, and what helps. */
-function lackOf({ kind, device, reason, pools = [] }: FelixStatus['tunnels'][number]): string {
+/** A tunnel that the kernel has no module for, what that means, and what helps; nothing where a fallback carries all. */
+function lackOf({ kind, device, state, reason, pools }: FelixStatus['tunnels'][number]): string | undefined {
+  if (state !== 'unsupported' || pools?.length === 0) return undefined;
   const what = `the kernel has no ${kind}, so ${device} cannot be made (${reason ?? 'no reason given'})`;
-  const cut = pools.length > 0 ? `; ${pools.join(', ')}: not carried to other nodes` : '';
-  const fallback = pools.length > 0 ? ', or annotate the pools with margay.io/tunnelFallback: VXLAN' : '';
+  const cut = pools ? `; ${pools.join(', ')}: not carried to other nodes` : '';
+  const fallback = pools ? ', or annotate the pools with margay.io/tunnelFallback: VXLAN' : '';
   return `${what}${cut}; load the module (modprobe ${kind})${fallback}`;
 }
 

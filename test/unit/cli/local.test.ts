@@ -27,7 +27,10 @@ test('a kernel without IPIP is a finding that says whom it hits and what helps',
   expect(findings({ tunnels: [{ ...lacking, pools: ['IPPool/p', 'IPPool/q'] }] })).toEqual([
     'the kernel has no ipip, so tunl0 cannot be made (EOPNOTSUPP); IPPool/p, IPPool/q: not carried to other nodes; load the module (modprobe ipip), or annotate the pools with margay.io/tunnelFallback: VXLAN',
   ]);
-  expect(findings({ tunnels: [{ ...lacking, pools: [] }] })).toEqual([
-    'the kernel has no ipip, so tunl0 cannot be made (EOPNOTSUPP); load the module (modprobe ipip)',
+  const vxlan = { ...lacking, kind: 'vxlan', device: 'vxlan.calico' } as const;
+  expect(findings({ tunnels: [vxlan] })).toEqual([
+    'the kernel has no vxlan, so vxlan.calico cannot be made (EOPNOTSUPP); load the module (modprobe vxlan)',
   ]);
+  // Every pool has a fallback.
+  expect(findings({ tunnels: [{ ...lacking, pools: [] }] })).toEqual([]);
 });
