@@ -64,3 +64,9 @@ export interface FamilyCounts {
   readonly advertised: number;
   readonly endOfRib: boolean;
 }
+
+/** The configured part of a status. */
+export function describedPeer(config: PeerConfig) {
+  const { name, role, address, port, asn, range, interface: device } = config;
+  return { name, role, address, port, asn, ...(range ? { range } : {}), ...(device ? { interface: device } : {}) };
+}

@@ -9,15 +9,15 @@ import type { SpeakerContext } from './context.ts';
 import { downOf, isGraceful, isPrefixLimit } from './endings.ts';
 import { describeEvent, type Ending, type Event, type State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
-import type { LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
+import { describedPeer, type LastError, type PeerStatus, type Reset, type ResetOutcome } from './peer-status.ts';
 import type { PrefixId } from './prefixes.ts';
 import type { Rejections } from './rejections.ts';
 import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';
-import { monitoredSessionOf, sessionConfigOf } from './sessions.ts';
+import { endpointOf, isOpening, monitoredSessionOf, partiesOf, sessionConfigOf } from './sessions.ts';
 import type { PeerConfig } from './settings.ts';
 import { MessageTally } from './tally.ts';
-import { dial, transportOf } from './transport.ts';
+import { dial } from './transport.ts';
 import type { subcodes } from './wire/errors.ts';
 import { writeMessage } from './wire/message.ts';
 
@@ -188,17 +188,10 @@ export class Peer {
   }
 
   status(): PeerStatus {
-    const { config } = this;
     const session = this.#session;
     const { clock } = this.context;
     return {
-      name: config.name,
-      role: config.role,
-      address: config.address,
-      port: config.port,
-      asn: config.asn,
-      ...(config.range ? { range: config.range } : {}),
-      ...(config.interface ? { interface: config.interface } : {}),
+      ...describedPeer(this.config),
       state: this.state,
       since: this.#since.toISOString(),
       flaps: this.#flaps,
@@ -236,7 +229,7 @@ export class Peer {
       clock,
       random,
       config: () => this.#sessionConfig(),
-      dial: () => this.#dial(),
+      dial: () => dial(endpointOf(this.config)),
       tally: this.#tally,
       known: this.context.interner,
       queuedOctets: this.context.limits.queuedOctets,
@@ -251,11 +244,6 @@ export class Peer {
         drained: () => this.#routes.resume(),
       },
     });
-  }
-
-  #dial(): Socket {
-    const { address, port, localAddress } = this.config;
-    return dial({ address, port, ...(localAddress ? { localAddress } : {}), ...transportOf(this.config) });
   }
 
   #sessionConfig(): SessionConfig {
@@ -283,12 +271,7 @@ export class Peer {
       const { state } = older;
       if (older === newer || (state !== 'OpenSent' && state !== 'OpenConfirm' && state !== 'Established')) continue;
       const contender: Contender = { initiator: older.initiator, state };
-      const parties = {
-        identifier: this.context.identifier,
-        asn: this.config.localAsn ?? this.context.asn,
-        peerIdentifier: negotiated.identifier,
-        peerAsn: negotiated.peerAsn,
-      };
+      const parties = partiesOf(this.config, this.context, negotiated);
       const lost = loser(contender, { initiator: newer.initiator, state: 'OpenConfirm' }, parties, {
         negotiated: this.#session?.negotiated.restart !== undefined,
         later: (this.#incoming.get(newer) ?? 0) > (this.#session?.since ?? 0) + raceMilliseconds,
@@ -411,9 +394,4 @@ export class Peer {
     this.#loggedReason = ending.reason;
     log[level]({ peer: this.name, by: ending.by, reason: ending.reason, established }, 'BGP connection ended');
   }
-}
-
-/** OPENs are being exchanged. */
-function isOpening({ state }: { readonly state: State }): boolean {
-  return state === 'OpenSent' || state === 'OpenConfirm';
 }

@@ -1,10 +1,13 @@
 import { familyOf, parseIp } from '../model/address.ts';
 import type { MonitoredSession } from './bmp/monitor.ts';
+import type { Parties } from './collision.ts';
 import type { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
+import type { State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
 import type { Routes } from './routes.ts';
 import type { PeerConfig } from './settings.ts';
+import { type Endpoint, transportOf } from './transport.ts';
 import { maxExtendedLength } from './wire/framing.ts';
 import { writeMessage } from './wire/message.ts';
 
@@ -78,4 +81,21 @@ export function monitoredSessionOf(
     },
     statistics: () => routes.statistics(),
   };
+}
+
+/** Where a connection to the peer goes, and how it is protected. */
+export function endpointOf(config: PeerConfig): Endpoint {
+  const { address, port, localAddress } = config;
+  return { address, port, ...(localAddress ? { localAddress } : {}), ...transportOf(config) };
+}
+
+/** Whose connections collide. RFC 4271 §6.8. */
+export function partiesOf(config: PeerConfig, { identifier, asn }: SpeakerContext, negotiated: Negotiated): Parties {
+  const { identifier: peerIdentifier, peerAsn } = negotiated;
+  return { identifier, asn: config.localAsn ?? asn, peerIdentifier, peerAsn };
+}
+
+/** OPENs are being exchanged. */
+export function isOpening({ state }: { readonly state: State }): boolean {
+  return state === 'OpenSent' || state === 'OpenConfirm';
 }
