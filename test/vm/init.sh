@@ -40,6 +40,7 @@ second() {
   $B hostname guest
   $B ip link set lo up
   $B stty -F /dev/ttyS1 raw
+  echo 'margay-guest: begin' >/dev/ttyS1
   $B setsid /bin/sh /run/guest/command </dev/null >/dev/ttyS1 2>&1
   echo "margay-guest: exit $?" >/dev/ttyS1
   $B reboot -f

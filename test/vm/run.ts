@@ -12,6 +12,8 @@ import { cache, prepare, prepared, root } from './kernel.ts';
  */
 
 const timeoutMs = 900_000;
+/** An emulated machine does not always come up on a busy one; a suite that began is not begun again. */
+const boots = 3;
 /** Lines of the guest's console that are shown when it fails. */
 const consoleLines = 30;
 
@@ -51,13 +53,21 @@ async function runSuite(): Promise<boolean> {
     await bundle(suite);
     const command = commandOf(suite);
     const onLine = (line: string) => process.stdout.write(`vm: ${line.trimEnd()}\n`);
-    const end = await runGuest({ command, timeoutMs, signal: stop.signal, onLine });
-    if (end.how === 'ended') process.stdout.write(`vm: ${end.status === 0 ? 'passed' : 'FAILED'} in ${seconds()}\n`);
-    else {
-      const tail = end.console.trim().split('\n').slice(-consoleLines).join('\n');
-      process.stdout.write(`vm: FAILED: the guest ${end.how} after ${seconds()}; its console:\n${tail}\n`);
+    const run = () => runGuest({ command, timeoutMs, signal: stop.signal, onLine });
+    let end = await run();
+    for (let again = 1; end.how === 'not booted' && again < boots; again++) {
+      process.stdout.write(`vm: the guest did not boot (${end.console.trim().split('\n')[0]}); once more\n`);
+      end = await run();
     }
-    return end.how === 'ended' && end.status === 0;
+    if (end.how === 'ended') {
+      const verdict = end.status === 0 ? 'passed' : 'FAILED';
+      process.stdout.write(`vm: ${verdict} in ${seconds()}, of which ${end.bootSeconds.toFixed(1)} s to boot\n`);
+    } else {
+      const tail = end.console.trim().split('\n').slice(-consoleLines).join('\n');
+      const verdict = end.how === 'not booted' ? 'NOT RUN' : 'FAILED';
+      process.stdout.write(`vm: ${verdict}: the guest: ${end.how} after ${seconds()}; its console:\n${tail}\n`);
+    }
+    return end.how === 'not booted' || (end.how === 'ended' && end.status === 0);
   } finally {
     rmSync(folder, { recursive: true });
   }
