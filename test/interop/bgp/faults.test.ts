@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
@@ -51,6 +52,78 @@ describe('the link goes down', () => {
     await speaker.learnt('192.0.2.0/24');
   });
 });
+
+describe('a half-open connection', () => {
+  test('a peer that died while it was cut off is let in anew at once, and its routes outlive that', async () => {
+    const bird = new Bird(link);
+    const options = { asn: 65010, peerAsn: 64512, routes: theirs };
+    await bird.start(options);
+    speaker.start(configOf(64512, [peerOf(4, 65010)], ours));
+    const [before] = await speaker.established();
+    await speaker.learnt('192.0.2.0/24');
+    await bird.learnt('10.65.1.0/26');
+    await until(async () => ((await speaker.peers())[0]?.uptimeSeconds ?? 0) > 2, {
+      within: 20_000,
+      what: 'a session that is no longer new',
+    });
+    // Not even the kernel's farewell gets through, and it gives that up soon.
+    const mute = ['OUTPUT', '-o', 'eth0', '-p', 'tcp', '-j', 'DROP'];
+    await link.exec('them', 'sysctl', ['-q', '-w', 'net.ipv4.tcp_orphan_retries=1']);
+    await link.exec('them', 'iptables', ['-w', '-A', ...mute]);
+    await bird.kill();
+    await until(async () => !(await link.exec('them', 'cat', ['/proc/net/tcp'])).includes(': 0200630A:'), {
+      within: 30_000,
+      what: 'the end of the connection on its side',
+    });
+    expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
+    await link.exec('them', 'iptables', ['-w', '-D', ...mute]);
+    await bird.start(options, true);
+    await until(async () => (await speaker.peers())[0]?.flaps === 1, { within: 60_000, what: 'the new connection' });
+    const [after] = await speaker.established();
+    expect(speaker.output).toContain('the peer restarted and connected anew');
+    expect(after?.since).not.toBe(before?.since);
+    await speaker.learnt('192.0.2.0/24');
+    await bird.learnt('10.65.1.0/26');
+  });
+});
+
+describe('an event loop that stands still', () => {
+  test('for longer than the hold time loses no session whose keepalives have come in meanwhile', async () => {
+    const port = await freePort();
+    const { localAddress: _, ...listening } = peerOf(4, 65010, { address: parseIp('127.0.0.2'), initiative: 'never' });
+    const subject = new Speaker(
+      {
+        ...configOf(64512, [{ ...listening, holdSeconds: 3 }], []),
+        identifier: parseIp('127.0.0.1'),
+        listenPort: port,
+      },
+      { clock: systemClock, log: createLog('test', 'silent') },
+    );
+    await subject.start();
+    const neighbour = spawn(process.execPath, ['-e', keepingAlive(port)], { stdio: 'ignore' });
+    try {
+      const heard = () => subject.peers()[0]?.messages.received.keepalive ?? 0;
+      await until(() => heard() > 2, { within: 20_000, what: 'keepalives' });
+      const before = heard();
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3500);
+      await until(() => heard() > before + 5, { within: 20_000, what: 'the keepalives of the standstill' });
+      expect(subject.peers()[0]).toMatchObject({ state: 'Established', flaps: 0 });
+    } finally {
+      neighbour.kill('SIGKILL');
+      await subject.stop('shutdown');
+    }
+  });
+});
+
+/** A neighbour without graceful restart that says it is alive, five times a second. */
+function keepingAlive(port: number): string {
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+  return `
+    const socket = require('node:net').connect({ host: '127.0.0.1', port: ${port}, localAddress: '127.0.0.2' });
+    socket.on('error', () => process.exit()).on('close', () => process.exit()).resume();
+    socket.write(Buffer.from('${hex(neighbourHello([]))}', 'hex'));
+    setInterval(() => socket.write(Buffer.from('${hex(writeMessage({ type: 'keepalive' }))}', 'hex')), 200);`;
+}
 
 describe('a flapping neighbour', () => {
   const prefixes = Array.from({ length: 50 }, (_, i): Cidr => parseCidr(`10.200.${i}.0/24`));

@@ -83,7 +83,12 @@ describe('we tell more prefixes than the peer takes: its reason is shown', () =>
 
   test('BIRD', async () => {
     const bird = new Bird(link);
-    await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs, channel: 'next hop self; import limit 1 action disable;' });
+    await bird.start({
+      asn: 65010,
+      peerAsn: 64512,
+      routes: theirs,
+      channel: 'next hop self; import limit 1 action disable;',
+    });
     speaker.start(configOf(64512, [peerOf(4, 65010)], ours));
     await told();
   });
