@@ -181,10 +181,13 @@ describe('nodes', () => {
     expect(read.value.metadata.labels).toEqual({ zone: 'a', rack: '7' });
     const bgp = { asNumber: 65001, ipv4Address: '192.0.2.7/24' };
     const spec = { ...read.value.spec, bgp, ipv4VXLANTunnelAddr: '10.65.0.1', addresses: [] };
-    const done = await store.update(read.key, { ...read.value, spec }, read.revision);
+    const metadata = { ...read.value.metadata, annotations: { 'margay.io/note': 'x' } };
+    const done = await store.update(read.key, { ...read.value, metadata, spec }, read.revision);
     if (done.outcome !== 'written') return expect.fail(done.outcome);
+    expect(done.entry.value.metadata.annotations).toEqual({ 'margay.io/note': 'x' });
     const { annotations } = (await stored('nodes', 'n-1')).metadata;
     expect(annotations).toEqual({
+      'projectcalico.org/annotations': '{"margay.io/note":"x"}',
       'projectcalico.org/labels': '{"rack":"7"}',
       'projectcalico.org/IPv4Address': '192.0.2.7/24',
       'projectcalico.org/ASNumber': '65001',

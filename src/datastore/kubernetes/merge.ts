@@ -22,5 +22,6 @@ export async function* merge<T>(
   } finally {
     ours.abort();
     await Promise.allSettled(pending.values());
+    await Promise.allSettled(streams.map((stream) => stream.return()));
   }
 }
