@@ -16,6 +16,7 @@ const types = [
   'GlobalNetworkSet',
   'Node',
   'EndpointSlice',
+  'HostEndpoint',
   // Without a part in verdicts, but in previews.
   'StagedNetworkPolicy',
   'StagedGlobalNetworkPolicy',

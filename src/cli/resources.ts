@@ -89,6 +89,18 @@ const stagedKubernetesPolicies: View<'StagedKubernetesNetworkPolicy'> = {
   row: ({ metadata, spec }) => [metadata.name, list(spec.policyTypes ?? undefined), spec.stagedAction],
 };
 
+const hostEndpoints: View<'HostEndpoint'> = {
+  kind: 'HostEndpoint',
+  columns: ['name', 'node', 'interface', 'addresses', 'labels'],
+  row: ({ metadata, spec }) => [
+    metadata.name,
+    spec.node,
+    spec.interfaceName ?? '-',
+    list(spec.expectedIPs),
+    list(ownLabels(metadata.labels)),
+  ],
+};
+
 const tiers: View<'Tier'> = {
   kind: 'Tier',
   columns: ['name', 'order', 'default'],
@@ -160,6 +172,7 @@ export const views: Readonly<Record<string, View>> = {
   stagedpolicies: stagedPolicies as unknown as View,
   stagedglobalpolicies: stagedGlobalPolicies as unknown as View,
   stagedkubernetespolicies: stagedKubernetesPolicies as unknown as View,
+  hostendpoints: hostEndpoints as unknown as View,
   tiers: tiers as unknown as View,
   networksets: networkSets as unknown as View,
   globalnetworksets: globalNetworkSets as unknown as View,
@@ -189,6 +202,8 @@ export const aliases: Readonly<Record<string, string>> = {
   stagednetworkpolicies: 'stagedpolicies',
   stagedglobalnetworkpolicies: 'stagedglobalpolicies',
   stagedkubernetesnetworkpolicies: 'stagedkubernetespolicies',
+  hostendpoint: 'hostendpoints',
+  hep: 'hostendpoints',
   tier: 'tiers',
   networkset: 'networksets',
   globalnetworkset: 'globalnetworksets',

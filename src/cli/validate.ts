@@ -2,10 +2,10 @@ import { Command } from 'commander';
 import { InputError, show } from '../base/errors.ts';
 import type { Event } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
-import { isKind, resourceProblems, type WorkloadEndpoint } from '../model/kinds.ts';
+import { type HostEndpoint, isKind, resourceProblems, type WorkloadEndpoint } from '../model/kinds.ts';
 import { isKubernetesObject, kubernetesProblems } from '../model/kubernetes.ts';
 import { compilePolicy, compileProfile } from '../policy/compile.ts';
-import { effectiveLabels, endpointOf } from '../policy/endpoint.ts';
+import { effectiveLabels, endpointOf, hostEndpointOf } from '../policy/endpoint.ts';
 import type { AnyPolicy } from '../policy/scope.ts';
 import { isStaged, type StagedPolicy, unstaged } from '../policy/staged.ts';
 import { builtInTiers } from '../policy/tiers.ts';
@@ -161,7 +161,7 @@ function warningsOf(sound: readonly Sound[]): Finding[] {
   });
 }
 
-/** The labels of every pod, with those of its namespace and service account. */
+/** The labels of every pod, with those of its namespace and service account, and of every host endpoint. */
 function labelsOf(cluster: readonly Event[]) {
   const inherited = new Map<string, ReadonlyMap<string, string>>();
   for (const event of cluster)
@@ -169,13 +169,15 @@ function labelsOf(cluster: readonly Event[]) {
       const { spec } = event.entry.value as { spec: { labelsToApply?: Record<string, string> } };
       inherited.set(event.entry.key.name, new Map(Object.entries(spec.labelsToApply ?? {})));
     }
-  return cluster.flatMap((event) =>
-    event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint'
-      ? [
-          effectiveLabels(endpointOf(keyText(event.entry.key), event.entry.value as WorkloadEndpoint), (profile) =>
-            inherited.get(profile),
-          ),
-        ]
-      : [],
-  );
+  return cluster.flatMap((event) => {
+    if (event.op !== 'set') return [];
+    const { key, value } = event.entry;
+    const endpoint =
+      key.type === 'WorkloadEndpoint'
+        ? endpointOf(keyText(key), value as WorkloadEndpoint)
+        : key.type === 'HostEndpoint'
+          ? hostEndpointOf(keyText(key), value as HostEndpoint)
+          : undefined;
+    return endpoint ? [effectiveLabels(endpoint, (profile) => inherited.get(profile))] : [];
+  });
 }

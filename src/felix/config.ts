@@ -1,6 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { durationSeconds, type FelixField } from '../model/felix-configuration.ts';
+import { defaultFailsafe, formatFailsafe, parseFailsafe } from '../policy/render/failsafe.ts';
 import type { LoopPrevention } from './calc/service-loops.ts';
 import { nearest } from './nearest.ts';
 
@@ -38,6 +39,9 @@ export interface FelixConfig {
   readonly ipipEnabled: boolean | 'auto';
   /** Octets; 0: the uplink's less the overhead. */
   readonly ipipMtu: number;
+  /** Ports of the host that no policy closes, as `parseFailsafe` reads them. */
+  readonly failsafeInbound: string;
+  readonly failsafeOutbound: string;
   /** What becomes of connections that a tightened policy no longer allows. */
   readonly establishedFlows: 'keep' | 'cut';
   /** What becomes of packets to a service address that nobody serves. */
@@ -89,6 +93,16 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
   ipipEnabled: { field: 'ipipEnabled', also: ['IPINIPENABLED'], parse: boolean, absent: 'auto' },
   ipipMtu: { field: 'ipipMTU', also: ['IPINIPMTU'], parse: mtu, absent: 0 },
+  failsafeInbound: {
+    field: 'failsafeInboundHostPorts',
+    parse: failsafe,
+    absent: formatFailsafe(defaultFailsafe.inbound),
+  },
+  failsafeOutbound: {
+    field: 'failsafeOutboundHostPorts',
+    parse: failsafe,
+    absent: formatFailsafe(defaultFailsafe.outbound),
+  },
   establishedFlows: { field: 'establishedFlows', parse: choice({ keep: 'keep', cut: 'cut' }), absent: 'keep' },
   serviceLoops: {
     field: 'serviceLoopPrevention',
@@ -173,6 +187,10 @@ function boolean(text: string, name: string): boolean {
   if (['true', '1', 'yes', 'y', 't'].includes(value)) return true;
   if (['false', '0', 'no', 'n', 'f'].includes(value)) return false;
   throw new InputError(name, text, 'true or false');
+}
+
+function failsafe(text: string, name: string): string {
+  return formatFailsafe(parseFailsafe(text, name));
 }
 
 function seconds(text: string, name: string): number {

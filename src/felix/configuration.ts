@@ -180,6 +180,14 @@ export class Configuration {
   }
 }
 
+/** As the environment would have it; a list of ports as `tcp:22,udp:68`. */
+function textOf(value: unknown): string {
+  if (!Array.isArray(value)) return String(value);
+  const ports = value as readonly { readonly protocol: string; readonly port: number; readonly net?: string }[];
+  const one = ({ protocol, port, net }: (typeof ports)[number]) => `${protocol}:${net ? `[${net}]:` : ''}${port}`;
+  return ports.length === 0 ? 'none' : ports.map(one).join(',');
+}
+
 /** What a resource says, annotations over fields. */
 function given({ metadata, spec }: FelixConfiguration): GivenBySetting {
   const origin = `FelixConfiguration ${metadata.name}`;
@@ -188,7 +196,7 @@ function given({ metadata, spec }: FelixConfiguration): GivenBySetting {
     const value = (spec as Readonly<Record<string, unknown>>)[field];
     if (value === undefined || value === '') continue;
     const name = `FelixConfiguration(${metadata.name}).spec.${field}`;
-    found.set(field.toUpperCase(), { text: String(value), origin, name });
+    found.set(field.toUpperCase(), { text: textOf(value), origin, name });
   }
   for (const [annotation, text] of Object.entries(metadata.annotations ?? {})) {
     if (!annotation.startsWith(annotationPrefix) || text.trim() === '') continue;

@@ -1,19 +1,30 @@
 import type { Log } from '../base/log.ts';
 import { type Entry, type Event, keyText } from '../datastore/store.ts';
 import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
-import type { WorkloadEndpoint } from '../model/kinds.ts';
+import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { refuses } from '../policy/cut.ts';
 import type { NodePolicy } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
+import { parseFailsafe } from '../policy/render/failsafe.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
 import type { PolicySource } from './calc/graph.ts';
 import type { FelixConfig } from './config.ts';
 
-type RenderConfig = Pick<FelixConfig, 'interfacePrefix' | 'endpointToHost' | 'vxlanPort' | 'establishedFlows'>;
+type RenderConfig = Pick<
+  FelixConfig,
+  'interfacePrefix' | 'endpointToHost' | 'vxlanPort' | 'establishedFlows' | 'failsafeInbound' | 'failsafeOutbound'
+>;
 
-function rendererOf({ interfacePrefix, endpointToHost, vxlanPort, establishedFlows }: RenderConfig): FilterRenderer {
-  const dropMidstream = establishedFlows === 'cut';
-  return new FilterRenderer({ ...defaultRenderOptions, interfacePrefix, endpointToHost, vxlanPort, dropMidstream });
+function rendererOf({ interfacePrefix, endpointToHost, vxlanPort, ...config }: RenderConfig): FilterRenderer {
+  return new FilterRenderer({
+    ...defaultRenderOptions,
+    interfacePrefix,
+    endpointToHost,
+    vxlanPort,
+    dropMidstream: config.establishedFlows === 'cut',
+    failsafeInbound: parseFailsafe(config.failsafeInbound, 'failsafeInboundHostPorts'),
+    failsafeOutbound: parseFailsafe(config.failsafeOutbound, 'failsafeOutboundHostPorts'),
+  });
 }
 
 /**
@@ -43,11 +54,20 @@ export class RenderedPolicy implements PolicySource {
   apply(event: Event): void {
     this.#index.apply(event);
     const key = event.op === 'delete' ? event.key : event.entry.key;
+    if (key.type === 'HostEndpoint') this.#hostEndpoint(keyText(key), event);
     if (key.type !== 'WorkloadEndpoint') return;
     const spec = event.op === 'set' ? (event.entry.value as WorkloadEndpoint).spec : undefined;
     if (spec?.node === this.node)
       this.#families.set(keyText(key), new Set(spec.ipNetworks.map((net) => familyOf(parseCidr(net)))));
     else this.#families.delete(keyText(key));
+  }
+
+  /** Of this node's devices, which have both families. */
+  #hostEndpoint(key: string, event: Event): void {
+    if (event.op === 'invalid') return;
+    const local = event.op === 'set' && (event.entry.value as HostEndpoint).spec.node === this.node;
+    if (local) this.#families.set(key, new Set<Family>([4, 6]));
+    else this.#families.delete(key);
   }
 
   announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void {
@@ -87,8 +107,9 @@ export class RenderedPolicy implements PolicySource {
     if (endpoints.size > 0 && [...endpoints.keys()].every((key) => this.#families.get(key)?.has(family))) return all;
     const own = new Map([...endpoints].filter(([key]) => this.#families.get(key)?.has(family)));
     const named = new Set<string>();
-    for (const { tiers } of own.values())
-      for (const { ingress, egress } of tiers) for (const name of [...ingress, ...egress]) named.add(name);
+    for (const { tiers, host } of own.values())
+      for (const { ingress, egress } of [...tiers, ...(host?.forward ?? [])])
+        for (const name of [...ingress, ...egress]) named.add(name);
     const inherited = new Set([...own.values()].flatMap((endpoint) => endpoint.profiles));
     return {
       endpoints: own,

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { InputError } from '../base/errors.ts';
+import { parseCidr } from './address.ts';
 
 /*
  * FelixConfiguration (`projectcalico.org/v3`): what one node (`node.<name>`), the nodes that `nodeSelector` picks, or all
@@ -12,6 +14,25 @@ const port = z.number().int().min(1).max(65535);
 const mtu = z.number().int().min(0).max(65535);
 const host = z.string().regex(/^[A-Za-z0-9.:_-]{1,253}$/, 'expected a host name or an IP address');
 
+/** Ports as Calico's resource has them. */
+const hostPorts = z.array(
+  z.strictObject({
+    protocol: word('TCP', 'UDP', 'SCTP'),
+    port,
+    net: z.string().refine(isPrefix, 'expected a prefix').optional(),
+  }),
+);
+
+function isPrefix(text: string): boolean {
+  try {
+    parseCidr(text);
+    return text.includes('/');
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}
+
 /** A word in any letter case, as Calico takes it. */
 function word(...words: readonly string[]) {
   const known = new Set(words.map((one) => one.toLowerCase()));
@@ -23,6 +44,9 @@ export const felixFields = {
   interfacePrefix: z.string().regex(/^[a-zA-Z][a-zA-Z0-9_-]{0,3}$/, 'expected one to four letters or digits'),
   ipv6Support: z.boolean(),
   iptablesBackend: word('Auto', 'Legacy', 'NFT'),
+  /** Ports of the host that no host endpoint's policy closes. */
+  failsafeInboundHostPorts: hostPorts,
+  failsafeOutboundHostPorts: hostPorts,
   /** Ours: whether connections that a tightened policy no longer allows go on, as with Calico, or are cut. */
   establishedFlows: word('Keep', 'Cut'),
   serviceLoopPrevention: word('Drop', 'Reject', 'Disabled'),

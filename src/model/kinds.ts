@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { parseCidr, parseIp } from './address.ts';
 import { felixConfigurationSpec } from './felix-configuration.ts';
+import { hostEndpointSpec } from './host-endpoint.ts';
 import {
   globalNetworkPolicySpec,
   networkPolicySpec,
@@ -287,6 +288,7 @@ export const kinds = {
   FelixConfiguration: { plural: 'felixconfigurations', namespaced: false, spec: felixConfigurationSpec },
   GlobalNetworkPolicy: { plural: 'globalnetworkpolicies', namespaced: false, spec: globalNetworkPolicySpec },
   GlobalNetworkSet: { plural: 'globalnetworksets', namespaced: false, spec: networkSetSpec },
+  HostEndpoint: { plural: 'hostendpoints', namespaced: false, spec: hostEndpointSpec },
   IPAMConfiguration: { plural: 'ipamconfigurations', namespaced: false, spec: ipamConfigurationSpec },
   IPPool: { plural: 'ippools', namespaced: false, spec: ipPoolSpec },
   NetworkPolicy: { plural: 'networkpolicies', namespaced: true, spec: networkPolicySpec },
@@ -315,6 +317,7 @@ export type Spec<K extends Kind> = z.output<(typeof kinds)[K]['spec']>;
 export type ResourceOf<K extends Kind> = Resource<K, Spec<K>>;
 export type IpPool = ResourceOf<'IPPool'>;
 export type Node = ResourceOf<'Node'>;
+export type HostEndpoint = ResourceOf<'HostEndpoint'>;
 export type WorkloadEndpoint = ResourceOf<'WorkloadEndpoint'>;
 export type FelixConfiguration = ResourceOf<'FelixConfiguration'>;
 export type BgpConfiguration = ResourceOf<'BGPConfiguration'>;

@@ -30,6 +30,8 @@ export interface CompiledPolicy extends CompiledRules {
   readonly selector: Selector;
   readonly ingress: boolean;
   readonly egress: boolean;
+  /** Whether it applies to what a host forwards, too. */
+  readonly forward: boolean;
 }
 
 /**
@@ -64,6 +66,7 @@ export function compilePolicy(
     selector,
     ingress: types.includes('Ingress'),
     egress: types.includes('Egress'),
+    forward: spec['applyOnForward'] === true,
     rules: {
       name: policyName(name, namespace),
       title: policyTitle(kind, name, namespace),

@@ -1,5 +1,5 @@
-import { parseCidr } from '../model/address.ts';
-import type { WorkloadEndpoint } from '../model/kinds.ts';
+import { hostCidr, parseCidr, parseIp } from '../model/address.ts';
+import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { namespaceLabel } from '../model/selector.ts';
 import type { LabelMap } from './labels.ts';
 import type { EndpointFacts, PortProtocol } from './members.ts';
@@ -16,7 +16,9 @@ export interface Labelled {
 /** What policy needs of a workload endpoint. */
 export interface Endpoint extends Labelled {
   readonly node: string;
+  /** Empty for a host endpoint of which only addresses are known: it is a member of sets, and nothing more. */
   readonly interfaceName: string;
+  readonly host: boolean;
 }
 
 const protocols: ReadonlyMap<string, PortProtocol> = new Map([
@@ -33,16 +35,33 @@ export function endpointOf(key: string, { metadata, spec }: WorkloadEndpoint): E
     key,
     node: spec.node,
     interfaceName: spec.interfaceName,
+    host: false,
     profiles: spec.profiles,
     labels: ownLabels(metadata.labels ?? {}, metadata.namespace ?? '', spec),
     facts: {
       addresses: spec.ipNetworks.map((cidr) => parseCidr(cidr)),
-      ports: (spec.ports ?? []).flatMap(({ name, protocol, port }) => {
-        const known = protocols.get(String(protocol).toLowerCase());
-        return known ? [{ name, protocol: known, port }] : [];
-      }),
+      ports: namedPorts(spec.ports),
     },
   };
+}
+
+export function hostEndpointOf(key: string, { metadata, spec }: HostEndpoint): Endpoint {
+  return {
+    key,
+    node: spec.node,
+    interfaceName: spec.interfaceName ?? '',
+    host: true,
+    profiles: spec.profiles,
+    labels: unclaimed(metadata.labels ?? {}),
+    facts: { addresses: spec.expectedIPs.map((ip) => hostCidr(parseIp(ip))), ports: namedPorts(spec.ports) },
+  };
+}
+
+function namedPorts(ports: HostEndpoint['spec']['ports'] = []): EndpointFacts['ports'] {
+  return ports.flatMap(({ name, protocol, port }) => {
+    const known = protocols.get(String(protocol).toLowerCase());
+    return known ? [{ name, protocol: known, port }] : [];
+  });
 }
 
 /** Labels that say where an endpoint belongs come from its place and not from its author, who could claim any. */

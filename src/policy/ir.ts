@@ -87,6 +87,8 @@ export interface EndpointPolicy {
   readonly tiers: readonly TierPolicies[];
   /** Names of profiles in order; one that is missing denies. */
   readonly profiles: readonly string[];
+  /** Of a host endpoint: the policies that apply to what the host forwards. */
+  readonly host?: { readonly forward: readonly TierPolicies[] };
 }
 
 /** The whole node's policy: everything that local endpoints refer to and nothing else. */

@@ -60,9 +60,13 @@ export class PolicyTable {
     return this.#snapshot;
   }
 
-  /** The tiers with a policy for the endpoint, in order, each with its policies in order. */
-  tiersOf(endpoint: string): TierPolicies[] {
-    const applying = [...this.#index.matches(endpoint)].flatMap((key) => this.#compiled.get(key) ?? []);
+  /**
+   * The tiers with a policy for the endpoint, in order, each with its policies in order.
+   * @param forward of a host endpoint: only those that apply to what it forwards
+   */
+  tiersOf(endpoint: string, forward = false): TierPolicies[] {
+    const matching = [...this.#index.matches(endpoint)].flatMap((key) => this.#compiled.get(key) ?? []);
+    const applying = forward ? matching.filter((policy) => policy.forward) : matching;
     applying.sort(compareOrder);
     const byTier = Map.groupBy(applying, ({ tier }) => tier);
     return this.tiers.inOrder().flatMap(([tier, { defaultAction }]) => {

@@ -5,6 +5,7 @@ import { cidrParts, type Ip } from '../model/address.ts';
 import type {
   EndpointSlice,
   GlobalNetworkSet,
+  HostEndpoint,
   NetworkSet,
   Node,
   Profile,
@@ -12,7 +13,7 @@ import type {
   WorkloadEndpoint,
 } from '../model/kinds.ts';
 import { compilePolicy } from './compile.ts';
-import { type Endpoint, effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
+import { type Endpoint, effectiveLabels, endpointOf, hostEndpointOf, type Labelled } from './endpoint.ts';
 import type { EndpointPolicy, NodePolicy } from './ir.ts';
 import { SetTable } from './members.ts';
 import { networkSetOf } from './network-set.ts';
@@ -63,7 +64,18 @@ export class PolicyIndex {
     const text = keyText(key);
     switch (key.type) {
       case 'WorkloadEndpoint':
-        this.#setEndpoint(text, event.op === 'set' ? (event.entry.value as WorkloadEndpoint) : undefined);
+        this.#setEndpoint(
+          text,
+          event.op === 'set' ? endpointOf(text, event.entry.value as WorkloadEndpoint) : undefined,
+        );
+        break;
+      case 'HostEndpoint':
+        // One that cannot be read stays as it was: without it the host would be open.
+        if (event.op !== 'invalid')
+          this.#setEndpoint(
+            text,
+            event.op === 'set' ? hostEndpointOf(text, event.entry.value as HostEndpoint) : undefined,
+          );
         break;
       case 'Profile':
         this.#setProfile(text, key.name, event.op === 'set' ? (event.entry.value as Profile) : undefined);
@@ -109,7 +121,7 @@ export class PolicyIndex {
 
   /** Endpoints of this node by their addresses. */
   localAddresses(): ReadonlyMap<Ip, string> {
-    const local = [...this.#endpoints.values()].filter(({ node }) => node === this.node);
+    const local = [...this.#endpoints.values()].filter(({ node, host }) => node === this.node && !host);
     return new Map(
       local.flatMap(({ key, facts }) => facts.addresses.map((cidr) => [cidrParts(cidr).address, key] as const)),
     );
@@ -121,9 +133,8 @@ export class PolicyIndex {
     return [...stored, ...this.#duplicates()];
   }
 
-  #setEndpoint(key: string, value: WorkloadEndpoint | undefined): void {
+  #setEndpoint(key: string, after: Endpoint | undefined): void {
     const before = this.#endpoints.get(key);
-    const after = value && endpointOf(key, value);
     if (after) this.#endpoints.set(key, after);
     else this.#endpoints.delete(key);
     this.#inherit(before, after);
@@ -134,7 +145,7 @@ export class PolicyIndex {
     if (after) this.#relabel(after);
     else this.#sets.delete('endpoints', key);
     if (local || before?.node === this.node) this.#dirty.add(key);
-    if (value) this.#report(key, []);
+    if (after) this.#report(key, []);
   }
 
   #relabel(endpoint: Endpoint): void {
@@ -228,7 +239,7 @@ export class PolicyIndex {
     for (const key of this.#dirty) {
       const endpoint = this.#endpoints.get(key);
       const before = next.get(key);
-      const after = endpoint?.node === this.node ? this.#policyOf(endpoint) : undefined;
+      const after = endpoint?.node === this.node && endpoint.interfaceName ? this.#policyOf(endpoint) : undefined;
       if (JSON.stringify(before) === JSON.stringify(after)) continue;
       changed = true;
       if (after) next.set(key, after);
@@ -239,12 +250,15 @@ export class PolicyIndex {
     return this.#endpointPolicies;
   }
 
-  #policyOf({ key, interfaceName, profiles }: Endpoint): EndpointPolicy {
-    return { endpoint: key, interfaceName, tiers: this.#policies.tiersOf(key), profiles };
+  #policyOf({ key, interfaceName, profiles, host }: Endpoint): EndpointPolicy {
+    const forward = () => ({ host: { forward: this.#policies.tiersOf(key, true) } });
+    return { endpoint: key, interfaceName, tiers: this.#policies.tiersOf(key), profiles, ...(host && forward()) };
   }
 
   #duplicates(): PolicyProblem[] {
-    const local = [...this.#endpoints.values()].filter(({ node }) => node === this.node);
+    const local = [...this.#endpoints.values()].filter(
+      ({ node, interfaceName }) => node === this.node && interfaceName,
+    );
     const byInterface = Map.groupBy(local, ({ interfaceName }) => interfaceName);
     return [...byInterface].flatMap(([name, endpoints]) =>
       endpoints.length < 2

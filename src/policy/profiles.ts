@@ -1,4 +1,5 @@
 import type { Profile } from '../model/kinds.ts';
+import { apiVersion } from '../model/resource.ts';
 import { type CompiledRules, compileProfile } from './compile.ts';
 import type { PolicyRules } from './ir.ts';
 import type { LabelMap } from './labels.ts';
@@ -8,6 +9,14 @@ interface Known {
   readonly compiled: CompiledRules;
   readonly labels: LabelMap;
 }
+
+/** Exists in every cluster, for host endpoints that are made for labels alone. */
+const allowAll: Profile = {
+  kind: 'Profile',
+  apiVersion,
+  metadata: { name: 'projectcalico-default-allow' },
+  spec: { ingress: [{ action: 'Allow' }], egress: [{ action: 'Allow' }] },
+};
 
 /** Where sets are asked for and given back. */
 export interface SetUser {
@@ -21,14 +30,17 @@ export class ProfileTable {
   readonly #users = new Map<string, number>();
   #snapshot: ReadonlyMap<string, PolicyRules> | undefined;
 
-  constructor(private readonly sets: SetUser) {}
+  constructor(private readonly sets: SetUser) {
+    this.#known.set(allowAll.metadata.name, { compiled: compileProfile(allowAll), labels: new Map() });
+  }
 
   labels(name: string): LabelMap | undefined {
     return this.#known.get(name)?.labels;
   }
 
-  /** Returns the compiled profile. */
-  set(name: string, profile: Profile): CompiledRules {
+  /** Returns the compiled profile. The built-in one cannot be changed. */
+  set(name: string, given: Profile): CompiledRules {
+    const profile = name === allowAll.metadata.name ? allowAll : given;
     const before = this.#known.get(name);
     const fresh = compileProfile(profile);
     const compiled = before && sameRules(before.compiled.rules, fresh.rules) ? before.compiled : fresh;
@@ -38,6 +50,7 @@ export class ProfileTable {
   }
 
   delete(name: string): void {
+    if (name === allowAll.metadata.name) return;
     const before = this.#known.get(name);
     this.#known.delete(name);
     if (this.#users.has(name)) this.#change(before?.compiled, undefined);

@@ -3,13 +3,13 @@ import type { DesiredSet, DesiredTable, RuleText } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import type { EndpointPolicy, IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
 import { dispatchTree } from './render/dispatch.ts';
-import { type EndpointOptions, endpointChain } from './render/endpoint.ts';
+import { endpointChain } from './render/endpoint.ts';
+import { defaultFailsafe } from './render/failsafe.ts';
+import { type HostOptions, type HostRules, hostRules } from './render/host.ts';
 import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
 import { familyMembers, type Rendered, renderRules } from './render/rule.ts';
 
-export interface RenderOptions extends EndpointOptions {
-  /** Devices whose names begin with it are pods; an unknown one is closed. */
-  readonly interfacePrefix: string;
+export interface RenderOptions extends HostOptions {
   /** What becomes of packets from a pod to its own host that the pod's egress policy allows. */
   readonly endpointToHost: 'DROP' | 'RETURN' | 'ACCEPT';
   /** Begins the kernel's log line of a Log rule. */
@@ -26,6 +26,8 @@ export const defaultRenderOptions: RenderOptions = {
   allowIpipFromWorkloads: false,
   dropInvalid: true,
   dropMidstream: false,
+  failsafeInbound: defaultFailsafe.inbound,
+  failsafeOutbound: defaultFailsafe.outbound,
 };
 
 export interface Filter {
@@ -69,7 +71,12 @@ export class FilterRenderer {
   }
 
   #render(policy: NodePolicy, family: Family, cache: FamilyCache): Filter {
-    const all = new Map<string, readonly RuleText[]>([...this.#fixed(family), ...this.#endpoints(policy, cache)]);
+    const hosts = hostRules(policy, family, this.options);
+    const all = new Map<string, readonly RuleText[]>([
+      ...this.#fixed(family, hosts),
+      ...this.#endpoints(policy, cache),
+      ...hosts.chains,
+    ]);
     const sets = new Map<string, DesiredSet>();
     for (const direction of ['ingress', 'egress'] as const) {
       for (const kind of ['policies', 'profiles'] as const) {
@@ -88,20 +95,22 @@ export class FilterRenderer {
     return { table: { chains: cache.kept(all), insertions, appendices }, sets };
   }
 
-  #fixed(family: Family): [string, readonly RuleText[]][] {
+  #fixed(family: Family, hosts: HostRules): [string, readonly RuleText[]][] {
     const pods = `${this.options.interfacePrefix}+`;
     return [
       [
         chains.forward,
         [
           '-j MARK --set-xmark 0x0/0x30000',
+          ...hosts.forwardFrom,
           `-i ${pods} -j ${chains.fromDispatch}`,
           `-o ${pods} -j ${chains.toDispatch}`,
+          ...hosts.forwardTo,
         ],
       ],
-      [chains.input, [`-i ${pods} -g ${chains.workloadToHost}`]],
+      [chains.input, [`-i ${pods} -g ${chains.workloadToHost}`, ...hosts.input]],
       // The node itself, and so the kubelet's probes, reaches its own pods whatever their policy.
-      [chains.output, [`-o ${pods} -j RETURN`]],
+      [chains.output, [`-o ${pods} -j RETURN`, ...hosts.output]],
       [
         chains.workloadToHost,
         [
@@ -119,7 +128,8 @@ export class FilterRenderer {
 
   /** Dispatch and endpoint chains. An interface that two endpoints claim is known to neither, and so closed. */
   #endpoints(policy: NodePolicy, cache: FamilyCache): [string, readonly RuleText[]][] {
-    const byInterface = Map.groupBy(policy.endpoints.values(), ({ interfaceName }) => interfaceName);
+    const pods = [...policy.endpoints.values()].filter(({ host }) => !host);
+    const byInterface = Map.groupBy(pods, ({ interfaceName }) => interfaceName);
     const single = [...byInterface].flatMap(([name, endpoints]) => {
       const endpoint = endpoints[0];
       const ours = name.startsWith(this.options.interfacePrefix);
@@ -169,7 +179,7 @@ class FamilyCache {
     endpoint: EndpointPolicy,
     direction: 'ingress' | 'egress',
     policy: NodePolicy,
-    options: EndpointOptions,
+    options: RenderOptions,
   ): readonly RuleText[] {
     const complete =
       endpoint.profiles.every((name) => policy.profiles.has(name)) &&

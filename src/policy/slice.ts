@@ -1,9 +1,9 @@
 import { InputError } from '../base/errors.ts';
 import { type Event, type Key, keyText, type Type } from '../datastore/store.ts';
-import { type Cidr, contains, hostCidr, type Ip } from '../model/address.ts';
-import type { EndpointSlice, Node, Profile, WorkloadEndpoint } from '../model/kinds.ts';
+import { type Cidr, contains, hostCidr, type Ip, parseIp } from '../model/address.ts';
+import type { EndpointSlice, HostEndpoint, Node, Profile, WorkloadEndpoint } from '../model/kinds.ts';
 import { parseSelector, type Selector } from '../model/selector.ts';
-import { effectiveLabels, endpointOf, type Labelled } from './endpoint.ts';
+import { effectiveLabels, endpointOf, hostEndpointOf, type Labelled } from './endpoint.ts';
 import type { LabelMap } from './labels.ts';
 import { networkSetOf } from './network-set.ts';
 import { nodeOf } from './node.ts';
@@ -22,9 +22,14 @@ export function slice(cluster: readonly Event[], addresses: readonly Ip[]): Even
   const byType = Map.groupBy(cluster, (event) => keyOf(event).type);
   const of = (...types: readonly Type[]) => types.flatMap((type) => byType.get(type) ?? []);
   const hosts = addresses.map(hostCidr);
-  const holders = of('WorkloadEndpoint', 'Node', 'EndpointSlice', 'NetworkSet', 'GlobalNetworkSet').filter((event) =>
-    holdsAny(event, addresses, hosts),
-  );
+  const holders = of(
+    'WorkloadEndpoint',
+    'HostEndpoint',
+    'Node',
+    'EndpointSlice',
+    'NetworkSet',
+    'GlobalNetworkSet',
+  ).filter((event) => holdsAny(event, addresses, hosts));
   const profiles = new Set(holders.flatMap((event) => labelledOf(event)?.profiles ?? []));
   const known = new Map<string, LabelMap>();
   const inherited = of('Profile').filter((event) => profiles.has(nameOf(keyOf(event))));
@@ -61,6 +66,10 @@ function holdsAny(event: Event, addresses: readonly Ip[], hosts: readonly Cidr[]
     const { ipNetworks } = (event.entry.value as WorkloadEndpoint).spec;
     return hosts.some((host) => ipNetworks.includes(host));
   }
+  if (event.op === 'set' && type === 'HostEndpoint') {
+    const { expectedIPs } = (event.entry.value as HostEndpoint).spec;
+    return expectedIPs.some((ip) => hosts.includes(hostCidr(parseIp(ip))));
+  }
   if (event.op === 'set' && (type === 'Node' || type === 'EndpointSlice')) {
     const { value } = event.entry;
     const { facts } = type === 'Node' ? nodeOf(value as Node) : serviceEndpointsOf(value as EndpointSlice);
@@ -77,6 +86,8 @@ function labelledOf(event: Event): Labelled | undefined {
   switch (key.type) {
     case 'WorkloadEndpoint':
       return event.op === 'set' ? endpointOf(keyText(key), value as WorkloadEndpoint) : undefined;
+    case 'HostEndpoint':
+      return event.op === 'set' ? hostEndpointOf(keyText(key), value as HostEndpoint) : undefined;
     case 'NetworkSet':
     case 'GlobalNetworkSet':
       return networkSetOf(keyText(key), key, value);

@@ -26,6 +26,7 @@ export function unreadablePolicy({ type, name, namespace }: PolicyKey, value: un
     selector: scopeSelector({ namespace, ...selectorsOf(spec) }, 'spec', readable),
     ingress: types.includes('Ingress'),
     egress: types.includes('Egress'),
+    forward: spec['applyOnForward'] !== undefined && spec['applyOnForward'] !== false,
     rules: {
       name: policyName(name, namespace),
       title: policyTitle(type, name, namespace),

@@ -43,6 +43,7 @@ export const watchedTypes = [
   'NetworkSet',
   'GlobalNetworkSet',
   'EndpointSlice',
+  'HostEndpoint',
   'IPPool',
   'Block',
   'Node',
@@ -246,6 +247,7 @@ export class Graph {
         this.#block(event);
         break;
       case 'EndpointSlice':
+      case 'HostEndpoint':
         this.options.policy.apply(event);
         break;
       case 'BGPConfiguration':

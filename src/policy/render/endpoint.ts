@@ -1,5 +1,5 @@
 import type { RuleText } from '../../kernel/types.ts';
-import type { EndpointPolicy, NodePolicy } from '../ir.ts';
+import type { EndpointPolicy, NodePolicy, TierPolicies } from '../ir.ts';
 import { acceptMark, chainName, notPassed, prefixes } from './names.ts';
 
 export interface EndpointOptions {
@@ -25,7 +25,6 @@ export function endpointChain(
   policy: NodePolicy,
   options: EndpointOptions,
 ): RuleText[] {
-  const prefix = prefixes[direction];
   const rules = [
     '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
     ...(options.dropInvalid ? ['-m conntrack --ctstate INVALID -j DROP'] : []),
@@ -33,21 +32,38 @@ export function endpointChain(
     '-j MARK --set-xmark 0x0/0x30000',
     ...(direction === 'egress' ? tunnelDrops(options) : []),
   ];
-  for (const tier of tiers) {
+  return [...rules, ...tierRules(tiers, direction, policy), ...profileRules(profiles, direction, policy), '-j DROP'];
+}
+
+/** Tiers in order; returns with the accept mark set, drops, or goes on where all of them pass. */
+export function tierRules(
+  tiers: readonly TierPolicies[],
+  direction: 'ingress' | 'egress',
+  policy: NodePolicy,
+): RuleText[] {
+  return tiers.flatMap((tier) => {
     const names = tier[direction];
-    if (names.length === 0) continue;
-    rules.push('-j MARK --set-xmark 0x0/0x20000');
-    for (const name of names) {
-      const target = policy.policies.has(name) ? chainName(prefix.policy, name) : 'DROP';
-      rules.push(`-m mark --mark ${notPassed} -j ${target}`, returnAccepted);
-    }
-    if (tier.defaultAction === 'deny') rules.push(`-m mark --mark ${notPassed} -j DROP`);
-  }
-  for (const name of profiles) {
-    if (!policy.profiles.has(name)) break;
-    rules.push(`-j ${chainName(prefix.profile, name)}`, returnAccepted);
-  }
-  return [...rules, '-j DROP'];
+    if (names.length === 0) return [];
+    return [
+      '-j MARK --set-xmark 0x0/0x20000',
+      ...names.flatMap((name) => {
+        const target = policy.policies.has(name) ? chainName(prefixes[direction].policy, name) : 'DROP';
+        return [`-m mark --mark ${notPassed} -j ${target}`, returnAccepted];
+      }),
+      ...(tier.defaultAction === 'deny' ? [`-m mark --mark ${notPassed} -j DROP`] : []),
+    ];
+  });
+}
+
+/** Profiles in order, up to the first that is missing. */
+export function profileRules(
+  profiles: readonly string[],
+  direction: 'ingress' | 'egress',
+  policy: NodePolicy,
+): RuleText[] {
+  const missing = profiles.findIndex((name) => !policy.profiles.has(name));
+  const known = missing < 0 ? profiles : profiles.slice(0, missing);
+  return known.flatMap((name) => [`-j ${chainName(prefixes[direction].profile, name)}`, returnAccepted]);
 }
 
 function tunnelDrops({ vxlanPort, allowVxlanFromWorkloads, allowIpipFromWorkloads }: EndpointOptions): RuleText[] {

@@ -19,6 +19,12 @@ export const chains = {
   workloadToHost: 'cali-wl-to-host',
   fromDispatch: 'cali-from-wl-dispatch',
   toDispatch: 'cali-to-wl-dispatch',
+  fromHost: 'cali-from-host-endpoint',
+  toHost: 'cali-to-host-endpoint',
+  fromHostForward: 'cali-from-hep-forward',
+  toHostForward: 'cali-to-hep-forward',
+  failsafeIn: 'cali-failsafe-in',
+  failsafeOut: 'cali-failsafe-out',
   /** Reached by goto: sets the mark, and its end returns to whoever called the chain that went here. */
   accept: 'cali-set-accept',
   pass: 'cali-set-pass',
@@ -28,6 +34,12 @@ export const chains = {
 export const prefixes = {
   ingress: { endpoint: 'cali-tw-', policy: 'cali-pi-', profile: 'cali-pri-' },
   egress: { endpoint: 'cali-fw-', policy: 'cali-po-', profile: 'cali-pro-' },
+} as const;
+
+/** Of host endpoints, by direction as the host sees it. */
+export const hostPrefixes = {
+  ingress: { endpoint: 'cali-fh-', forward: 'cali-fhfw-' },
+  egress: { endpoint: 'cali-th-', forward: 'cali-thfw-' },
 } as const;
 
 /** `prefix` + `name`, or `prefix` + `_` + a hash of the name where that would be too long for the kernel. */

@@ -1,0 +1,41 @@
+import { z } from 'zod';
+import { InputError } from '../base/errors.ts';
+import { parseIp } from './address.ts';
+
+/** All devices of a host but its pods' and the loopback device. */
+export const everyInterface = '*';
+
+const ip = z.string().refine((text) => {
+  try {
+    parseIp(text);
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}, 'expected an IP address');
+
+/** HostEndpoint of `projectcalico.org/v3`: the devices of a node, as what policy can protect and refer to. */
+export const hostEndpointSpec = z
+  .looseObject({
+    node: z.string().min(1),
+    interfaceName: z
+      .string()
+      .regex(/^(\*|[a-zA-Z0-9_.-]{1,15})$/, 'expected a network device name, or * for all')
+      .optional(),
+    expectedIPs: z.array(ip).default([]),
+    profiles: z.array(z.string()).default([]),
+    ports: z
+      .array(
+        z.looseObject({
+          name: z.string(),
+          protocol: z.union([z.string(), z.number()]),
+          port: z.number().int().min(1).max(65535),
+        }),
+      )
+      .default([]),
+  })
+  .refine(({ interfaceName, expectedIPs }) => interfaceName !== undefined || expectedIPs.length > 0, {
+    error: 'expected a device, or expectedIPs',
+    path: ['interfaceName'],
+  });

@@ -1,0 +1,170 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Event } from '../../../src/datastore/store.ts';
+import { parseCidr } from '../../../src/model/address.ts';
+import { defaultRenderOptions } from '../../../src/policy/render.ts';
+import { calicoEvent, node } from '../../support/cluster.ts';
+import { baseEvents, indexOf, PolicyKernel, plain } from '../../support/policy-kernel.ts';
+
+/* Host endpoints with real packets: the node, a host outside behind its device `uplink`, and pods. */
+
+const options = {
+  ...defaultRenderOptions,
+  failsafeInbound: [{ protocol: 'tcp', port: 85 }],
+  failsafeOutbound: [
+    { protocol: 'udp', port: 85 },
+    { protocol: 'tcp', port: 53, net: parseCidr('fd00::8/128') },
+  ],
+} as const;
+
+const host = (interfaceName: string, more: object = {}): Event =>
+  calicoEvent(
+    'HostEndpoint',
+    { name: `node-${interfaceName === '*' ? 'all' : interfaceName}`, labels: { role: 'edge' } },
+    { node, interfaceName, ...more },
+  );
+const policy = (name: string, spec: object): Event =>
+  calicoEvent('GlobalNetworkPolicy', { name }, { selector: "role == 'edge'", ...spec });
+const allow = (...ports: number[]) => [{ action: 'Allow', protocol: 'TCP', destination: { ports } }];
+
+const gateway = '169.254.1.1';
+const [outside4, outside6] = ['192.0.2.130', 'fd00::8'];
+
+describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
+  const kernel = new PolicyKernel(backend);
+  beforeAll(() => kernel.network.start());
+  afterAll(() => kernel.network.stop());
+
+  async function load(...events: Event[]): Promise<void> {
+    await kernel.load(indexOf([...baseEvents(plain), ...events]).snapshot(), options);
+    await kernel.network.onNode('conntrack', '-F');
+  }
+
+  type Probe = [from: string, address: string, protocol: 'TCP' | 'UDP', port: number];
+
+  /** All of the first get an answer, none of the others. */
+  async function expectOnly(open: readonly Probe[], closed: readonly Probe[]): Promise<void> {
+    const ask = ([from, address, protocol, port]: Probe, timeoutMs: number) =>
+      kernel.network.probe(from, { protocol, address, port, timeoutMs });
+    const answers = await Promise.all([
+      ...open.map((probe) => ask(probe, 15_000)),
+      ...closed.map((probe) => ask(probe, 1000)),
+    ]);
+    expect(answers).toEqual([...open.map(() => true), ...closed.map(() => false)]);
+  }
+
+  /** What no host endpoint may touch: pods among each other, the node to its pods, and what is forwarded. */
+  const untouched: Probe[] = [
+    ['pod-0', '10.65.0.2', 'TCP', 80],
+    ['pod-0', 'fd00::2', 'UDP', 53],
+    ['node', '10.65.0.1', 'TCP', 80],
+    ['node', 'fd00::1', 'TCP', 80],
+    ['outside', '10.65.0.1', 'TCP', 80],
+    ['outside', 'fd00::1', 'TCP', 80],
+    ['pod-0', outside4, 'TCP', 80],
+    ['pod-0', outside6, 'UDP', 80],
+  ];
+
+  test.each(['uplink', '*'])('%s without policies: only failsafe ports, and the rest as before', async (device) => {
+    await load(host(device));
+    await expectOnly(
+      [
+        ...untouched,
+        ['outside', gateway, 'TCP', 85],
+        ['node', outside4, 'UDP', 85],
+        ['node', outside6, 'TCP', 53],
+        ['node', '127.0.0.1', 'TCP', 80],
+      ],
+      [
+        ['outside', gateway, 'TCP', 80],
+        ['outside', gateway, 'UDP', 85],
+        ['node', outside4, 'TCP', 80],
+        ['node', outside4, 'TCP', 53],
+        ['node', outside6, 'TCP', 85],
+      ],
+    );
+  });
+
+  test('another device than the one that is protected stays open', async () => {
+    await load(host('other'));
+    await expectOnly([...untouched, ['outside', gateway, 'TCP', 80], ['node', outside4, 'TCP', 80]], []);
+  });
+
+  test('policies decide by their rules, in both directions', async () => {
+    await load(
+      host('uplink'),
+      policy('in', { order: 1, ingress: [...allow(80), { action: 'Deny', protocol: 'TCP' }], types: ['Ingress'] }),
+      policy('late', { order: 2, ingress: allow(53), types: ['Ingress'] }),
+      policy('out', {
+        egress: [
+          {
+            action: 'Allow',
+            protocol: 'TCP',
+            destination: { nets: [`${outside4}/32`, `${outside6}/128`], ports: [8080] },
+          },
+        ],
+        types: ['Egress'],
+      }),
+    );
+    await expectOnly(
+      [
+        ...untouched,
+        ['outside', gateway, 'TCP', 80],
+        ['outside', gateway, 'TCP', 85],
+        ['node', outside4, 'TCP', 8080],
+        ['node', outside6, 'TCP', 8080],
+      ],
+      [
+        ['outside', gateway, 'TCP', 53],
+        ['outside', gateway, 'UDP', 80],
+        ['node', outside4, 'TCP', 80],
+        ['node', outside6, 'TCP', 80],
+      ],
+    );
+  });
+
+  test('profiles decide where no policy does, the built-in one allowing', async () => {
+    await load(host('*', { profiles: ['projectcalico-default-allow'] }));
+    await expectOnly([...untouched, ['outside', gateway, 'TCP', 80], ['node', outside6, 'TCP', 80]], []);
+    await load(
+      host('*', { profiles: ['projectcalico-default-allow'] }),
+      policy('in', { ingress: allow(80), types: ['Ingress'] }),
+    );
+    await expectOnly(
+      [...untouched, ['outside', gateway, 'TCP', 80], ['node', outside6, 'TCP', 80]],
+      [['outside', gateway, 'TCP', 53]],
+    );
+  });
+
+  test.each(['uplink', '*'])('with applyOnForward at %s, what is forwarded through it, too', async (device) => {
+    await load(
+      host(device),
+      policy('in', { applyOnForward: true, ingress: allow(80), types: ['Ingress'] }),
+      policy('out', { applyOnForward: true, egress: [{ action: 'Deny', protocol: 'UDP' }, { action: 'Pass' }] }),
+    );
+    await expectOnly(
+      [
+        ['outside', '10.65.0.1', 'TCP', 80],
+        ['outside', 'fd00::1', 'TCP', 80],
+        ['outside', gateway, 'TCP', 80],
+        ['pod-0', outside4, 'TCP', 53],
+        ['pod-0', outside6, 'TCP', 53],
+        ['pod-0', '10.65.0.2', 'UDP', 53],
+        ['node', '10.65.0.1', 'UDP', 53],
+      ],
+      [
+        // Failsafe ports do not cover what is forwarded.
+        ['outside', '10.65.0.1', 'TCP', 85],
+        ['outside', 'fd00::1', 'UDP', 80],
+        ['pod-0', outside4, 'UDP', 80],
+        ['pod-0', outside6, 'UDP', 85],
+      ],
+    );
+  });
+
+  test('the last host endpoint leaves nothing behind', async () => {
+    await load();
+    const saved = await kernel.network.onNode(`iptables-${backend}-save`, '-t', 'filter');
+    expect(saved).not.toMatch(/cali-(fh|th|failsafe|from-host|to-host|from-hep|to-hep)/);
+    await expectOnly([...untouched, ['outside', gateway, 'TCP', 80]], []);
+  });
+});
