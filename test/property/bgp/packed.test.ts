@@ -18,11 +18,11 @@ import { attributes, cidr, ip4 } from './arbitraries.ts';
 /* The packed structures against plain maps. */
 
 test('an index finds what is in it and nothing else, whatever was removed and however hashes collide', () => {
-  const step = fc.record({ id: fc.nat({ max: 400 }), add: fc.boolean() });
+  const step = fc.record({ id: fc.nat({ max: 80 }), add: fc.boolean() });
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 600 }), fc.constantFrom(3, 17, 4096), (steps, buckets) => {
+    fc.property(fc.array(step, { minLength: 200, maxLength: 400 }), fc.constantFrom(3, 17, 4096), (steps, buckets) => {
       const index = new IdIndex();
-      const hashes = Int32Array.from({ length: 401 }, (_, id) => mixed(id) % buckets);
+      const hashes = Int32Array.from({ length: 81 }, (_, id) => mixed(id) % buckets);
       const model = new Set<number>();
       for (const { id, add } of steps) {
         if (add === model.has(id)) continue;
@@ -36,7 +36,7 @@ test('an index finds what is in it and nothing else, whatever was removed and ho
           if (index.table[at] === id + 1) return true;
         return false;
       };
-      for (let id = 0; id <= 400; id++) expect(found(id)).toBe(model.has(id));
+      for (let id = 0; id <= 80; id++) expect(found(id)).toBe(model.has(id));
       expect(index.count).toBe(model.size);
     }),
     { numRuns: 60 },

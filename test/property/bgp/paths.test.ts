@@ -130,7 +130,7 @@ function summary(prefix: Cidr, { nextHop, asPath, localPref, originatorId, clust
 test.each([4, 6] as const)('IPv%i: peers hear of as many paths as they take, and of the end of each', (family) => {
   const prefixes = Array.from({ length: 5 }, (_, i) => parseCidr(family === 4 ? `10.0.${i}.0/24` : `fd01:${i}::/64`));
   fc.assert(
-    fc.property(fc.array(command, { maxLength: 100 }), (commands) => {
+    fc.property(fc.array(command, { minLength: 20, maxLength: 100 }), (commands) => {
       const work: (() => void)[] = [];
       const interner = new AttributeInterner();
       const nothing = () => undefined;
