@@ -88,6 +88,8 @@ export class Dataplane {
   readonly #leaving = new Map<string, { readonly endpoint: LocalEndpoint; cut: boolean }>();
   #firewall: DesiredFirewall | undefined;
   #hostSettled = false;
+  /** What the kernel told of the node's own addresses since they were last read. */
+  #addresses: 'known' | 'new' | 'gone' = 'known';
 
   constructor(
     private readonly graph: Graph,
@@ -152,6 +154,7 @@ export class Dataplane {
 
   /** @param retry whether what failed before and has not changed since is tried again */
   async pass(retry: boolean): Promise<PassReport> {
+    this.#lookAtAddresses();
     this.graph.settle();
     const endpoints = new Map(this.graph.endpoints);
     const departed = this.#depart(endpoints);
@@ -221,11 +224,19 @@ export class Dataplane {
   /** The node's own addresses decide which next hops are ours; the kernel drops routes with an address silently. */
   #onAddress(index: number, gone: boolean): boolean {
     if (this.#endpoints.isPodDevice(index, this.interfacePrefix)) return false;
+    this.#addresses = gone || this.#addresses === 'gone' ? 'gone' : 'new';
+    return true;
+  }
+
+  /** A thousand addresses that come at once are looked at once. */
+  #lookAtAddresses(): void {
+    const what = this.#addresses;
+    if (what === 'known') return;
+    this.#addresses = 'known';
     for (const tunnel of this.#tunnels) tunnel.recheck();
     this.readAddresses();
-    if (gone) this.routes.read();
+    if (what === 'gone') this.routes.read();
     else this.routes.retry();
-    return true;
   }
 
   /** The connections of these addresses end; it goes on beside the pass. */

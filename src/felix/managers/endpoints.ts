@@ -38,6 +38,8 @@ function sysctlsOf(
  */
 export class EndpointManager {
   #links = new Map<string, Link>();
+  /** Index → name of a link. */
+  #names = new Map<number, string>();
   /** Device → index of the link that was set up, and whether for sources besides the pod's own. */
   readonly #settled = new Map<string, { readonly index: number; readonly lenient: boolean }>();
   /** Devices whose sysctls are looked at again. */
@@ -52,6 +54,7 @@ export class EndpointManager {
   /** Reads the links anew and checks every setting again at the next `apply`. */
   read(): void {
     this.#links = new Map(this.netlink.links().map((link) => [link.name, link]));
+    this.#names = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
     this.#settled.clear();
   }
 
@@ -63,20 +66,18 @@ export class EndpointManager {
   /** Takes over what the kernel reports. @returns whether the device had been up and no longer is */
   onLink(link: Link, gone: boolean): boolean {
     const before = this.#links.get(link.name);
-    for (const other of this.#links.values()) {
-      if (other.index === link.index && other.name !== link.name) this.#forget(other.name);
-    }
+    const renamed = this.#names.get(link.index);
+    if (renamed !== undefined && renamed !== link.name) this.#forget(renamed);
     if (gone && before?.index !== link.index) return false;
     if (gone) this.#forget(link.name);
-    else this.#links.set(link.name, link);
+    else this.#keep(link);
     const lost = before?.up === true && (gone || !link.up || before.index !== link.index);
     if (lost) this.#settled.delete(link.name);
     return lost;
   }
 
   isPodDevice(index: number, prefix: string): boolean {
-    for (const link of this.#links.values()) if (link.index === index) return link.name.startsWith(prefix);
-    return false;
+    return this.#names.get(index)?.startsWith(prefix) ?? false;
   }
 
   present({ interfaceName }: LocalEndpoint): boolean {
@@ -105,7 +106,7 @@ export class EndpointManager {
       try {
         for (const [path, value] of sysctlsOf(interfaceName, this.families, lenient)) this.writeSysctl(path, value);
         if (!link.up) this.netlink.setLink(interfaceName, { up: true });
-        this.#links.set(interfaceName, { ...link, up: true });
+        this.#keep({ ...link, up: true });
         this.#settled.set(interfaceName, { index: link.index, lenient });
       } catch (cause) {
         // A device that went away meanwhile is no failure: its event is on the way.
@@ -131,7 +132,16 @@ export class EndpointManager {
     return failures;
   }
 
+  #keep(link: Link): void {
+    const before = this.#links.get(link.name);
+    if (before) this.#names.delete(before.index);
+    this.#links.set(link.name, link);
+    this.#names.set(link.index, link.name);
+  }
+
   #forget(name: string): void {
+    const before = this.#links.get(name);
+    if (before && this.#names.get(before.index) === name) this.#names.delete(before.index);
     this.#links.delete(name);
     this.#settled.delete(name);
   }

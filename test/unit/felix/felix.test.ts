@@ -423,3 +423,20 @@ test('IP sets that nothing refers to are destroyed after the rules are gone', as
   await until(() => !h.ipsets.sets.has('cali40masq-ipam-pools'), { within, what: 'set gone' });
   expect(h.iptables[4].tables.get('nat')?.chains.size).toBe(0);
 });
+
+test('a hundred addresses that come at once are read once', async () => {
+  h.link('eth0', true);
+  h.start();
+  await until(() => h.felix.status().lastApply, { within, what: 'the first pass' });
+  let readings = 0;
+  const { netlink } = h;
+  const addresses = netlink.addresses.bind(netlink);
+  netlink.addresses = (family) => {
+    readings++;
+    return addresses(family);
+  };
+  for (let at = 0; at < 100; at++) netlink.addAddress('eth0', `198.51.100.${at}/32`);
+  const before = h.felix.status().lastApply?.at;
+  await until(() => h.felix.status().lastApply?.at !== before, { within, what: 'a pass' });
+  expect(readings).toBe(1);
+});
