@@ -1,5 +1,5 @@
 import { type Cidr, contains, parseCidr } from '../model/address.ts';
-import { isCommunity } from '../model/kinds.ts';
+import { isCommunity } from '../model/bgp.ts';
 import type { Problem } from './config.ts';
 import { parseCommunity } from './filter-resource.ts';
 import { withCommunity } from './filters.ts';

@@ -1,6 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import { bits, type Family, familyOf, parseCidr, splitCidr } from '../model/address.ts';
-import type { BgpFilter, BgpFilterRule } from '../model/kinds.ts';
+import type { BgpFilterRule } from '../model/bgp.ts';
+import type { BgpFilter } from '../model/kinds.ts';
 import type { Community, FilterRule, Operation, RulesOf } from './filters.ts';
 
 /** A BGPFilter with its texts understood. */

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { maxMd5Key } from '../kernel/socket.ts';
 import { type Cidr, familyOf, type Ip, parseCidr, parseIp, splitCidr } from '../model/address.ts';
-import { asNumber, bgpFilterSpec, bgpPeerSpec, isCommunity } from '../model/kinds.ts';
+import { asNumber, bgpFilterSpec, bgpPeerSpec, isCommunity } from '../model/bgp.ts';
 import { parseExtendedCommunity } from './communities.ts';
 import { parseCommunity } from './filter-resource.ts';
 import { type Limits, limitBounds } from './limits.ts';

@@ -1,19 +1,8 @@
 import { z } from 'zod';
-import { InputError } from '../base/errors.ts';
-import { parseIp } from './address.ts';
+import { ip } from './fields.ts';
 
 /** All devices of a host but its pods' and the loopback device. */
 export const everyInterface = '*';
-
-const ip = z.string().refine((text) => {
-  try {
-    parseIp(text);
-    return true;
-  } catch (thrown) {
-    if (thrown instanceof InputError) return false;
-    throw thrown;
-  }
-}, 'expected an IP address');
 
 /** HostEndpoint of `projectcalico.org/v3`: the devices of a node, as what policy can protect and refer to. */
 export const hostEndpointSpec = z
