@@ -4,6 +4,7 @@ import type { PeerConfig } from '../../../src/bgp/settings.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import { Bird, type BirdOptions } from '../../support/daemons/bird.ts';
 import { addresses, type Host, Link } from '../../support/daemons/network.ts';
+import { FrrRouter } from '../../support/daemons/router.ts';
 import { configOf, peerOf, SpeakerProcess } from '../../support/daemons/speaker.ts';
 import { until } from '../../support/wait.ts';
 
@@ -195,3 +196,41 @@ async function linkLocal(host: Host): Promise<string> {
     { within: 10_000, what: `link-local address of ${host}` },
   );
 }
+
+test('with FRR: up on both sides, and a lost link ends the session', async () => {
+  const frr = new FrrRouter(link);
+  const us = addresses.us.four;
+  const configuration = `router bgp ${asn}
+ bgp router-id ${addresses.them.four}
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor ${us} remote-as 64512
+ neighbor ${us} timers connect 1
+ neighbor ${us} bfd 3 100 100
+ address-family ipv4 unicast
+  network 192.0.2.0/24
+ exit-address-family
+`;
+  await frr.start(configuration, 179, { bfd: true });
+  const bfd = { minTxMs: 100, minRxMs: 100, multiplier: 3, multihop: false };
+  speaker.start(configOf(64512, [peerOf(4, asn, { bfd })], ours.slice(0, 1)));
+  await speaker.learnt('192.0.2.0/24');
+  const [status] = await until(
+    async () => {
+      const found = await speaker.peers();
+      return found.every((peer) => peer.bfd?.state === 'Up' && peer.bfd.remoteState === 'Up') ? found : undefined;
+    },
+    { within: 30_000, what: 'BFD up on our side' },
+  );
+  expect(status?.bfd).toMatchObject({ transmitMs: 100, detectionMs: 300 });
+  await until(async () => (await frr.show('show bfd peers')).includes('Status: up'), {
+    within: 20_000,
+    what: 'BFD up in FRR',
+  });
+  await link.exec('us', 'ip', ['link', 'set', 'eth0', 'down']);
+  await down(/^BFD Down: /);
+  await speaker.forgotten('192.0.2.0/24');
+  await link.exec('us', 'ip', ['link', 'set', 'eth0', 'up']);
+  await speaker.established();
+  await speaker.learnt('192.0.2.0/24');
+});

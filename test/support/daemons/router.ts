@@ -37,6 +37,14 @@ export class BirdRouter {
   }
 }
 
+/** What runs beside bgpd. */
+interface FrrOptions {
+  /** Tells bgpd of interfaces, which link-local sessions need. */
+  readonly zebra?: boolean;
+  /** bfdd, with zebra. */
+  readonly bfd?: boolean;
+}
+
 /** FRR's bgpd in the host `them`, with a whole configuration of the test's own; without zebra unless asked for. */
 export class FrrRouter {
   readonly #directory: string;
@@ -46,9 +54,10 @@ export class FrrRouter {
     mkdirSync(this.#directory, { mode: 0o777 });
   }
 
-  /** @param options `zebra`: it tells bgpd of interfaces, which link-local sessions need */
-  async start(configuration: string, port = 179, { zebra = false } = {}): Promise<void> {
+  async start(configuration: string, port = 179, options: FrrOptions = {}): Promise<void> {
+    const { bfd = false, zebra = bfd } = options;
     if (zebra) await this.#startZebra();
+    if (bfd) await this.#startBfdd();
     const file = join(this.#directory, 'bgpd.conf');
     writeFileSync(file, configuration);
     // -S: stay root; -Z: no zebra.
@@ -82,6 +91,14 @@ export class FrrRouter {
     chmodSync(this.#directory, 0o777);
     this.link.spawn('them', 'zebra', '/usr/lib/frr/zebra', [...this.#common('zebra'), '-f', file, '-z', this.#zserv]);
     await until(() => this.show('show interface brief'), { within: 15_000, what: 'zebra answers' });
+  }
+
+  async #startBfdd(): Promise<void> {
+    const file = join(this.#directory, 'bfdd.conf');
+    writeFileSync(file, '');
+    const sockets = ['-z', this.#zserv, '--bfdctl', join(this.#directory, 'bfdd.sock')];
+    this.link.spawn('them', 'bfdd', '/usr/lib/frr/bfdd', [...this.#common('bfdd'), '-f', file, ...sockets]);
+    await until(() => this.show('show bfd peers'), { within: 15_000, what: 'bfdd answers' });
   }
 
   #common(daemon: string): string[] {
