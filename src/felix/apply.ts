@@ -169,7 +169,8 @@ export class Dataplane {
     this.#cut([...closed.released, ...departed]);
     const refused = await this.#applyFirewall(firewall, endpoints, retry);
     failures.push(...refused, ...this.#openTunnels(refused.length > 0));
-    failures.push(...this.#endpoints.apply(endpoints.values()), ...this.#shaping.apply(endpoints.values()));
+    failures.push(...(await this.#endpoints.apply(endpoints.values())));
+    failures.push(...this.#shaping.apply(endpoints.values()));
     const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
     this.#cut(opened.released);
     const ended = this.#tunnels.map((tunnel) => tunnel.close());

@@ -205,6 +205,10 @@ export class FakeNetlink implements Netlink {
     this.neighbourList.push({ device, address: parseIp(address), mac, permanent: true });
   }
 
+  setNeighbours(device: string, neighbours: readonly { readonly address: Ip; readonly mac: string }[]): void {
+    for (const one of neighbours) this.setNeighbour({ device, ...one });
+  }
+
   deleteNeighbour({ device, address }: { device: string; address: Ip }): void {
     this.calls.push(`deleteNeighbour ${device} ${address}`);
     this.#existing('delete neighbour', device);
@@ -221,6 +225,10 @@ export class FakeNetlink implements Netlink {
     this.#existing('set forwarding', device);
     removeWhere(this.forwardingList, (one) => one.device === device && one.mac === mac);
     this.forwardingList.push({ device, mac, destination, permanent: true });
+  }
+
+  setForwardings(device: string, entries: readonly { readonly mac: string; readonly destination: Ip }[]): void {
+    for (const one of entries) this.setForwarding({ device, ...one });
   }
 
   deleteForwarding({ device, mac }: { device: string; mac: string }): void {

@@ -209,12 +209,16 @@ export interface Netlink {
   addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;
   deleteAddress(device: string, cidr: string): void;
   setNeighbour(neighbour: { device: string; address: Ip; mac: string }): void;
+  /** Many at once. @throws KernelError, the first; the others are set */
+  setNeighbours(device: string, neighbours: readonly { readonly address: Ip; readonly mac: string }[]): void;
   /** Absence is success. */
   deleteNeighbour(neighbour: { device: string; address: Ip }): void;
   /** The forwarding database of a VXLAN device. */
   forwarding(device: string): Forwarding[];
   /** A permanent entry, in place of the one that the MAC has. */
   setForwarding(entry: { device: string; mac: string; destination: Ip }): void;
+  /** Many at once. @throws KernelError, the first; the others are set */
+  setForwardings(device: string, entries: readonly { readonly mac: string; readonly destination: Ip }[]): void;
   /** Absence is success. */
   deleteForwarding(entry: { device: string; mac: string; destination: Ip }): void;
   queues(): Queue[];

@@ -2,12 +2,16 @@ import type { Failure } from '../../base/reconcile.ts';
 import type { Link, Netlink } from '../../kernel/types.ts';
 import type { Family } from '../../model/address.ts';
 import type { LocalEndpoint } from '../calc/endpoints.ts';
+import { nextTurn } from '../slices.ts';
 
 /** Writes a sysctl (`net/ipv4/conf/eth0/forwarding`) when it differs. */
 export type WriteSysctl = (path: string, value: string) => void;
 
 /** Devices whose sysctls one pass looks at: a tenth of a millisecond each. */
 const checkSlice = 100;
+
+/** Pods set up without a pause: a millisecond each at most. */
+const podsInTurn = 10;
 
 /** Settings of a pod's device on the host, in the order in which they are written. */
 function sysctlsOf(
@@ -95,14 +99,17 @@ export class EndpointManager {
     return link?.up === true && this.#settled.get(interfaceName)?.index === link.index;
   }
 
-  apply(endpoints: Iterable<LocalEndpoint>): Failure[] {
+  /** A hundred pods that come at once are set up a few in a turn of the event loop. */
+  async apply(endpoints: Iterable<LocalEndpoint>): Promise<Failure[]> {
     const failures = this.#mendSysctls();
+    let inTurn = 0;
     for (const endpoint of endpoints) {
       const { interfaceName } = endpoint;
       // A device that was made just now need not wait for its event to come through.
       const link = this.#links.get(interfaceName) ?? this.netlink.link(interfaceName);
       const lenient = endpoint.wishes.sourcePrefixes.length > 0;
       if (!link || (this.ready(endpoint) && this.#settled.get(interfaceName)?.lenient === lenient)) continue;
+      if (++inTurn % podsInTurn === 0) await nextTurn();
       try {
         for (const [path, value] of sysctlsOf(interfaceName, this.families, lenient)) this.writeSysctl(path, value);
         if (!link.up) this.netlink.setLink(interfaceName, { up: true });

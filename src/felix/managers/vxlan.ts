@@ -51,8 +51,14 @@ function mendTables(netlink: Netlink, { device, family, peers }: DesiredTunnel):
     known,
     (wanted, found) => wanted === found,
   );
-  for (const [mac, destination] of forwarding.upserts) netlink.setForwarding({ device, mac, destination });
-  for (const [address, mac] of neighbours.upserts) netlink.setNeighbour({ device, address, mac });
+  netlink.setForwardings(
+    device,
+    forwarding.upserts.map(([mac, destination]) => ({ mac, destination })),
+  );
+  netlink.setNeighbours(
+    device,
+    neighbours.upserts.map(([address, mac]) => ({ address, mac })),
+  );
   for (const address of neighbours.deletes) netlink.deleteNeighbour({ device, address });
   for (const mac of forwarding.deletes) {
     const destination = known.get(mac);

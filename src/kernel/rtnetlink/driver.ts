@@ -56,6 +56,7 @@ import {
   writeVeth,
   writeVxlan,
 } from './link.ts';
+import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
 import { readQueue, writeQueueQuery, writeShaper, writeShaperRemoval } from './queue.ts';
 import { type IndexOf, type NameOf, NoDeviceError, RouteWriter, writeRouteRemoval } from './route.ts';
@@ -197,6 +198,12 @@ class RtNetlink implements Netlink {
     });
   }
 
+  setNeighbours(device: string, neighbours: readonly { readonly address: Ip; readonly mac: string }[]): void {
+    if (neighbours.length === 0) return;
+    const { index } = this.#existing(`set neighbours on ${device}`, device);
+    this.#setAll(neighbours, (w, one) => writeNeighbour(w, index, one), `set neighbour on ${device}`);
+  }
+
   deleteNeighbour({ device, address }: { device: string; address: Ip }): void {
     const operation = `delete neighbour ${address} from ${device}`;
     const { index } = this.#existing(operation, device);
@@ -220,6 +227,12 @@ class RtNetlink implements Netlink {
     const { index } = this.#existing(operation, device);
     const flags = NLM_F_CREATE | NLM_F_REPLACE;
     this.socket.request({ operation, type: RTM_NEWNEIGH, flags, body: (w) => writeForwarding(w, index, entry) });
+  }
+
+  setForwardings(device: string, entries: readonly { readonly mac: string; readonly destination: Ip }[]): void {
+    if (entries.length === 0) return;
+    const { index } = this.#existing(`set forwarding on ${device}`, device);
+    this.#setAll(entries, (w, one) => writeForwarding(w, index, one), `set forwarding on ${device}`);
   }
 
   deleteForwarding({ device, ...entry }: { device: string; mac: string; destination: Ip }): void {
@@ -286,6 +299,19 @@ class RtNetlink implements Netlink {
 
   close(): void {
     this.socket.close();
+  }
+
+  /** RTM_NEWNEIGH for each. @throws KernelError, the first */
+  #setAll<T>(list: readonly T[], body: (w: MessageWriter, one: T) => void, operation: string): void {
+    const failures = this.socket.batchOf({
+      count: list.length,
+      type: RTM_NEWNEIGH,
+      flags: NLM_F_CREATE | NLM_F_REPLACE,
+      body: (w, at) => body(w, nth(list, at)),
+      operation: () => operation,
+    });
+    const failure = failures.find((one) => one !== undefined);
+    if (failure) throw failure;
   }
 
   #upsertRoutes(routes: readonly Route[]): RouteFailure[] {
