@@ -27,12 +27,12 @@ async function bench(names: readonly string[], given: Arguments): Promise<void> 
     else if (summaries.at(-1)?.name !== name) process.stderr.write(`${name}: ${ours} ${unit}\n`);
     summaries.push(result);
   }
-  const words = [
-    'npm run bench --',
-    ...names,
+  const options = [
     ...(given.full ? ['--full'] : []),
     ...(given.runs ? [`--runs ${given.runs}`] : []),
+    ...(given.duts ? [`--duts ${given.duts}`] : []),
   ];
+  const words = ['npm run bench --', ...names, ...options];
   if (given.into !== undefined) await writeInto(given.into, summaries, words.join(' '));
   else if (given.markdown) process.stdout.write(await markdownOf(summaries, words.join(' ')));
   else if (!given.json) process.stdout.write(textReport(summaries));
