@@ -5,6 +5,7 @@ import { rawTable } from '../../../src/felix/calc/raw.ts';
 import { blackhole, deviceRoute, gatewayRoute, sameRoute } from '../../../src/felix/calc/route.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
+import { parseHop } from '../../../src/model/feed.ts';
 import { block, configured, entry, node, pod, podKey, silent, tunnels } from './support.ts';
 
 const four = { cidr: parseCidr('10.65.0.0/16'), natOutgoing: true };
@@ -76,6 +77,21 @@ test('of two pods with one address the younger has it, in either order', () => {
     for (const one of order) calc.apply({ op: 'set', entry: one });
     expect(calc.routes.winners.get(parseCidr('10.65.0.2/32'))?.route.nextHops).toEqual([{ device: 'calib' }]);
   }
+});
+
+test('a link-local next hop of the feed is a gateway on its device, for IPv4 prefixes too', () => {
+  const calc = graph();
+  const prefix = parseCidr('10.66.0.0/26');
+  const nextHops = ['fe80::2%eth0', 'fe80::2%eth1'].map((hop) => parseHop(hop, 'nextHops'));
+  calc.applyFeed({ type: 'hello', version: 1 });
+  calc.applyFeed({ type: 'route', prefix, nextHops, source: 'ebgp' });
+  expect(calc.routes.winners.get(prefix)?.route).toMatchObject({
+    destination: prefix,
+    nextHops: [
+      { gateway: 'fe80::2', device: 'eth0' },
+      { gateway: 'fe80::2', device: 'eth1' },
+    ],
+  });
 });
 
 test('a block as small as an address loses against the pod, and comes back after it', () => {
