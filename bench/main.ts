@@ -1,16 +1,20 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { errorCode, InputError } from '../src/base/errors.ts';
 import { ExitError, exitCode, messageOf, runProgram } from '../src/cli/exit.ts';
 import { parseArguments } from '../src/cli/parse.ts';
 import { benchmarks } from './benchmarks.ts';
 import { installedDuts, versionsOf } from './bgp/duts.ts';
 import { type Summary, summarise } from './figure.ts';
 import { machineLines } from './machine.ts';
-import { markdownReport, replacedBetween, suitesOf, textReport } from './report.ts';
+import { markdownReport, replacedBetween, suiteOf, suitesOf, textReport } from './report.ts';
 import { type Arguments, type Selection, selectionOf } from './selection.ts';
 
 async function bench(names: readonly string[], given: Arguments): Promise<void> {
   const selection = selectionOf(Object.keys(benchmarks), names, given);
+  // Now rather than after the measuring.
+  if (given.into !== undefined)
+    for (const { name } of selection.benchmarks) replacedBetween(documentAt(given.into), suiteOf(name), '');
   const stop = new AbortController();
   const interrupted = () => stop.abort(new ExitError(130, 'interrupted'));
   process.once('SIGINT', interrupted);
@@ -61,9 +65,19 @@ async function markdownOf(summaries: readonly Summary[], command: string): Promi
   return `${machineLines(versions, command)}\n\n${markdownReport(summaries)}`;
 }
 
+/** @throws InputError when it cannot be read */
+function documentAt(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    if (errorCode(cause) === undefined) throw cause;
+    throw new InputError('--into', file, 'a file that can be read', { cause });
+  }
+}
+
 async function writeInto(file: string, summaries: readonly Summary[], command: string): Promise<void> {
   for (const [suite, list] of suitesOf(summaries)) {
-    const text = replacedBetween(readFileSync(file, 'utf8'), suite, await markdownOf(list, command));
+    const text = replacedBetween(documentAt(file), suite, await markdownOf(list, command));
     writeFileSync(file, text);
   }
 }

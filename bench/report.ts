@@ -34,11 +34,16 @@ export function replacedBetween(document: string, suite: string, text: string): 
   return `${document.slice(0, from + begin.length)}\n\n${text.trim()}\n\n${document.slice(to)}`;
 }
 
+/** The first word of a benchmark's or figure's name. */
+export function suiteOf(name: string): string {
+  return name.split('-')[0] ?? name;
+}
+
 /** By the first word of their names: figures that are measured the same way. */
 export function suitesOf(summaries: readonly Summary[]): Map<string, Summary[]> {
   const suites = new Map<string, Summary[]>();
   for (const summary of summaries) {
-    const suite = summary.name.split('-')[0] ?? summary.name;
+    const suite = suiteOf(summary.name);
     suites.set(suite, [...(suites.get(suite) ?? []), summary]);
   }
   return suites;
