@@ -88,7 +88,7 @@ export class Dataplane {
   readonly #leaving = new Map<string, { readonly endpoint: LocalEndpoint; cut: boolean }>();
   #firewall: DesiredFirewall | undefined;
   #hostSettled = false;
-  /** What the kernel told of the node's own addresses since they were last read. */
+  /** What the kernel told of the node's own addresses and devices since they were last read. */
   #addresses: 'known' | 'new' | 'gone' = 'known';
 
   constructor(
@@ -147,7 +147,8 @@ export class Dataplane {
     if (event.what === 'address') return this.#onAddress(event.index, event.gone);
     if (!event.gone) this.routes.retry();
     const lost = this.#endpoints.onLink(event.link, event.gone);
-    if (lost) this.routes.deviceDown(event.link.name);
+    if (lost && event.link.name.startsWith(this.interfacePrefix)) this.routes.deviceDown(event.link.name);
+    else if (lost) this.#addresses = 'gone';
     const below = this.#tunnels.filter((tunnel) => tunnel.onLink(event.link)).length > 0;
     return lost || below || (!event.gone && this.#concerns(event.link.name));
   }

@@ -87,11 +87,10 @@ export class RouteManager {
   }
 
   /**
-   * The kernel drops the routes of a device that goes down, and for IPv4 says nothing (fib_sync_down_dev). Of a device
-   * that is no pod's the kernel alone knows which.
+   * The kernel drops the routes of a pod's device that goes down, and for IPv4 says nothing (fib_sync_down_dev). Which
+   * it drops with another device it alone knows: then `read`.
    */
   deviceDown(name: string): void {
-    if (!name.startsWith(this.options.interfacePrefix)) this.read();
     for (const destination of this.#byDevice.get(name) ?? []) {
       const found = this.#found(destination);
       const left = found.filter(({ nextHops }) => !nextHops.some(({ device }) => device === name));

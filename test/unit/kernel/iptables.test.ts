@@ -92,3 +92,24 @@ test('targets are found in every spelling and never inside quotes', () => {
   expect(ourTarget('-m comment --comment "x \\" -j cali-a" -j DROP')).toBeUndefined();
   expect(ourTarget('-i cali+ -j ACCEPT')).toBeUndefined();
 });
+
+test('one rule of ten thousand: the input holds its chain and nothing else', () => {
+  const chains = (port: number) => {
+    const rules = (at: number, first: number) =>
+      Array.from(
+        { length: 10 },
+        (_, rule) => `-p tcp --dport ${rule === 4 && at === 500 ? first : 1000 + rule} -j ACCEPT`,
+      );
+    return table(Object.fromEntries(Array.from({ length: 1000 }, (_, at) => [`cali-${at}`, rules(at, port)])));
+  };
+  const actual = planTable(tagTable('filter', chains(80)), emptyTable, 'edit').after;
+  const after = tagTable('filter', chains(443));
+  for (const [style, count] of [
+    ['edit', 1],
+    ['rewrite', 11],
+  ] as const) {
+    const { lines, changedChains } = planTable(after, actual, style);
+    expect([changedChains, lines.length]).toEqual([1, count]);
+    expect(lines.every((line) => / cali-500 |^:cali-500 /.test(line))).toBe(true);
+  }
+});
