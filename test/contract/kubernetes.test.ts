@@ -70,14 +70,20 @@ storeContract('Kubernetes by a kubeconfig', async () => {
   cluster.api.tokens = new Set(['secret']);
   const file = join(directory, 'config');
   await writeFile(file, kubeconfig(cluster.api.url, { token: 'secret' }));
-  const subject = await behind(file);
+  const clear = async () => {
+    await cluster.close();
+    await rm(directory, { recursive: true, force: true });
+  };
+  const subject = await behind(file).catch(async (thrown: unknown) => {
+    await clear();
+    throw thrown;
+  });
   return {
     ...subject,
     compact: async () => cluster.api.compact(),
     close: async () => {
       await subject.close();
-      await cluster.close();
-      await rm(directory, { recursive: true, force: true });
+      await clear();
     },
   };
 });
