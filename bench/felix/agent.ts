@@ -140,7 +140,8 @@ export function serveFeed(runDir: string, prefixes: readonly Cidr[], gateway: st
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy());
     socket.write('{"type":"hello","version":1}\n');
-    for (const prefix of prefixes) socket.write(`${JSON.stringify({ type: 'route', prefix, nextHops: [gateway] })}\n`);
+    for (const prefix of prefixes)
+      socket.write(`${JSON.stringify({ type: 'route', prefix, nextHops: [gateway], source: 'ibgp' })}\n`);
     socket.write('{"type":"endOfSnapshot"}\n');
   });
   return new Promise((resolve, reject) => {

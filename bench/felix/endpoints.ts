@@ -177,7 +177,7 @@ export async function measureMemory(runs: number): Promise<Figure> {
           agent.start();
           await allProgrammed(agent, pods);
           await until('all routes', deadlineMs, agent.signal, async () =>
-            agent.felix.status().lastApply && agent.netlink.routes(4).length >= routes ? {} : 'not yet',
+            agent.felix.ready() && agent.netlink.routes(4).length >= routes ? {} : 'not yet',
           );
           ours.push(process.memoryUsage().rss / 2 ** 20);
         } finally {
