@@ -1,13 +1,16 @@
-import { readFileSync } from 'node:fs';
 import { Etcd3, GRPCOutOfRangeError, type IOptions } from 'etcd3';
+import { type Clock, pause } from '../base/clock.ts';
 import { EnvironmentError, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { EtcdConfig } from './config.ts';
+import { type Certificates, readCertificates, sameCertificates, tlsFailure } from './etcd-certificates.ts';
 import { GoneError, StoreUnavailableError } from './store.ts';
 
 export interface Member {
   readonly endpoint: string;
   readonly client: Etcd3;
+  /** Aborts when a new client takes this one's place: calls under way finish, a watch goes on with the new one. */
+  readonly retired: AbortSignal;
 }
 
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
@@ -21,39 +24,43 @@ const direct = { execute: async (call: (context: object) => unknown) => call({})
 /** Large enough for 500 full blocks and for any single watch response of a busy cluster. */
 const largestMessage = 256 * 2 ** 20;
 
+export interface MembersOptions {
+  readonly clock: Clock;
+  /** Milliseconds one call may take. */
+  readonly timeoutMs: number;
+  /** Milliseconds between two looks whether the certificate files were replaced. */
+  readonly recheckMs: number;
+}
+
 /** One client a member; calls stay with one member until it fails. */
 export class Members {
-  readonly #members: readonly Member[];
+  #members: readonly Member[];
   #at = 0;
+  #certificates: Certificates | undefined;
+  #checkedAt: number;
+  #refused: string | undefined;
+  #retire = new AbortController();
+  readonly #closed = new AbortController();
 
-  /**
-   * @param timeoutMs how long one call may take
-   * @throws EnvironmentError when a certificate file cannot be read
-   */
+  /** @throws EnvironmentError when a certificate file cannot be used */
   constructor(
-    config: EtcdConfig,
-    timeoutMs: number,
+    private readonly config: EtcdConfig,
+    private readonly options: MembersOptions,
     private readonly log: Log,
   ) {
-    const credentials = readCertificates(config);
-    this.#members = config.endpoints.map((endpoint) => ({
-      endpoint,
-      client: new Etcd3({
-        hosts: endpoint,
-        ...(config.credentials && { auth: { ...config.credentials, callOptions: deadline(timeoutMs) } }),
-        ...(credentials && { credentials }),
-        defaultCallOptions: deadline(timeoutMs),
-        faultHandling: { global: direct, host: () => direct },
-        grpcOptions: { 'grpc.max_receive_message_length': largestMessage },
-      }),
-    }));
+    this.#certificates = config.tls && readCertificates(config.tls);
+    this.#checkedAt = options.clock.monotonic();
+    this.#members = this.#connect();
   }
 
   get count(): number {
     return this.#members.length;
   }
 
+  /** Whom to call. Looks at the certificate files first, when that is due. */
   current(): Member {
+    const { clock, recheckMs } = this.options;
+    if (clock.monotonic() - this.#checkedAt >= recheckMs) this.#recheck();
     const member = this.#members[this.#at];
     if (member === undefined) throw new TypeError('no etcd member');
     return member;
@@ -61,12 +68,11 @@ export class Members {
 
   /** The next call goes to the next member, unless another call has already moved on from this one. */
   leave(member: Member, cause: unknown): void {
+    this.#recheck();
     if (this.#members.length < 2 || this.#members[this.#at] !== member) return;
     this.#at = (this.#at + 1) % this.#members.length;
-    this.log.warn(
-      { endpoint: member.endpoint, next: this.current().endpoint, reason: explain(cause) },
-      'etcd member failed',
-    );
+    const next = this.#members[this.#at]?.endpoint;
+    this.log.warn({ endpoint: member.endpoint, next, reason: explain(cause) }, 'etcd member failed');
   }
 
   /**
@@ -79,43 +85,81 @@ export class Members {
       try {
         return await call(member.client);
       } catch (thrown) {
-        const failure = failureOf(thrown, member);
+        const failure = this.failureOf(thrown, member);
         if (failure instanceof GoneError) throw failure;
         this.leave(member, thrown);
-        if (left <= 1) throw failure;
+        // With certificates that were replaced meanwhile, once more.
+        if (left <= 1 && !member.retired.aborted) throw failure;
       }
     }
   }
 
+  /** What a failed call means to the store's user. Anything but a compacted revision is worth trying again. */
+  failureOf(thrown: unknown, { endpoint }: Member): Error {
+    if (thrown instanceof GoneError || thrown instanceof StoreUnavailableError) return thrown;
+    if (thrown instanceof GRPCOutOfRangeError)
+      return new GoneError('the revision is compacted or ahead of the store', { cause: thrown });
+    const { tls } = this.config;
+    const reason = tls && this.#certificates && tlsFailure(tls, this.#certificates, thrown, this.options.clock.wall());
+    return new StoreUnavailableError(`etcd at ${endpoint}${reason ? `: ${reason}` : ''}`, { cause: thrown });
+  }
+
   close(): void {
+    this.#closed.abort();
     for (const { client } of this.#members) client.close();
   }
-}
 
-/** What a failed call means to the store's user. Anything but a compacted revision is worth trying again. */
-export function failureOf(thrown: unknown, { endpoint }: Member): Error {
-  if (thrown instanceof GoneError || thrown instanceof StoreUnavailableError) return thrown;
-  if (thrown instanceof GRPCOutOfRangeError)
-    return new GoneError('the revision is compacted or ahead of the store', { cause: thrown });
-  return new StoreUnavailableError(`etcd at ${endpoint}`, { cause: thrown });
+  /** Takes up certificate files that were replaced; what cannot be used is logged once, and the old ones stay. */
+  #recheck(): void {
+    this.#checkedAt = this.options.clock.monotonic();
+    const { tls } = this.config;
+    if (tls === undefined || this.#certificates === undefined) return;
+    try {
+      const read = readCertificates(tls);
+      this.#refused = undefined;
+      if (sameCertificates(this.#certificates, read)) return;
+      this.#certificates = read;
+    } catch (thrown) {
+      if (!(thrown instanceof EnvironmentError)) throw thrown;
+      if (this.#refused !== thrown.message)
+        this.log.warn({ reason: explain(thrown) }, 'replaced etcd certificates cannot be used; the old ones stay');
+      this.#refused = thrown.message;
+      return;
+    }
+    this.#replace();
+    this.log.info('etcd certificates were replaced; reconnecting');
+  }
+
+  /** New clients for all members; the old ones close when the calls under way have had their time. */
+  #replace(): void {
+    const old = this.#members;
+    const retire = this.#retire;
+    this.#retire = new AbortController();
+    this.#members = this.#connect();
+    retire.abort();
+    void pause(this.options.clock, 2 * this.options.timeoutMs, this.#closed.signal).then(() => {
+      for (const { client } of old) client.close();
+    });
+  }
+
+  #connect(): readonly Member[] {
+    const { endpoints, credentials } = this.config;
+    const callOptions = deadline(this.options.timeoutMs);
+    return endpoints.map((endpoint) => ({
+      endpoint,
+      retired: this.#retire.signal,
+      client: new Etcd3({
+        hosts: endpoint,
+        ...(credentials && { auth: { ...credentials, callOptions } }),
+        ...(this.#certificates && { credentials: { ...this.#certificates } }),
+        defaultCallOptions: callOptions,
+        faultHandling: { global: direct, host: () => direct },
+        grpcOptions: { 'grpc.max_receive_message_length': largestMessage },
+      }),
+    }));
+  }
 }
 
 function deadline(timeoutMs: number): IOptions['defaultCallOptions'] & object {
   return ({ isStream }) => (isStream ? {} : { deadline: Date.now() + timeoutMs });
-}
-
-function readCertificates({ tls }: EtcdConfig): IOptions['credentials'] {
-  if (tls === undefined) return undefined;
-  const rootCertificate = readPem('ETCD_CA_CERT_FILE', tls.caFile);
-  if (tls.client === undefined) return { rootCertificate };
-  const certChain = readPem('ETCD_CERT_FILE', tls.client.certificateFile);
-  return { rootCertificate, certChain, privateKey: readPem('ETCD_KEY_FILE', tls.client.keyFile) };
-}
-
-function readPem(setting: string, path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new EnvironmentError(`${setting}: ${path} cannot be read`, 'mount the file or correct the path', { cause });
-  }
 }

@@ -10,7 +10,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { EtcdConfig } from './config.ts';
 import { prefixEnd } from './etcd-keys.ts';
-import { failureOf, type Member, Members } from './etcd-members.ts';
+import { type Member, Members } from './etcd-members.ts';
 import { watchMember } from './etcd-watch.ts';
 import type { Commit, Expectation, Kv, KvEntry, KvEvent, KvWrite } from './kv.ts';
 import { KvStore } from './kv-store.ts';
@@ -22,19 +22,21 @@ export interface EtcdOptions {
   readonly timeoutMs?: number;
   /** Milliseconds between two checks that a watched member is alive; default 10000. */
   readonly probeMs?: number;
+  /** Milliseconds between two looks whether the certificate files were replaced; default 10000. */
+  readonly recheckMs?: number;
   /** Keys read at once; default 500. */
   readonly chunk?: number;
 }
 
 /**
- * A store on etcd v3 in Calico's layout. Connects on first use.
- * @throws EnvironmentError when a certificate file cannot be read
+ * A store on etcd v3 in Calico's layout. Connects on first use, and anew when the certificate files are replaced.
+ * @throws EnvironmentError when a certificate file cannot be used
  */
 export function createEtcdStore(config: EtcdConfig, log: Log, options: EtcdOptions = {}): Store {
   const clock = options.clock ?? systemClock;
-  return new KvStore(new EtcdKv(new Members(config, options.timeoutMs ?? 4000, log), clock, options), () =>
-    clock.wall(),
-  );
+  const { timeoutMs = 4000, recheckMs = 10_000 } = options;
+  const members = new Members(config, { clock, timeoutMs, recheckMs }, log);
+  return new KvStore(new EtcdKv(members, clock, options), () => clock.wall());
 }
 
 class EtcdKv implements Kv {
@@ -83,15 +85,31 @@ class EtcdKv implements Kv {
         return unsure === undefined ? refused(answer) : settled(writes, answer, unsure);
       } catch (thrown) {
         this.members.leave(member, thrown);
-        if (left <= 1) throw failureOf(thrown, member);
+        if (left <= 1) throw this.members.failureOf(thrown, member);
         unsure = thrown;
       }
     }
   }
 
+  /** Follows one member; when a new client takes the place of its own, goes on there after the last event told. */
   async *watch(prefix: string, revision: string, signal: AbortSignal): AsyncIterable<readonly KvEvent[]> {
-    const member = this.members.current();
-    const probe = () => member.client.kv.range({ key: Buffer.from('/calico/v1/Ready'), count_only: true });
+    for (let at = revision; !signal.aborted; ) {
+      const member = this.members.current();
+      const ending = AbortSignal.any([signal, member.retired]);
+      for await (const events of this.#follow(member, prefix, at, ending)) {
+        yield events;
+        const last = events.at(-1);
+        if (last) at = last.op === 'put' ? last.entry.revision : last.revision;
+      }
+    }
+  }
+
+  async *#follow(member: Member, prefix: string, revision: string, signal: AbortSignal) {
+    const probe = () => {
+      // Looks at the certificate files, which nothing else may do while all is quiet.
+      this.members.current();
+      return member.client.kv.range({ key: Buffer.from('/calico/v1/Ready'), count_only: true });
+    };
     const { timeoutMs = 4000, probeMs = 10_000 } = this.options;
     try {
       yield* watchMember(member.client, this.clock, probe, { prefix, revision, signal, timeoutMs, probeMs });
@@ -110,7 +128,7 @@ class EtcdKv implements Kv {
   }
 
   #lost(member: Member, thrown: unknown): Error {
-    const failure = failureOf(thrown, member);
+    const failure = this.members.failureOf(thrown, member);
     if (failure instanceof StoreUnavailableError) this.members.leave(member, thrown);
     return failure;
   }
