@@ -1,0 +1,137 @@
+import { agent, configMap, secretMount, secretsDirectory } from './objects.ts';
+import { type Literal, noted, release, type Tree, tree, value, when } from './tree.ts';
+
+/*
+ * The agent's Pod on every node: `startup` and `install-cni` once, then `felix` and, where the backend is `bird`, `bgp`.
+ */
+
+/** Of a process that only reads what its neighbours and the datastore tell. */
+function confined(...add: string[]): Literal {
+  return {
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    capabilities: { drop: ['ALL'], ...(add.length > 0 && { add }) },
+    seccompProfile: { type: 'RuntimeDefault' },
+  };
+}
+
+const nodeName = { name: 'NODENAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } };
+
+function container(name: string, args: readonly string[], env: readonly Literal[] = []): Record<string, Literal> {
+  return {
+    name,
+    image: value('image'),
+    imagePullPolicy: value('imagePullPolicy'),
+    args,
+    envFrom: [{ configMapRef: { name: configMap } }],
+    env: [nodeName, ...env],
+  };
+}
+
+function probe(path: string, times: Record<string, number>): Literal {
+  return { httpGet: { host: 'localhost', port: 9099, path }, ...times, periodSeconds: 10, timeoutSeconds: 10 };
+}
+
+const certificates = { name: 'etcd-certs', mountPath: '/etc/margay/etcd', readOnly: true };
+const run = { name: 'run', mountPath: '/var/run/margay' };
+
+const startup = {
+  ...container('startup', ['startup']),
+  securityContext: confined(),
+  volumeMounts: when('etcd.secret', [certificates]),
+};
+
+const installCni = {
+  ...container('install-cni', [
+    'cni',
+    'install',
+    '--bin-dir',
+    '/host/opt/cni/bin',
+    '--conf-dir',
+    '/host/etc/cni/net.d',
+  ]),
+  securityContext: confined(),
+  volumeMounts: [
+    { name: 'cni-bin', mountPath: '/host/opt/cni/bin' },
+    { name: 'cni-conf', mountPath: '/host/etc/cni/net.d' },
+  ],
+};
+
+const felix = {
+  ...container('felix', ['felix']),
+  securityContext: noted(
+    "Sysctls of pods' devices lie in /proc/sys, which only privileged containers may write; pods' namespaces are\nentered by CAP_SYS_ADMIN.",
+    { privileged: true },
+  ),
+  resources: value('felix.resources'),
+  livenessProbe: probe('/liveness', { initialDelaySeconds: 10, failureThreshold: 6 }),
+  readinessProbe: probe('/readiness', {}),
+  volumeMounts: [
+    run,
+    { name: 'netns', mountPath: '/var/run/netns', mountPropagation: 'HostToContainer' },
+    { name: 'xtables-lock', mountPath: '/run/xtables.lock' },
+    { name: 'modules', mountPath: '/lib/modules', readOnly: true },
+    when('etcd.secret', certificates),
+  ],
+};
+
+const bgp = {
+  ...container('bgp', ['bgp'], [when('bgp.secret', { name: 'MARGAY_SECRETS_DIR', value: secretsDirectory })]),
+  securityContext: confined('NET_BIND_SERVICE'),
+  resources: value('bgp.resources'),
+  volumeMounts: [
+    run,
+    when('etcd.secret', certificates),
+    when('bgp.secret', { name: 'bgp-secrets', mountPath: secretMount, readOnly: true }),
+  ],
+};
+
+function hostPath(name: string, path: Literal, type?: string): Literal {
+  return { name, hostPath: { path, ...(type !== undefined && { type }) } };
+}
+
+/** Files that root alone may read, 0400 in octal. */
+function secret(name: string, path: string): Literal {
+  return when(path, { name, secret: { secretName: value(path), defaultMode: 256 } });
+}
+
+const volumes = [
+  hostPath('run', '/var/run/margay', 'DirectoryOrCreate'),
+  hostPath('netns', '/var/run/netns', 'DirectoryOrCreate'),
+  hostPath('xtables-lock', '/run/xtables.lock', 'FileOrCreate'),
+  hostPath('modules', '/lib/modules'),
+  hostPath('cni-bin', value('cni.binDir'), 'DirectoryOrCreate'),
+  hostPath('cni-conf', value('cni.confDir'), 'DirectoryOrCreate'),
+  secret('etcd-certs', 'etcd.secret'),
+  secret('bgp-secrets', 'bgp.secret'),
+];
+
+const pod = {
+  nodeSelector: value('nodeSelector'),
+  hostNetwork: true,
+  priorityClassName: noted(
+    'Pods come back before the agent does only if the agent itself waits for no pod network.',
+    'system-node-critical',
+  ),
+  serviceAccountName: agent,
+  automountServiceAccountToken: when('config.DATASTORE_TYPE', false, 'etcdv3'),
+  imagePullSecrets: when('imagePullSecrets', value('imagePullSecrets')),
+  terminationGracePeriodSeconds: 10,
+  tolerations: value('tolerations'),
+  initContainers: [startup, installCni],
+  containers: [felix, when('config.CALICO_NETWORKING_BACKEND', bgp, 'bird')],
+  volumes,
+};
+
+const labels = { 'k8s-app': agent };
+
+export const daemonSet: Tree = tree({
+  apiVersion: 'apps/v1',
+  kind: 'DaemonSet',
+  metadata: { name: agent, namespace: release('Namespace'), labels },
+  spec: {
+    selector: { matchLabels: labels },
+    updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 1 } },
+    template: { metadata: { labels }, spec: pod },
+  },
+});

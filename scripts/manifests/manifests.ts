@@ -1,0 +1,27 @@
+import { daemonSet } from './daemon-set.ts';
+import { clusterRole, clusterRoleBinding, config, serviceAccount } from './objects.ts';
+import { emit, resolve, type Tree, tree } from './tree.ts';
+import { valuesOf, variants } from './values.ts';
+
+/* What `npm run manifests` writes below deploy/. */
+
+export const objects: readonly Tree[] = [serviceAccount, clusterRole, clusterRoleBinding, config, daemonSet];
+
+/** The plain manifests: path below deploy/ → text. */
+export function manifests(): Map<string, string> {
+  return new Map(
+    Object.entries(variants).map(([file, variant]) => {
+      const settings = { Values: valuesOf(variant), Release: tree({ Namespace: 'kube-system' }) };
+      const documents = objects.flatMap((each) => {
+        const made = resolve(each, settings);
+        return made === undefined ? [] : [emit(made)];
+      });
+      return [file, head(variant.about) + documents.join('---\n')];
+    }),
+  );
+}
+
+function head(about: string): string {
+  const lines = [...about.split('\n'), '', 'Made by `npm run manifests`: change scripts/manifests instead.'];
+  return lines.map((line) => `#${line === '' ? '' : ` ${line}`}\n`).join('');
+}

@@ -1,0 +1,104 @@
+import { composed, noted, release, type Tree, tree, value, when } from './tree.ts';
+
+/*
+ * The agent's objects but for the DaemonSet. Their names are those of the cluster's one installation.
+ */
+
+export const agent = 'margay-node';
+export const configMap = 'margay-config';
+
+const read = ['get', 'list', 'watch'];
+
+/** The rights that the Kubernetes datastore takes; with etcd the agents ask nothing of the API. */
+const rules = [
+  noted('What decides about addresses, routes and policy.', {
+    apiGroups: [''],
+    resources: ['nodes', 'pods', 'namespaces', 'serviceaccounts', 'services'],
+    verbs: read,
+  }),
+  { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: read },
+  { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: read },
+  {
+    apiGroups: ['policy.networking.k8s.io'],
+    resources: ['adminnetworkpolicies', 'baselineadminnetworkpolicies', 'clusternetworkpolicies'],
+    verbs: read,
+  },
+  {
+    apiGroups: ['crd.projectcalico.org'],
+    resources: [
+      'bgpconfigurations',
+      'bgpfilters',
+      'bgppeers',
+      'blockaffinities',
+      'clusterinformations',
+      'felixconfigurations',
+      'globalnetworkpolicies',
+      'globalnetworksets',
+      'hostendpoints',
+      'ipamblocks',
+      'ipamconfigs',
+      'ipamhandles',
+      'ippools',
+      'networkpolicies',
+      'networksets',
+      'stagedglobalnetworkpolicies',
+      'stagedkubernetesnetworkpolicies',
+      'stagednetworkpolicies',
+      'tiers',
+    ],
+    verbs: read,
+  },
+  noted('Addresses of pods and tunnels, as annotations.', {
+    apiGroups: [''],
+    resources: ['nodes/status', 'pods/status'],
+    verbs: ['patch'],
+  }),
+  noted('Blocks, their owners, and who holds which address.', {
+    apiGroups: ['crd.projectcalico.org'],
+    resources: ['blockaffinities', 'ipamblocks', 'ipamhandles'],
+    verbs: ['create', 'update', 'patch', 'delete'],
+  }),
+  noted('The first node of a cluster writes what every cluster has.', {
+    apiGroups: ['crd.projectcalico.org'],
+    resources: ['clusterinformations', 'felixconfigurations', 'ippools'],
+    verbs: ['create'],
+  }),
+  noted('A watch that hears nothing asks whether the server is alive.', {
+    nonResourceURLs: ['/version'],
+    verbs: ['get'],
+  }),
+];
+
+export const serviceAccount: Tree = tree({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: { name: agent, namespace: release('Namespace') },
+});
+
+const onKubernetes = (object: Tree) => when('config.DATASTORE_TYPE', object, 'kubernetes');
+const rbac = 'rbac.authorization.k8s.io';
+
+export const clusterRole: Tree = onKubernetes(
+  tree({ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: agent }, rules }),
+);
+
+export const clusterRoleBinding: Tree = onKubernetes(
+  tree({
+    apiVersion: `${rbac}/v1`,
+    kind: 'ClusterRoleBinding',
+    metadata: { name: agent },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: agent },
+    subjects: [{ kind: 'ServiceAccount', name: agent, namespace: release('Namespace') }],
+  }),
+);
+
+export const config: Tree = noted('What all containers of the agent have in common.', {
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: configMap, namespace: release('Namespace') },
+  data: value('config'),
+});
+
+/** Where the Secret of BGP's passwords is mounted, as SecretFiles reads it: `<directory>/<name>/<key>`. */
+export const secretsDirectory = '/etc/margay/secrets';
+export const secretMount = composed(`${secretsDirectory}/`, 'bgp.secret');

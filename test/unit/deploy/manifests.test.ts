@@ -1,0 +1,114 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
+import { manifests } from '../../../scripts/manifests/manifests.ts';
+import { createLog, type Log } from '../../../src/base/log.ts';
+import { readMetricsSettings } from '../../../src/bgp/metrics.ts';
+import { hasBgp } from '../../../src/cli/environment.ts';
+import { poolsFrom } from '../../../src/cli/startup.ts';
+import { readStoreConfig } from '../../../src/datastore/config.ts';
+import { readFelixConfig } from '../../../src/felix/config.ts';
+import { containersOf, daemonSetSchema } from '../../support/kubernetes/daemon-set.ts';
+import { variablesRead } from '../../support/variables.ts';
+
+const folder = join(import.meta.dirname, '../../../deploy');
+const stored = (file: string) => readFileSync(join(folder, file), 'utf8');
+const read = variablesRead();
+
+/** What the kubelet adds to a Pod's environment. */
+const cluster = { KUBERNETES_SERVICE_HOST: '192.0.2.1', KUBERNETES_SERVICE_PORT: '443' };
+
+/** A log that lets no warning pass. */
+const strict: Log = Object.assign(createLog('test', 'silent'), {
+  warn: (facts: unknown) => expect.fail(String(facts)),
+});
+
+function load(text: string) {
+  const documents = parseAllDocuments(text);
+  expect(documents.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([]);
+  const objects = documents.map((each) => each.toJS());
+  const one = (kind: string) => objects.find((each) => each.kind === kind);
+  return { objects, one, config: one('ConfigMap').data as Record<string, string> };
+}
+
+test('the manifests are what `npm run manifests` makes', () => {
+  for (const [file, text] of manifests()) expect(stored(file), `${file}: run \`npm run manifests\``).toBe(text);
+});
+
+describe.each([...manifests()])('%s', (_file, text) => {
+  const { objects, one, config } = load(text);
+  const daemonSet = daemonSetSchema.safeParse(one('DaemonSet'));
+
+  test('every object says what it is, once', () => {
+    const names = objects.map(({ apiVersion, kind, metadata }) => {
+      expect(apiVersion).toMatch(/^([a-z0-9.]+\/)?v1$/);
+      expect(metadata.name).toMatch(/^[a-z-]+$/);
+      return `${kind} ${metadata.name}`;
+    });
+    expect(new Set(names).size).toBe(names.length);
+    for (const { kind, metadata } of objects)
+      expect(metadata.namespace, kind).toBe(kind.startsWith('Cluster') ? undefined : 'kube-system');
+  });
+
+  test('the DaemonSet has the form that the API asks for', () => {
+    expect(daemonSet.error).toBeUndefined();
+  });
+
+  test('every variable is one that the programs read', () => {
+    const own = containersOf(daemonSetSchema.parse(one('DaemonSet')).spec.template.spec).flatMap(({ env }) => env);
+    for (const name of [...Object.keys(config), ...own.map((each) => each.name)]) expect(read).toContain(name);
+    for (const [name, value] of Object.entries(config)) expect(value, name).toBeTypeOf('string');
+  });
+
+  test('the programs take the values, without a warning', () => {
+    const env = { ...config, ...cluster };
+    expect(readStoreConfig(env).type).toBe(config['DATASTORE_TYPE']);
+    expect(poolsFrom(env)).toHaveLength(1);
+    expect(readMetricsSettings(env)).toBeUndefined();
+    expect(() => readFelixConfig(env, strict)).not.toThrow();
+  });
+
+  test('probes ask felix where it answers, and the speaker is there where routes come by BGP', () => {
+    const { healthEnabled, healthHost, healthPort } = readFelixConfig(config, strict);
+    const { containers } = daemonSetSchema.parse(one('DaemonSet')).spec.template.spec;
+    expect(healthEnabled).toBe(true);
+    expect(containers.map(({ name }) => name)).toEqual(hasBgp(config) ? ['felix', 'bgp'] : ['felix']);
+    for (const [kind, path] of [['livenessProbe', '/liveness'] as const, ['readinessProbe', '/readiness'] as const])
+      expect(containers[0]?.[kind]?.httpGet).toEqual({ host: healthHost, port: healthPort, path });
+  });
+
+  test('files that the settings name are mounted, and the API is asked only where it is the datastore', () => {
+    const pod = daemonSetSchema.parse(one('DaemonSet')).spec.template.spec;
+    const files = Object.entries(config).filter(([name]) => name.endsWith('_FILE'));
+    const users = containersOf(pod).filter(({ name }) => name !== 'install-cni');
+    for (const [variable, file] of files)
+      for (const { name, volumeMounts = [] } of users)
+        expect(
+          volumeMounts.some(({ mountPath }) => file.startsWith(`${mountPath}/`)),
+          `${name}: ${variable}`,
+        ).toBe(true);
+    const kubernetes = config['DATASTORE_TYPE'] === 'kubernetes';
+    expect(one('ClusterRole') !== undefined).toBe(kubernetes);
+    expect(one('ClusterRoleBinding') !== undefined).toBe(kubernetes);
+    expect(pod.automountServiceAccountToken).toBe(kubernetes ? undefined : false);
+  });
+});
+
+test('VXLAN takes the same rights, and makes a pool whose packets are always in VXLAN', () => {
+  const [plain, vxlan] = [load(stored('margay.yaml')), load(stored('margay-vxlan.yaml'))];
+  expect(vxlan.one('ClusterRole')).toEqual(plain.one('ClusterRole'));
+  expect(poolsFrom(vxlan.config).map(({ spec }) => [spec.ipipMode, spec.vxlanMode])).toEqual([['Never', 'Always']]);
+});
+
+test('etcd is reached with the certificates of the Secret', () => {
+  const { config } = load(stored('margay-etcd.yaml'));
+  expect(readStoreConfig(config)).toEqual({
+    type: 'etcdv3',
+    endpoints: ['https://192.0.2.10:2379'],
+    tls: {
+      caFile: '/etc/margay/etcd/etcd-ca',
+      client: { certificateFile: '/etc/margay/etcd/etcd-cert', keyFile: '/etc/margay/etcd/etcd-key' },
+    },
+  });
+});
