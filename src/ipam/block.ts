@@ -9,7 +9,7 @@ import { rfc3339, unixNano } from './time.ts';
  */
 
 /** Calico for Windows keeps its own addresses under this handle; they don't make a block used. */
-const windowsReserved = 'windows-reserved-ipam-handle';
+export const windowsReserved = 'windows-reserved-ipam-handle';
 
 /** Addresses in a block. */
 export function sizeOf(cidr: Cidr): number {

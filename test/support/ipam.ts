@@ -3,6 +3,7 @@ import { createLog } from '../../src/base/log.ts';
 import { createMemoryStore, type MemoryStore } from '../../src/datastore/memory.ts';
 import type { Store, Value } from '../../src/datastore/store.ts';
 import { Ipam } from '../../src/ipam/allocator.ts';
+import { hostCidr, type Ip } from '../../src/model/address.ts';
 
 /** A clock that stands still until told, and whose pauses are over at once. */
 export class TestClock implements Clock {
@@ -64,4 +65,18 @@ export function intercepted(store: Store, calls: Partial<Store>): Store {
     close: store.close.bind(store),
     ...calls,
   };
+}
+
+export function nodeValue(name: string, spec: object = {}): Value<'Node'> {
+  return { kind: 'Node', apiVersion: 'projectcalico.org/v3', metadata: { name }, spec } as Value<'Node'>;
+}
+
+/** The endpoint `w-<pod>` of pod `shop/<pod>`, whose container is `c-<pod>`. */
+export function endpointValue(pod: string, node: string, addresses: readonly Ip[]): Value<'WorkloadEndpoint'> {
+  const spec = {
+    ...{ orchestrator: 'k8s', node, endpoint: 'eth0', pod, containerID: `c-${pod}`, interfaceName: `cali${pod}` },
+    ...{ ipNetworks: addresses.map(hostCidr), profiles: [] },
+  };
+  const metadata = { name: `w-${pod}`, namespace: 'shop' };
+  return { kind: 'WorkloadEndpoint', apiVersion: 'projectcalico.org/v3', metadata, spec };
 }
