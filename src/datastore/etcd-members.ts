@@ -68,11 +68,24 @@ export class Members {
 
   /** The next call goes to the next member, unless another call has already moved on from this one. */
   leave(member: Member, cause: unknown): void {
-    this.#recheck();
+    this.renew(member, cause);
     if (this.#members.length < 2 || this.#members[this.#at] !== member) return;
     this.#at = (this.#at + 1) % this.#members.length;
     const next = this.#members[this.#at]?.endpoint;
     this.log.warn({ endpoint: member.endpoint, next, reason: explain(cause) }, 'etcd member failed');
+  }
+
+  /**
+   * Makes new clients when that is what a failed call needs: with certificates that were replaced, or a new token.
+   * @returns whether this member's client is retired now
+   */
+  renew(member: Member, cause: unknown): boolean {
+    this.#recheck();
+    if (!member.retired.aborted && isTokenOutdated(cause)) {
+      this.#replace();
+      this.log.info({ endpoint: member.endpoint }, 'roles of etcd changed; authenticating again');
+    }
+    return member.retired.aborted;
   }
 
   /**
@@ -88,7 +101,7 @@ export class Members {
         const failure = this.failureOf(thrown, member);
         if (failure instanceof GoneError) throw failure;
         this.leave(member, thrown);
-        // With certificates that were replaced meanwhile, once more.
+        // Once more, when the client was replaced meanwhile.
         if (left <= 1 && !member.retired.aborted) throw failure;
       }
     }
@@ -158,6 +171,11 @@ export class Members {
       }),
     }));
   }
+}
+
+/** etcd checks a signed token against the roles it was given under; the library renews only expired tokens. */
+export function isTokenOutdated(cause: unknown): boolean {
+  return explain(cause).includes('revision of auth store is old');
 }
 
 function deadline(timeoutMs: number): IOptions['defaultCallOptions'] & object {

@@ -10,7 +10,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { EtcdConfig } from './config.ts';
 import { prefixEnd } from './etcd-keys.ts';
-import { type Member, Members } from './etcd-members.ts';
+import { isTokenOutdated, type Member, Members } from './etcd-members.ts';
 import { watchMember } from './etcd-watch.ts';
 import type { Commit, Expectation, Kv, KvEntry, KvEvent, KvWrite } from './kv.ts';
 import { KvStore } from './kv-store.ts';
@@ -85,8 +85,8 @@ class EtcdKv implements Kv {
         return unsure === undefined ? refused(answer) : settled(writes, answer, unsure);
       } catch (thrown) {
         this.members.leave(member, thrown);
-        if (left <= 1) throw this.members.failureOf(thrown, member);
-        unsure = thrown;
+        if (left <= 1 && !member.retired.aborted) throw this.members.failureOf(thrown, member);
+        if (!isTokenOutdated(thrown)) unsure = thrown;
       }
     }
   }
@@ -105,10 +105,15 @@ class EtcdKv implements Kv {
   }
 
   async *#follow(member: Member, prefix: string, revision: string, signal: AbortSignal) {
-    const probe = () => {
+    const key = Buffer.from('/calico/v1/Ready');
+    const probe = async () => {
       // Looks at the certificate files, which nothing else may do while all is quiet.
       this.members.current();
-      return member.client.kv.range({ key: Buffer.from('/calico/v1/Ready'), count_only: true });
+      try {
+        await member.client.kv.range({ key, count_only: true });
+      } catch (thrown) {
+        if (!this.members.renew(member, thrown)) throw thrown;
+      }
     };
     const { timeoutMs = 4000, probeMs = 10_000 } = this.options;
     try {
