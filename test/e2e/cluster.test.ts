@@ -142,7 +142,7 @@ describe('bad input', () => {
     const wrong = await apply(
       `${good}---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: x}\nspec: {podSelectr: {}}\n`,
     );
-    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('stdin:5: NetworkPolicy.spec.podSelectr')]);
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('stdin:8: spec.podSelectr')]);
     expect((await onNode(n1, 'margayctl', ['get', 'profiles'])).stdout).not.toContain('half');
   });
 
