@@ -1,13 +1,16 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { chart } from './manifests/chart.ts';
 import { manifests } from './manifests/manifests.ts';
 
-/* Writes the manifests of deploy/ below the directory in the first argument. */
+/* Writes the manifests and the chart of deploy/ below the directory in the first argument. */
 
-const made = manifests();
+const deploy = join(process.argv[2] ?? '.', 'deploy');
+const made = [...manifests(), ...[...chart()].map(([file, text]) => [join('chart', file), text] as const)];
+rmSync(join(deploy, 'chart'), { recursive: true, force: true });
 for (const [file, text] of made) {
-  const path = join(process.argv[2] ?? '.', 'deploy', file);
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, text);
+  mkdirSync(dirname(join(deploy, file)), { recursive: true });
+  writeFileSync(join(deploy, file), text);
 }
-process.stdout.write(`${made.size} files in deploy\n`);
+symlinkSync('../crds', join(deploy, 'chart/crds'));
+process.stdout.write(`${made.length} files in ${deploy}\n`);

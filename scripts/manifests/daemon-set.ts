@@ -1,5 +1,5 @@
 import { agent, configMap, secretMount, secretsDirectory } from './objects.ts';
-import { type Literal, noted, release, type Tree, tree, value, when } from './tree.ts';
+import { digest, inChart, type Literal, noted, release, type Tree, tree, value, when } from './tree.ts';
 
 /*
  * The agent's Pod on every node: `startup` and `install-cni` once, then `felix` and, where the backend is `bird`, `bgp`.
@@ -132,6 +132,7 @@ export const daemonSet: Tree = tree({
   spec: {
     selector: { matchLabels: labels },
     updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 1 } },
-    template: { metadata: { labels }, spec: pod },
+    // A change of the settings starts the Pods again.
+    template: { metadata: { labels, annotations: inChart({ 'checksum/config': digest('config') }) }, spec: pod },
   },
 });

@@ -19,6 +19,16 @@ export interface Composed {
   readonly value: Place;
 }
 
+/** The digest of a value, which changes with it. */
+export interface Digest {
+  readonly sha256: Place;
+}
+
+/** What only helm can keep true: the plain manifests are without it. */
+export interface InChart {
+  readonly inChart: Tree;
+}
+
 /** A tree that stands only where a value is the given text or, without `is`, is not empty. */
 export interface Conditional {
   readonly when: { readonly value: Place; readonly is?: string };
@@ -35,12 +45,12 @@ export interface Fields {
   readonly fields: { readonly [name: string]: Tree };
 }
 
-export type Tree = Scalar | Place | Composed | Conditional | Noted | Fields | readonly Tree[];
+export type Tree = Scalar | Place | Composed | Digest | InChart | Conditional | Noted | Fields | readonly Tree[];
 
 /** A literal, as TypeScript has it, with trees inside. */
 export type Literal = Tree | { readonly [name: string]: Literal } | readonly Literal[];
 
-const marks = ['place', 'before', 'when', 'note', 'fields'];
+const marks = ['place', 'before', 'sha256', 'inChart', 'when', 'note', 'fields'];
 
 export function value(path: string): Place {
   return { place: 'Values', path };
@@ -52,6 +62,15 @@ export function release(path: string): Place {
 
 export function composed(before: string, path: string): Composed {
   return { before, value: value(path) };
+}
+
+/** The digest of a value, in the chart. */
+export function digest(path: string): Digest {
+  return { sha256: value(path) };
+}
+
+export function inChart(body: Literal): InChart {
+  return { inChart: tree(body) };
 }
 
 /** `body` where the value is `is`, or is not empty. */
@@ -99,6 +118,7 @@ export function resolve(node: Tree, settings: Settings): Tree | undefined {
   if (!isObject(node)) return node;
   if ('place' in node) return read(settings, node);
   if ('before' in node) return node.before + String(read(settings, node.value));
+  if ('inChart' in node || 'sha256' in node) return undefined;
   if ('when' in node) return holds(node.when, settings) ? resolve(node.body, settings) : undefined;
   if ('note' in node) {
     const on = resolve(node.on, settings);
@@ -150,6 +170,7 @@ function block(node: Tree, indent: string): string[] {
 }
 
 function field(name: string, node: Tree, indent: string): string[] {
+  if (isObject(node) && 'inChart' in node) return field(name, node.inChart, indent);
   if (isObject(node) && 'when' in node) return conditionally(node, field(name, node.body, indent));
   if (isObject(node) && 'note' in node) return [...comment(node.note, indent), ...field(name, node.on, indent)];
   const key = `${indent}${inline(name)}:`;
@@ -189,6 +210,7 @@ function inline(node: Tree): string {
   }
   if (Array.isArray(node)) return `[${(node as readonly Tree[]).map(flow).join(', ')}]`;
   if ('place' in node) return `{{ toJson .${node.place}.${node.path} }}`;
+  if ('sha256' in node) return `{{ toJson .${node.sha256.place}.${node.sha256.path} | sha256sum }}`;
   if ('before' in node) return `${node.before}{{ .${node.value.place}.${node.value.path} }}`;
   if ('fields' in node && Object.keys(node.fields).length === 0) return '{}';
   throw new TypeError(`no one-line form of ${JSON.stringify(node)}`);

@@ -100,7 +100,7 @@ export const daemonSetSchema = z
         type: z.literal('RollingUpdate'),
         rollingUpdate: z.strictObject({ maxUnavailable: z.int().min(1) }),
       }),
-      template: z.strictObject({ metadata: z.strictObject({ labels }), spec: pod }),
+      template: z.strictObject({ metadata: z.strictObject({ labels, annotations: labels.optional() }), spec: pod }),
     }),
   })
   .refine(({ spec: { selector, template } }) => contains(template.metadata.labels, selector.matchLabels), {

@@ -1,0 +1,36 @@
+import { daemonSet } from './daemon-set.ts';
+import { clusterRole, clusterRoleBinding, config, serviceAccount } from './objects.ts';
+import { emit, tree } from './tree.ts';
+import { defaults } from './values.ts';
+import { valuesSchemaText } from './values-schema.ts';
+
+/* The Helm chart: the manifests' objects with their places left open. Its crds/ is a link to deploy/crds. */
+
+const about = {
+  apiVersion: 'v2',
+  name: 'margay',
+  description: 'Pod network for bare-metal Kubernetes: BGP routes, veth endpoints, block IPAM and NetworkPolicy',
+  type: 'application',
+  version: '0.1.0',
+  appVersion: '0.1.0',
+};
+
+const head = '# Made by `npm run manifests`: change scripts/manifests instead.\n';
+
+const templates = {
+  'service-account.yaml': serviceAccount,
+  'cluster-role.yaml': clusterRole,
+  'cluster-role-binding.yaml': clusterRoleBinding,
+  'config.yaml': config,
+  'daemon-set.yaml': daemonSet,
+};
+
+/** Path below deploy/chart → text. */
+export function chart(): Map<string, string> {
+  return new Map([
+    ['Chart.yaml', head + emit(tree(about))],
+    ['values.yaml', head + emit(defaults)],
+    ['values.schema.json', valuesSchemaText()],
+    ...Object.entries(templates).map(([file, object]) => [`templates/${file}`, head + emit(object)] as const),
+  ]);
+}
