@@ -11,6 +11,7 @@ import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
 import { explainCommand } from './explain.ts';
+import { ipamCommand } from './ipam.ts';
 import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from './local.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
@@ -54,6 +55,7 @@ function command(): Command {
   program.addCommand(explainCommand());
   program.addCommand(validateCommand());
   program.addCommand(policyCommand());
+  program.addCommand(ipamCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

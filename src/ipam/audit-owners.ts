@@ -1,8 +1,8 @@
-import type { BlockAffinity } from '../model/ipam.ts';
+import type { Block, BlockAffinity } from '../model/ipam.ts';
 import { isConfirmed } from './affinity.ts';
 import type { Finding } from './audit.ts';
 import { type Held, handleName, type Index, type Lists, ownerOf } from './audit-index.ts';
-import { sameHandle, windowsReserved } from './block.ts';
+import { isEmpty, sameHandle, windowsReserved } from './block.ts';
 
 /* The audit of who owns what: handles of addresses, and affinities of blocks. Pure. */
 
@@ -81,11 +81,7 @@ interface Judgement {
   readonly verb: 'claim' | 'release';
 }
 
-function judged(
-  host: string,
-  affinity: BlockAffinity,
-  block: Parameters<typeof ownerOf>[0] | undefined,
-): Judgement | undefined {
+function judged(host: string, affinity: BlockAffinity, block: Block | undefined): Judgement | undefined {
   const state = affinity.state || 'confirmed';
   if (block === undefined)
     return { problem: 'affinityWithoutBlock', detail: `${state}, but there is no such block`, verb: 'release' };
@@ -94,7 +90,8 @@ function judged(
     return { problem: 'affinityWithoutBlock', detail: `${state}, but the block ${whose}`, verb: 'release' };
   }
   if (isConfirmed(affinity)) return undefined;
-  const verb = affinity.state === 'pending' ? 'claim' : 'release';
+  // The node goes on with a block that is in use, and needs none that is empty.
+  const verb = affinity.state === 'pending' || !isEmpty(block) ? 'claim' : 'release';
   return { problem: 'unfinishedAffinity', detail: `is still ${state}`, verb };
 }
 
