@@ -1,6 +1,7 @@
+import { keyText } from '../datastore/store.ts';
 import { claimBlock, releaseAffinity } from '../ipam/affinity.ts';
 import { Ipam } from '../ipam/allocator.ts';
-import { type Held, handleName, type Index, indexOf, ownerOf, readLists } from '../ipam/audit-index.ts';
+import { type Held, handleName, indexOf, type Lists, ownerOf, readLists } from '../ipam/audit-index.ts';
 import { ContentionError, HolderMismatchError } from '../ipam/errors.ts';
 import { type Cidr, type Ip, parseCidr, parseIp } from '../model/address.ts';
 import type { Deps } from './apply.ts';
@@ -22,11 +23,11 @@ export async function releaseAddress(
   format: Format,
 ): Promise<void> {
   const address = parseIp(ip, '--ip');
-  const index = indexOf(await readLists(deps.store));
-  const held = index.held.filter((each) => each.address === address);
+  const lists = await readLists(deps.store);
+  const held = indexOf(lists).held.filter((each) => each.address === address);
   const [holder] = held;
   if (holder === undefined) throw new ExitError(exitCode.failure, `nobody holds ${address}`);
-  refuseInUse(held, index, force);
+  if (!force) refuseInUse(held, lists);
   const { sequence } = holder;
   const request = {
     address,
@@ -46,11 +47,10 @@ export async function releaseHandle(
   format: Format,
 ): Promise<void> {
   const lists = await readLists(deps.store);
-  const index = indexOf(lists);
   const known = lists.handles.entries.some(({ key }) => key.id === handle);
   if (!known) throw new ExitError(exitCode.failure, `there is no handle ${handle}`);
-  const held = index.held.filter((each) => each.handle && handleName(each.handle) === handleName(handle));
-  refuseInUse(held, index, force);
+  const held = indexOf(lists).held.filter((each) => each.handle && handleName(each.handle) === handleName(handle));
+  if (!force) refuseInUse(held, lists);
   tell(await expected(() => ipamOf(deps).release({ handle })), format, `handle ${handle} held no address; it is gone`);
 }
 
@@ -87,16 +87,19 @@ function parseOwnership({ block, node }: { block: string; node: string }): { cid
   return { cidr: parseCidr(block, '--block'), node };
 }
 
-function refuseInUse(held: readonly Held[], { users }: Index, force: boolean): void {
-  if (force) return;
+/** @throws ExitError when an endpoint uses one of the addresses, or one that cannot be read may */
+function refuseInUse(held: readonly Held[], lists: Lists): void {
+  const { users } = indexOf(lists);
   for (const { address } of held) {
     const [user] = users.get(address) ?? [];
-    if (user)
-      throw new ExitError(
-        exitCode.failure,
-        `${address} is used by ${user.name} on ${user.node}; --force frees it still`,
-      );
+    if (user) throw refusal(`${address} is used by ${user.name} on ${user.node}`);
   }
+  const [unread] = lists.endpoints.invalid;
+  if (unread && held.length > 0) throw refusal(`${keyText(unread.key)} cannot be read and may use it`);
+}
+
+function refusal(reason: string): ExitError {
+  return new ExitError(exitCode.failure, `${reason}; --force frees it still`);
 }
 
 /** No node's own blocks are meant, so the name stands for none. */

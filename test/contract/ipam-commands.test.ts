@@ -1,3 +1,7 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Etcd3 } from 'etcd3';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { createLog } from '../../src/base/log.ts';
 import { codeOf, messageOf } from '../../src/cli/exit.ts';
@@ -9,6 +13,7 @@ import type { Audit } from '../../src/ipam/audit.ts';
 import { type Ip, parseCidr } from '../../src/model/address.ts';
 import { startEtcd, type TestEtcd } from '../support/etcd.ts';
 import { endpointValue, ipamOf, nodeValue, poolValue } from '../support/ipam.ts';
+import { kubeconfig, startCluster } from '../support/kubernetes/cluster.ts';
 
 /* `margayctl ipam` on a real etcd: each repair that `check` names is run as it is printed, and leaves nothing to find. */
 
@@ -197,4 +202,47 @@ test('configure: strict affinity and the limit of blocks, which nodes then keep'
   await addPod('more');
   for (const line of ['--strictaffinity yes', '--max-blocks-per-host -1', '--max-blocks-per-host 3'])
     expect(await ctl(`configure ${line}`), line).toMatchObject({ code: 2 });
+});
+
+test('what cannot be read is named, and may use what is to be released', async () => {
+  const address = await addPod('a');
+  await store.delete({ type: 'WorkloadEndpoint', namespace: 'shop', name: 'w-a' });
+  const raw = new Etcd3({ hosts: etcd.endpoint });
+  const key = '/calico/resources/v3/projectcalico.org/workloadendpoints/shop/w-a';
+  try {
+    await raw.put(key).value('{"spec":7}');
+    const { code, findings, unjudged } = await check();
+    expect([code, unjudged]).toEqual([1, 1]);
+    expect(findings).toMatchObject([{ problem: 'unreadable', subject: 'WorkloadEndpoint/shop/w-a' }]);
+    expect(await ctl('show')).toMatchObject({ code: 1, out: expect.stringContaining('10.65.0.0/28') });
+    const refused = 'WorkloadEndpoint/shop/w-a cannot be read and may use it; --force frees it still';
+    expect(await ctl(`release --ip ${address}`)).toMatchObject({ code: 1, error: refused });
+    expect(await ctl(`release --ip ${address} --force`)).toMatchObject({ code: 0, out: `${address}: released\n` });
+  } finally {
+    await raw.delete().key(key);
+    raw.close();
+  }
+});
+
+test('the same on the Kubernetes API', async () => {
+  const cluster = await startCluster();
+  const directory = await mkdtemp(join(tmpdir(), 'margay-ipam-'));
+  try {
+    await writeFile(join(directory, 'kubeconfig'), kubeconfig(cluster.api.url, { token: 'token-1' }));
+    vi.stubEnv('DATASTORE_TYPE', 'kubernetes');
+    vi.stubEnv('KUBECONFIG', join(directory, 'kubeconfig'));
+    const other = cluster.open();
+    await cluster.api.create('nodes', { metadata: { name: 'n1' } });
+    await other.create({ type: 'IPPool', name: 'p' }, poolValue('p', '10.65.0.0/28', { blockSize: 29 }));
+    const request = { handle: 'net.c-a', families: [4] as const, attributes: { namespace: 'shop', pod: 'a' } };
+    await ipamOf(other, 'n1').assign(request, signal);
+    await other.create({ type: 'Handle', id: 'net.Old' }, { block: {}, deleted: false });
+    expect((await ctl('show')).out).toMatch(/^p +10\.65\.0\.0\/28 +16 +1 \(7%\)/m);
+    await repair(['leak', 'orphanedHandle']);
+    expect(await ctl('configure --strictaffinity true')).toMatchObject({ code: 0 });
+    expect((await other.get({ type: 'IpamConfig' }))?.value.strict_affinity).toBe(true);
+  } finally {
+    await cluster.close();
+    await rm(directory, { recursive: true, force: true });
+  }
 });
