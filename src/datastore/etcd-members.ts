@@ -89,7 +89,7 @@ export class Members {
   }
 
   /**
-   * A call that may be repeated: tried with every member once.
+   * A call that may be repeated: tried with every member once, and once more when its client was replaced meanwhile.
    * @throws GoneError, StoreUnavailableError
    */
   async read<T>(call: (client: Etcd3) => Promise<T>): Promise<T> {
@@ -101,8 +101,7 @@ export class Members {
         const failure = this.failureOf(thrown, member);
         if (failure instanceof GoneError) throw failure;
         this.leave(member, thrown);
-        // Once more, when the client was replaced meanwhile.
-        if (left <= 1 && !member.retired.aborted) throw failure;
+        if (!mayRepeat(left, member)) throw failure;
       }
     }
   }
@@ -145,6 +144,7 @@ export class Members {
 
   /** New clients for all members; the old ones close when the calls under way have had their time. */
   #replace(): void {
+    if (this.#closed.signal.aborted) return;
     const old = this.#members;
     const retire = this.#retire;
     this.#retire = new AbortController();
@@ -171,6 +171,11 @@ export class Members {
       }),
     }));
   }
+}
+
+/** Whether a call that failed, with `left` tries planned before it, may be tried again. */
+export function mayRepeat(left: number, member: Member): boolean {
+  return left > 1 || (left === 1 && member.retired.aborted);
 }
 
 /** etcd checks a signed token against the roles it was given under; the library renews only expired tokens. */

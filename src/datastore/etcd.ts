@@ -10,7 +10,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { EtcdConfig } from './config.ts';
 import { prefixEnd } from './etcd-keys.ts';
-import { isTokenOutdated, type Member, Members } from './etcd-members.ts';
+import { isTokenOutdated, type Member, Members, mayRepeat } from './etcd-members.ts';
 import { watchMember } from './etcd-watch.ts';
 import type { Commit, Expectation, Kv, KvEntry, KvEvent, KvWrite } from './kv.ts';
 import { KvStore } from './kv-store.ts';
@@ -85,7 +85,7 @@ class EtcdKv implements Kv {
         return unsure === undefined ? refused(answer) : settled(writes, answer, unsure);
       } catch (thrown) {
         this.members.leave(member, thrown);
-        if (left <= 1 && !member.retired.aborted) throw this.members.failureOf(thrown, member);
+        if (!mayRepeat(left, member)) throw this.members.failureOf(thrown, member);
         if (!isTokenOutdated(thrown)) unsure = thrown;
       }
     }
