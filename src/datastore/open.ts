@@ -8,7 +8,7 @@ export { type Environment, readStoreConfig, type StoreConfig } from './config.ts
 
 /**
  * The datastore the configuration names. Connects on first use, so it succeeds while the datastore is down.
- * @throws EnvironmentError when a certificate file cannot be read
+ * @throws EnvironmentError when a certificate file cannot be used
  */
 export function openStore(config: StoreConfig, log: Log): Store {
   return config.type === 'kubernetes' ? createKubernetesStore(config, log) : createEtcdStore(config, log);
