@@ -225,15 +225,8 @@ function comment(text: string, indent: string): string[] {
   return text.split('\n').map((line) => `${indent}#${line === '' ? '' : ` ${line}`}`);
 }
 
-function conditionally(
-  {
-    when: {
-      value: { place, path },
-      is,
-    },
-  }: Conditional,
-  lines: string[],
-): string[] {
-  const condition = is === undefined ? `.${place}.${path}` : `eq .${place}.${path} ${JSON.stringify(is)}`;
-  return [`{{- if ${condition} }}`, ...lines, '{{- end }}'];
+function conditionally({ when: condition }: Conditional, lines: string[]): string[] {
+  const value = `.${condition.value.place}.${condition.value.path}`;
+  const holding = condition.is === undefined ? value : `eq ${value} ${JSON.stringify(condition.is)}`;
+  return [`{{- if ${holding} }}`, ...lines, '{{- end }}'];
 }

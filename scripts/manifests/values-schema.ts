@@ -69,7 +69,13 @@ export const valuesSchema = z.strictObject({
   global: z.looseObject({}).optional(),
 });
 
-/** values.schema.json. */
+/** values.schema.json, short lists of texts on one line. */
 export function valuesSchemaText(): string {
-  return `${JSON.stringify(z.toJSONSchema(valuesSchema, { target: 'draft-7', io: 'input' }), undefined, 2)}\n`;
+  const schema = JSON.stringify(z.toJSONSchema(valuesSchema, { target: 'draft-7', io: 'input' }), undefined, 2);
+  return `${schema.replaceAll(/\[\n\s+("[^[\]{}]*")\n\s+\]/g, onOneLine)}\n`;
+}
+
+function onOneLine(list: string, inside: string): string {
+  const line = `[${inside.replaceAll(/,\n\s+/g, ', ')}]`;
+  return line.length > 80 ? list : line;
 }
