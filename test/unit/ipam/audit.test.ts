@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { MemoryStore } from '../../../src/datastore/memory.ts';
 import { type Audit, audit, standing } from '../../../src/ipam/audit.ts';
-import { type Lists, readLists } from '../../../src/ipam/audit-index.ts';
+import { indexOf, type Lists, readLists } from '../../../src/ipam/audit-index.ts';
+import { addressUse, blockUsage, poolUsage } from '../../../src/ipam/audit-usage.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
-import { endpointValue, ipamOf, nodeValue, storeWithPools, TestClock } from '../../support/ipam.ts';
+import { endpointValue, ipamOf, nodeValue, poolValue, storeWithPools, TestClock } from '../../support/ipam.ts';
 
 const clock = new TestClock();
 const { signal } = new AbortController();
@@ -129,4 +130,70 @@ test('what only one of two looks found was under way', async () => {
   expect(second.findings.map(({ repair }) => repair)).toContain("margayctl ipam release --handle 'net.o'\\''d'");
   expect(brief(standing(first, second))).toEqual(['leak 10.0.0.0']);
   expect(brief(standing(second, first))).toEqual(['leak 10.0.0.0']);
+});
+
+test('two endpoints of one pod that both have its address', async () => {
+  const store = await storeWith(pod);
+  for (const [name, node] of [
+    ['w-1', 'n1'],
+    ['w-2', 'n2'],
+  ] as const) {
+    const value = endpointValue('a', node, [parseIp('10.0.0.0')]);
+    const named = { ...value, metadata: { name, namespace: 'shop' } };
+    await store.create({ type: 'WorkloadEndpoint', namespace: 'shop', name }, named);
+  }
+  expect(brief(await auditOf(store))).toEqual(['doubleAllocation 10.0.0.0']);
+});
+
+test('a leak without handle is a leak and nothing else', async () => {
+  const store = await storeWith(pod);
+  await store.delete({ type: 'Handle', id: 'net.c-a' });
+  expect(brief(await auditOf(store))).toEqual(['leak 10.0.0.0']);
+});
+
+test('an endpoint whose block cannot be read is not called unallocated', async () => {
+  const store = await storeWith(pod);
+  const value = endpointValue('b', 'n1', [parseIp('10.0.0.8')]);
+  await store.create({ type: 'WorkloadEndpoint', namespace: 'shop', name: 'w-b' }, value);
+  const half = (lists: Lists): Lists => {
+    const [first] = lists.blocks.entries;
+    if (!first) throw new Error('no block');
+    const cidr = parseCidr('10.9.0.0/28');
+    const pools = lists.pools.entries.map((each) => ({ ...each, value: pool8 }));
+    const key = { type: 'Block', cidr: parseCidr('10.0.0.8/29') } as const;
+    const entries = [{ ...first, key: { ...first.key, cidr }, value: { ...first.value, cidr } }];
+    return {
+      ...lists,
+      pools: { entries: pools, invalid: [] },
+      blocks: { entries, invalid: [{ key, error: new Error() }] },
+    };
+  };
+  const pool8 = poolValue('p', '10.0.0.0/8');
+  expect(brief(await auditOf(store, half))).not.toContain('unallocated 10.0.0.8');
+  const without = (lists: Lists): Lists => {
+    const changed = half(lists);
+    return { ...changed, blocks: { ...changed.blocks, invalid: [] } };
+  };
+  expect(brief(await auditOf(store, without))).toContain('unallocated 10.0.0.8');
+});
+
+test('an address that cools down is not held, nor free', async () => {
+  const store = await storeWith(pod);
+  await store.create({ type: 'IpamConfig' }, { auto_allocate_blocks: true, ipCooldownSeconds: 60 });
+  await ipamOf(store, 'n1', clock).release({ handle: 'net.c-a' });
+  const lists = await readLists(store);
+  expect(audit(lists, options)).toEqual({ addresses: 0, unjudged: 0, findings: [] });
+  expect(blockUsage(lists)).toMatchObject([{ total: 16, used: 0, cooling: 1, free: 15 }]);
+  expect(poolUsage(lists)).toMatchObject([{ total: '16', used: 0, cooling: 1, free: '15', blocks: 1 }]);
+  expect(addressUse(parseIp('10.0.0.0'), lists, indexOf(lists))).toEqual({
+    ...{ address: '10.0.0.0', state: 'cooling', block: '10.0.0.0/28', affinity: 'host:n1', pool: 'p', usedBy: [] },
+    releasedAt: '2026-03-02T10:11:12Z',
+  });
+  expect(addressUse(parseIp('10.0.0.1'), lists, indexOf(lists))).toMatchObject({ state: 'free' });
+});
+
+test('an address held for another node than its block is borrowed', async () => {
+  const store = await storeWith(pod);
+  await ipamOf(store, 'n2', clock).assign({ handle: 'net.c-b', families: [4], attributes: {} }, signal);
+  expect(blockUsage(await readLists(store))).toMatchObject([{ affinity: 'host:n1', used: 2, borrowed: 1 }]);
 });
