@@ -8,7 +8,7 @@ import type { Source, SourceId } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
 import { maxExtendedLength, maxMessageLength } from './wire/framing.ts';
 import { writeMessage } from './wire/message.ts';
-import { writeEndOfRib } from './wire/update.ts';
+import { writeEndOfRib } from './wire/write-update.ts';
 
 /** An established session as an update group sees it. */
 export interface Receiver {

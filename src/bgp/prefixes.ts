@@ -2,7 +2,7 @@ import type { Writer } from '../base/bytes.ts';
 import { type Cidr, cidrOf, cidrParts, type Family, ipBytes } from '../model/address.ts';
 import { fitting, IdIndex, mixed } from './id-index.ts';
 import { octetsFor } from './wire/nlri.ts';
-import type { PrefixWriter } from './wire/update.ts';
+import type { PrefixWriter } from './wire/write-update.ts';
 
 /** A prefix of one table as a small integer: valid while somebody retains it. */
 export type PrefixId = number;

@@ -1,24 +1,21 @@
 import { Backoff } from '../base/backoff.ts';
-import type { Clock } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
-import type { Event, Store } from '../datastore/store.ts';
+import type { Event } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Consumer, Update } from '../datastore/update.ts';
-import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
+import type { Iptables, KernelEvent } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import type { FeedMessage } from '../model/feed.ts';
 import { Announced, type Announcement } from './announced.ts';
 import { Dataplane } from './apply.ts';
-import { Graph, type PolicySource, watchedTypes } from './calc/graph.ts';
-import type { TunnelSettings } from './calc/remote.ts';
+import { Graph, watchedTypes } from './calc/graph.ts';
 import type { FelixConfig } from './config.ts';
-import type { ConfigLine, Configuration } from './configuration.ts';
+import type { ConfigLine } from './configuration.ts';
 import { serveControl } from './control.ts';
+import { type FelixDependencies, mtuOf, tunnelsOf } from './dependencies.ts';
 import { followFeed } from './feed.ts';
-import type { WriteSysctl } from './managers/endpoints.ts';
-import { type DeleteFlows, FlowManager } from './managers/flows.ts';
+import { FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
 import { type Round, Rounds, refreshRounds } from './rounds.ts';
 import { Intake, inSlices, nextTurn } from './slices.ts';
@@ -27,36 +24,6 @@ import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
 import { TunnelSupport } from './tunnel-support.ts';
 import { countsOf, describe, satisfies } from './view.ts';
 import { Waiters } from './waiters.ts';
-
-export interface FelixDependencies {
-  readonly store: Store;
-  readonly netlink: Netlink;
-  /** IPv6 is handled when its driver is there. */
-  readonly iptables: { readonly 4: Iptables; readonly 6?: Iptables };
-  readonly ipsets: Ipsets;
-  readonly policy: PolicySource;
-  readonly deleteFlows: DeleteFlows;
-  readonly writeSysctl: WriteSysctl;
-  readonly nodename: string;
-  /** Holds `felix.sock` and `routes.sock`. */
-  readonly runDir: string;
-  /** At the start; `configuration` changes it while felix runs. */
-  readonly config: FelixConfig;
-  readonly configuration?: Configuration;
-  /** Without it no route feed is followed, and routes to nodes of the same subnet come from the datastore. */
-  readonly bgp?: boolean;
-  readonly clock: Clock;
-  readonly log: Log;
-}
-
-function tunnelsOf({ vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled }: FelixConfig): TunnelSettings {
-  return { vxlan: { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni }, ipip: { enabled: ipipEnabled } };
-}
-
-function mtuOf({ vxlanMtu, vxlanMtuV6, ipipMtu }: FelixConfig, kind: 'vxlan' | 'ipip', family: Family): number {
-  if (kind === 'ipip') return ipipMtu;
-  return family === 4 ? vxlanMtu : vxlanMtuV6;
-}
 
 /** Leftover IP sets are destroyed when nothing else happened for so long: each costs the kernel a grace period. */
 const idleMs = 20;

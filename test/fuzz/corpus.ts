@@ -1,7 +1,7 @@
 import type { Attributes } from '../../src/bgp/wire/attributes.ts';
 import { writeMessage } from '../../src/bgp/wire/message.ts';
 import { blockOf } from '../../src/bgp/wire/nlri.ts';
-import { writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../../src/bgp/wire/update.ts';
+import { writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../../src/bgp/wire/write-update.ts';
 import { type Cidr, type Family, parseCidr, parseIp } from '../../src/model/address.ts';
 
 const prefixes: Readonly<Record<Family, readonly Cidr[]>> = {

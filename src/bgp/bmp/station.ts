@@ -4,7 +4,7 @@ import type { Writer } from '../../base/bytes.ts';
 import { cidrParts, type Family, ipBytes } from '../../model/address.ts';
 import type { Attributes } from '../wire/attributes.ts';
 import { octetsFor, type PathCidr } from '../wire/nlri.ts';
-import { type PrefixWriter, writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../wire/update.ts';
+import { type PrefixWriter, writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../wire/write-update.ts';
 import {
   type BmpDown,
   type Side,

@@ -8,7 +8,7 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { Speaker } from '../../../src/bgp/speaker.ts';
 import { writeMessage } from '../../../src/bgp/wire/message.ts';
-import { writeAnnouncements } from '../../../src/bgp/wire/update.ts';
+import { writeAnnouncements } from '../../../src/bgp/wire/write-update.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 import { cidrWriter } from '../../fuzz/corpus.ts';
 import { Bird } from '../../support/daemons/bird.ts';

@@ -11,7 +11,8 @@ import { Rib, type Source } from '../../../src/bgp/rib.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
 import { WireError } from '../../../src/bgp/wire/errors.ts';
 import { readFrame } from '../../../src/bgp/wire/framing.ts';
-import { readUpdate, writeAnnouncements } from '../../../src/bgp/wire/update.ts';
+import { readUpdate } from '../../../src/bgp/wire/update.ts';
+import { writeAnnouncements } from '../../../src/bgp/wire/write-update.ts';
 import { type Cidr, type Family, parseCidr, parseIp } from '../../../src/model/address.ts';
 import { attributes, cidr, ip4 } from './arbitraries.ts';
 

@@ -7,7 +7,8 @@ import { readRefresh, writeMessage } from '../../../src/bgp/wire/message.ts';
 import { blockOf, cidrsOf } from '../../../src/bgp/wire/nlri.ts';
 import { readNotification } from '../../../src/bgp/wire/notification.ts';
 import { readOpen } from '../../../src/bgp/wire/open.ts';
-import { readUpdate, writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../../../src/bgp/wire/update.ts';
+import { readUpdate } from '../../../src/bgp/wire/update.ts';
+import { writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../../../src/bgp/wire/write-update.ts';
 import { type Cidr, type Family, parseIp } from '../../../src/model/address.ts';
 import { attributes, attributesOverIpv6, cidr, ip4 } from './arbitraries.ts';
 

@@ -7,7 +7,8 @@ import { readFrame, writeFrame } from '../../../src/bgp/wire/framing.ts';
 import { cidrsOf } from '../../../src/bgp/wire/nlri.ts';
 import { describeNotification, readNotification } from '../../../src/bgp/wire/notification.ts';
 import { readOpen } from '../../../src/bgp/wire/open.ts';
-import { readUpdate, type Update, writeAnnouncements } from '../../../src/bgp/wire/update.ts';
+import { readUpdate, type Update } from '../../../src/bgp/wire/update.ts';
+import { writeAnnouncements } from '../../../src/bgp/wire/write-update.ts';
 import { type Family, parseIp } from '../../../src/model/address.ts';
 import { cidrWriter } from '../../fuzz/corpus.ts';
 

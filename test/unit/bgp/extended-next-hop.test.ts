@@ -8,7 +8,8 @@ import type { Candidate, Source } from '../../../src/bgp/rib.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
 import { readCapability, writeCapability } from '../../../src/bgp/wire/capabilities.ts';
 import { blockOf, cidrsOf } from '../../../src/bgp/wire/nlri.ts';
-import { readUpdate, writeAnnouncements } from '../../../src/bgp/wire/update.ts';
+import { readUpdate } from '../../../src/bgp/wire/update.ts';
+import { writeAnnouncements } from '../../../src/bgp/wire/write-update.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 
 const bytes = (hex: string) => Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex'));

@@ -12,7 +12,7 @@ import type { PeerConfig, SpeakerConfig } from '../../../src/bgp/settings.ts';
 import { Speaker } from '../../../src/bgp/speaker.ts';
 import { MessageTally } from '../../../src/bgp/tally.ts';
 import { writeMessage } from '../../../src/bgp/wire/message.ts';
-import { writeEndOfRib } from '../../../src/bgp/wire/update.ts';
+import { writeEndOfRib } from '../../../src/bgp/wire/write-update.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
 

@@ -2,13 +2,8 @@ import { describe, expect, test } from 'vitest';
 import type { Attributes, Codec } from '../../../../src/bgp/wire/attributes.ts';
 import { WireError } from '../../../../src/bgp/wire/errors.ts';
 import { blockOf, cidrsOf } from '../../../../src/bgp/wire/nlri.ts';
-import {
-  readUpdate,
-  type Update,
-  writeAnnouncements,
-  writeEndOfRib,
-  writeWithdrawals,
-} from '../../../../src/bgp/wire/update.ts';
+import { readUpdate, type Update } from '../../../../src/bgp/wire/update.ts';
+import { writeAnnouncements, writeEndOfRib, writeWithdrawals } from '../../../../src/bgp/wire/write-update.ts';
 import { type Cidr, type Family, parseCidr, parseIp } from '../../../../src/model/address.ts';
 
 const bytes = (hex: string) => Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex'));

@@ -1,0 +1,44 @@
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { Store } from '../datastore/store.ts';
+import type { Ipsets, Iptables, Netlink } from '../kernel/types.ts';
+import type { Family } from '../model/address.ts';
+import type { PolicySource } from './calc/graph.ts';
+import type { TunnelSettings } from './calc/remote.ts';
+import type { FelixConfig } from './config.ts';
+import type { Configuration } from './configuration.ts';
+import type { WriteSysctl } from './managers/endpoints.ts';
+import type { DeleteFlows } from './managers/flows.ts';
+
+/** What felix works with; everything that touches the machine comes from outside. */
+export interface FelixDependencies {
+  readonly store: Store;
+  readonly netlink: Netlink;
+  /** IPv6 is handled when its driver is there. */
+  readonly iptables: { readonly 4: Iptables; readonly 6?: Iptables };
+  readonly ipsets: Ipsets;
+  readonly policy: PolicySource;
+  readonly deleteFlows: DeleteFlows;
+  readonly writeSysctl: WriteSysctl;
+  readonly nodename: string;
+  /** Holds `felix.sock` and `routes.sock`. */
+  readonly runDir: string;
+  /** At the start; `configuration` changes it while felix runs. */
+  readonly config: FelixConfig;
+  readonly configuration?: Configuration;
+  /** Without it no route feed is followed, and routes to nodes of the same subnet come from the datastore. */
+  readonly bgp?: boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Which tunnels the settings allow. */
+export function tunnelsOf({ vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled }: FelixConfig): TunnelSettings {
+  return { vxlan: { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni }, ipip: { enabled: ipipEnabled } };
+}
+
+/** Configured MTU of a tunnel; 0: what the uplink leaves. */
+export function mtuOf({ vxlanMtu, vxlanMtuV6, ipipMtu }: FelixConfig, kind: 'vxlan' | 'ipip', family: Family): number {
+  if (kind === 'ipip') return ipipMtu;
+  return family === 4 ? vxlanMtu : vxlanMtuV6;
+}
