@@ -1,5 +1,4 @@
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { Command } from 'commander';
 import { errorCode, InputError } from '../base/errors.ts';
 import type { PeerStatus, ResetOutcome } from '../bgp/peer.ts';
@@ -64,7 +63,9 @@ export function bgpCommand(): Command {
 async function dump(file: string): Promise<void> {
   const partial = `${file}.partial`;
   try {
-    await download(directory(), 'bgp', '/v1/dump', () => createWriteStream(partial));
+    // A file that cannot be written is told before anything is asked for.
+    const target = await open(partial, 'w');
+    await download(directory(), 'bgp', '/v1/dump', () => target.createWriteStream()).finally(() => target.close());
     await rename(partial, file);
   } catch (thrown) {
     await rm(partial, { force: true });
