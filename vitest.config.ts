@@ -6,7 +6,7 @@ const layers = {
   property: { testTimeout: 120_000, workers: 2 },
   contract: { testTimeout: 60_000, workers: 2 },
   dataplane: { testTimeout: 60_000, workers: 1 },
-  interop: { testTimeout: 120_000, workers: 1 },
+  interop: { testTimeout: 120_000, workers: 2 },
   e2e: { testTimeout: 300_000, workers: 1 },
 } as const;
 
