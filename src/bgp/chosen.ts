@@ -1,6 +1,6 @@
-import { fitting } from './id-index.ts';
+import { fitting } from '../base/id-index.ts';
+import type { PrefixId } from '../model/prefixes.ts';
 import type { AttributeId } from './intern.ts';
-import type { PrefixId } from './prefixes.ts';
 import type { Rib } from './rib.ts';
 import type { SourceId } from './sources.ts';
 

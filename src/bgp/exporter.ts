@@ -1,7 +1,7 @@
+import type { PrefixId } from '../model/prefixes.ts';
 import { type ExportContext, exported } from './exporting.ts';
 import type { Verdict } from './filters.ts';
 import type { AttributeId } from './intern.ts';
-import type { PrefixId } from './prefixes.ts';
 import { reflectedOctets } from './reflecting.ts';
 import type { Rib } from './rib.ts';
 import type { SourceId } from './sources.ts';

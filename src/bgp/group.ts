@@ -1,8 +1,8 @@
+import type { PrefixId } from '../model/prefixes.ts';
 import type { ChosenRoutes } from './chosen.ts';
 import { Exporter } from './exporter.ts';
 import type { ExportContext } from './exporting.ts';
 import { UpdatePacker } from './packing.ts';
-import type { PrefixId } from './prefixes.ts';
 import type { Rib } from './rib.ts';
 import type { Source, SourceId } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';

@@ -1,8 +1,8 @@
+import type { PrefixId } from '../model/prefixes.ts';
 import { ChosenRoutes } from './chosen.ts';
 import { Group, type Member, type ToldRoute } from './group.ts';
 import type { AttributeId } from './intern.ts';
 import { Pending } from './pending.ts';
-import type { PrefixId } from './prefixes.ts';
 import type { Source, SourceId } from './sources.ts';
 
 /** Prefixes that changed from one source's route to another's, encoded at most once each way. */

@@ -1,6 +1,6 @@
 import { Writer } from '../base/bytes.ts';
+import { fitting, IdIndex, mixed } from '../base/id-index.ts';
 import { familyOf, type Ip } from '../model/address.ts';
-import { fitting, IdIndex, mixed } from './id-index.ts';
 import { octetsOf } from './wire/addresses.ts';
 import { type Attributes, codes, optional, writeAttribute, writeAttributes } from './wire/attributes.ts';
 import { type KnownAttributes, readStoredAttributes } from './wire/update.ts';

@@ -3,8 +3,8 @@ import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { KernelError } from '../kernel/types.ts';
 import type { Hop } from '../model/feed.ts';
+import type { PrefixId } from '../model/prefixes.ts';
 import { hopOf } from './nexthop.ts';
-import type { PrefixId } from './prefixes.ts';
 import type { Candidate, Rib } from './rib.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { Writer } from '../base/bytes.ts';
 import { type Family, octets as octetsOf } from '../model/address.ts';
+import type { PrefixId, PrefixTable } from '../model/prefixes.ts';
 import type { AttributeId, AttributeInterner } from './intern.ts';
-import type { PrefixId, PrefixTable } from './prefixes.ts';
 import { type Codec, codes, extendedLength, optional, writeAttributes } from './wire/attributes.ts';
 import { afiOf, unicast } from './wire/capabilities.ts';
 import { headerLength, maxMessageLength, messageTypes } from './wire/framing.ts';

@@ -1,10 +1,10 @@
+import type { PrefixId, PrefixTable } from '../model/prefixes.ts';
 import type { ChosenRoutes } from './chosen.ts';
 import { decide } from './decision.ts';
 import { Group, type Member, type Owed, type ToldRoute } from './group.ts';
 import type { AttributeId } from './intern.ts';
 import type { CostOf } from './next-hops.ts';
 import type { PackedItems } from './packing.ts';
-import type { PrefixId, PrefixTable } from './prefixes.ts';
 import type { Candidate, PathId, Rib } from './rib.ts';
 import type { Source, SourceId } from './sources.ts';
 

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../base/backoff.ts';
 import type { Family } from '../model/address.ts';
+import type { PrefixId } from '../model/prefixes.ts';
 import type { BfdWatch } from './bfd/agent.ts';
 import type { MonitoredSession } from './bmp/monitor.ts';
 import { type Contender, loser } from './collision.ts';
@@ -10,7 +11,6 @@ import { downOf, isGraceful, isPrefixLimit } from './endings.ts';
 import { describeEvent, type Ending, type Event, type State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
 import { describedPeer, type LastError, type PeerStatus, type Reset, type ResetOutcome } from './peer-status.ts';
-import type { PrefixId } from './prefixes.ts';
 import type { Rejections } from './rejections.ts';
 import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';

@@ -1,5 +1,5 @@
-import { fitting } from './id-index.ts';
-import type { PrefixId, PrefixTable } from './prefixes.ts';
+import { fitting } from '../base/id-index.ts';
+import type { PrefixId, PrefixTable } from '../model/prefixes.ts';
 
 const marks = { none: 0, told: 1, untold: 2 } as const;
 

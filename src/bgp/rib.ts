@@ -1,7 +1,7 @@
+import { fitting } from '../base/id-index.ts';
 import type { Family } from '../model/address.ts';
-import { fitting } from './id-index.ts';
+import { type PrefixId, PrefixTable } from '../model/prefixes.ts';
 import type { AttributeId, AttributeInterner } from './intern.ts';
-import { type PrefixId, PrefixTable } from './prefixes.ts';
 import { type Source, type SourceId, SourceTable } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
 

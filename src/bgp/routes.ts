@@ -1,4 +1,5 @@
 import { type Family, familyOf, type Ip, parseIp } from '../model/address.ts';
+import type { PrefixId } from '../model/prefixes.ts';
 import type { BmpStatistics, Side } from './bmp/messages.ts';
 import type { MonitoredRoute } from './bmp/monitor.ts';
 import { llgrStale, noLlgr } from './communities.ts';
@@ -10,7 +11,6 @@ import { Intake } from './intake.ts';
 import type { AttributeId } from './intern.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { FamilyCounts } from './peer-status.ts';
-import type { PrefixId } from './prefixes.ts';
 import type { Rejections } from './rejections.ts';
 import { AdjRibIn, type Candidate, type Source } from './rib.ts';
 import { exportContextOf, importContextOf, importFiltersOf, importKey } from './session-contexts.ts';

@@ -1,5 +1,5 @@
+import { fitting } from '../base/id-index.ts';
 import type { Ip } from '../model/address.ts';
-import { fitting } from './id-index.ts';
 
 /** Who told us a route: a peer, or this node itself. One object per peer; the session in force fills in the rest. */
 export interface Source {

@@ -1,5 +1,6 @@
 import type { Cidr, Family } from '../model/address.ts';
 import type { Hop } from '../model/feed.ts';
+import type { PrefixId } from '../model/prefixes.ts';
 import { ChosenRoutes } from './chosen.ts';
 import { type Decision, decide } from './decision.ts';
 import { contextKey, type ExportContext } from './exporting.ts';
@@ -8,7 +9,6 @@ import { UpdateGroup } from './groups.ts';
 import type { AttributeInterner } from './intern.ts';
 import { type CostOf, pathsOver } from './next-hops.ts';
 import { PathGroup } from './path-group.ts';
-import type { PrefixId } from './prefixes.ts';
 import { type Candidate, type PathId, Rib, type Source } from './rib.ts';
 import type { Attributes } from './wire/attributes.ts';
 

@@ -1,11 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { IdIndex, mixed } from '../../../src/base/id-index.ts';
 import { ChosenRoutes } from '../../../src/bgp/chosen.ts';
 import { type ExportContext, exported, noAdvertise } from '../../../src/bgp/exporting.ts';
-import { IdIndex, mixed } from '../../../src/bgp/id-index.ts';
 import { AttributeInterner } from '../../../src/bgp/intern.ts';
 import { Pending } from '../../../src/bgp/pending.ts';
-import { PrefixTable } from '../../../src/bgp/prefixes.ts';
 import { reflectedOctets } from '../../../src/bgp/reflecting.ts';
 import { Rib, type Source } from '../../../src/bgp/rib.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
@@ -14,6 +13,7 @@ import { readFrame } from '../../../src/bgp/wire/framing.ts';
 import { readUpdate } from '../../../src/bgp/wire/update.ts';
 import { writeAnnouncements } from '../../../src/bgp/wire/write-update.ts';
 import { type Cidr, type Family, parseCidr, parseIp } from '../../../src/model/address.ts';
+import { PrefixTable } from '../../../src/model/prefixes.ts';
 import { attributes, cidr, ip4 } from './arbitraries.ts';
 
 /* The packed structures against plain maps. */

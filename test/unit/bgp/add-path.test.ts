@@ -7,7 +7,6 @@ import { defaultLimits } from '../../../src/bgp/limits.ts';
 import { tableDump } from '../../../src/bgp/mrt.ts';
 import { acceptOpen, openOf, type SessionConfig } from '../../../src/bgp/negotiate.ts';
 import { UpdatePacker } from '../../../src/bgp/packing.ts';
-import { PrefixTable } from '../../../src/bgp/prefixes.ts';
 import { AdjRibIn } from '../../../src/bgp/rib.ts';
 import { compileStandalone } from '../../../src/bgp/standalone.ts';
 import { RouteTable } from '../../../src/bgp/table.ts';
@@ -15,6 +14,7 @@ import { readCapability, writeCapability } from '../../../src/bgp/wire/capabilit
 import { type PathCidr, pathCidrsOf } from '../../../src/bgp/wire/nlri.ts';
 import { readUpdate } from '../../../src/bgp/wire/update.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
+import { PrefixTable } from '../../../src/model/prefixes.ts';
 
 /* Several paths of a prefix: RFC 7911. */
 

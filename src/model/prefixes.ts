@@ -1,8 +1,6 @@
 import type { Writer } from '../base/bytes.ts';
-import { type Cidr, cidrOf, cidrParts, type Family, ipBytes } from '../model/address.ts';
-import { fitting, IdIndex, mixed } from './id-index.ts';
-import { octetsFor } from './wire/nlri.ts';
-import type { PrefixWriter } from './wire/write-update.ts';
+import { fitting, IdIndex, mixed } from '../base/id-index.ts';
+import { type Cidr, cidrOf, cidrParts, type Family, ipBytes } from './address.ts';
 
 /** A prefix of one table as a small integer: valid while somebody retains it. */
 export type PrefixId = number;
@@ -11,7 +9,7 @@ export type PrefixId = number;
  * All prefixes of a family that anything refers to, keyed by small integers, in packed arrays without an object or a
  * text for any of them. Identifiers are reused once nobody retains them.
  */
-export class PrefixTable implements PrefixWriter<PrefixId> {
+export class PrefixTable {
   readonly #index = new IdIndex();
   /** Words of 32 bits that an address takes. */
   readonly #width: 1 | 4;
@@ -171,4 +169,9 @@ export class PrefixTable implements PrefixWriter<PrefixId> {
     for (let i = 0; i < width; i++) if (this.#words[id * width + i] !== this.#key[i]) return false;
     return true;
   }
+}
+
+/** Octets that hold so many bits. */
+function octetsFor(length: number): number {
+  return (length + 7) >> 3;
 }
