@@ -295,5 +295,5 @@ function requireFitting(context: CniContext, { network, pod }: AddRequest, place
 function randomMac(): string {
   const octets = randomBytes(6);
   octets[0] = ((octets[0] ?? 0) & 0xfc) | 0x02;
-  return [...octets].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
+  return octets.toString('hex').replace(/..(?=.)/g, '$&:');
 }

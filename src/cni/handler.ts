@@ -41,7 +41,9 @@ export class CniHandler {
     try {
       const request = parseRequest(raw);
       const stdout = await this.#run(request, signal);
-      log.info({ ...facts, ms: elapsed(clock.monotonic() - start) }, 'CNI request done');
+      const ms = elapsed(clock.monotonic() - start);
+      // The runtime waits for the answer, and the log for nobody.
+      setImmediate(() => log.info({ ...facts, ms }, 'CNI request done'));
       return { exitCode: 0, stdout };
     } catch (thrown) {
       const error = signal.aborted && !(thrown instanceof CniError) ? aborted() : cniErrorOf(thrown);

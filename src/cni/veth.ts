@@ -47,13 +47,17 @@ export function configurePod(host: Netlink, pod: PodNamespace, plan: VethPlan, a
     pod.enableIpv6();
     unlessThere(() => host.addAddress(plan.hostDevice, `${hostLinkLocal}/64`, { noDad: true }));
   }
-  pod.netlink.setLink('lo', { up: true });
-  pod.netlink.setLink(plan.ifName, { up: true });
+  pod.netlink.steadily(() => configureInside(pod.netlink, plan.ifName, addresses));
+}
+
+function configureInside(netlink: Netlink, device: string, addresses: readonly Ip[]): void {
+  netlink.setLink('lo', { up: true });
+  netlink.setLink(device, { up: true });
   for (const address of addresses) {
-    unlessThere(() => pod.netlink.addAddress(plan.ifName, hostCidr(address), { noDad: true }));
-    pod.netlink.setNeighbour({ device: plan.ifName, address: gatewayFor(address), mac: hostMac });
+    unlessThere(() => netlink.addAddress(device, hostCidr(address), { noDad: true }));
+    netlink.setNeighbour({ device, address: gatewayFor(address), mac: hostMac });
   }
-  const [failure] = pod.netlink.applyRoutes(podRoutes(plan.ifName, addresses), []);
+  const [failure] = netlink.applyRoutes(podRoutes(device, addresses), []);
   if (failure) throw failure.cause;
 }
 

@@ -28,12 +28,18 @@ export function decode<T extends Type>(key: KeyOf<T>, text: string, revision: st
   return decodeAny(key as Key, parseText(key as Key, text), revision) as Value<T>;
 }
 
+/** A value as text, and what `decode` makes of that text; undefined where it would have to be asked. */
+export interface Encoded {
+  readonly text: string;
+  readonly decoded: Value<Type> | undefined;
+}
+
 /** @throws InputError when the value does not pass its kind's checks, so that nothing unreadable is ever stored */
-export function encode(key: Key, value: Value<Type>): string {
-  if (isKind(key.type)) return formatJson(encodeResource(key, value as Resource));
+export function encode(key: Key, value: Value<Type>): Encoded {
+  if (isKind(key.type)) return { text: formatJson(encodeResource(key, value as Resource)), decoded: undefined };
   // Parsing what is about to be written refuses what later could not be read.
-  decodeAny(key, value, '');
-  return formatJson(ordered(value, key.type === 'Block' ? blockFields : [], ['deleted']));
+  const decoded = decodeAny(key, value, '');
+  return { text: formatJson(ordered(value, key.type === 'Block' ? blockFields : [], ['deleted'])), decoded };
 }
 
 /** The same resource with the `uid` and `creationTimestamp` it lacks. */

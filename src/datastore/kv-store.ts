@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { decode, encode, parseLoosely, stamped } from './codec.ts';
+import { decode, type Encoded, encode, parseLoosely, stamped } from './codec.ts';
 import { type Expectation, type Kv, type KvEntry, type KvEvent, type KvWrite, meets } from './kv.ts';
 import { commonPrefix, etcdKey, etcdPrefix, parseEtcdKey } from './layout.ts';
 import type {
@@ -22,9 +22,14 @@ import type {
 /** Values decoded before the event loop gets its turn. */
 const slice = 200;
 
+/** Values written last that are remembered: a node writes a few blocks, each again and again. */
+const remembered = 64;
+
 /** Calico's layout over any key-value store with revisions. */
 export class KvStore implements Store {
   readonly atomic = true;
+  /** etcd key → what was written here last, which the watch tells of a moment later. */
+  readonly #written = new Map<string, Encoded>();
 
   constructor(
     protected readonly kv: Kv,
@@ -79,7 +84,7 @@ export class KvStore implements Store {
   async *watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]> {
     const wanted = new Set<Type>(types);
     for await (const batch of this.kv.watch(commonPrefix(types), revision, signal)) {
-      const events = batch.flatMap((change) => understood(change, wanted));
+      const events = batch.flatMap((change) => this.#understood(change, wanted));
       if (events.length > 0) yield events;
     }
   }
@@ -90,7 +95,7 @@ export class KvStore implements Store {
 
   async #put<T extends Type>(key: KeyOf<T>, value: Value<T>, expect: Expectation): Promise<WriteOutcome<T>> {
     const place = etcdKey(key as Key);
-    const text = encode(key as Key, stamped(key as Key, value as Value<Type>, this.now()));
+    const { text } = encode(key as Key, stamped(key as Key, value as Value<Type>, this.now()));
     const done = await this.kv.commit([{ op: 'put', key: place, value: text, expect }]);
     if (done.committed) {
       const { revision } = done;
@@ -103,15 +108,32 @@ export class KvStore implements Store {
     const key = etcdKey(write.key);
     const expect: Expectation = write.op === 'create' ? { is: 'absent' } : { is: 'at', revision: write.revision };
     if (write.op === 'delete') return { op: 'delete', key, expect };
-    return { op: 'put', key, value: encode(write.key, stamped(write.key, write.value, this.now())), expect };
+    const encoded = encode(write.key, stamped(write.key, write.value, this.now()));
+    this.#remember(key, encoded);
+    return { op: 'put', key, value: encoded.text, expect };
   }
-}
 
-/** A change as the consumer sees it; nothing for keys of other types. */
-function understood(change: KvEvent, wanted: ReadonlySet<Type>): readonly Event[] {
-  const key = parseEtcdKey(change.op === 'put' ? change.entry.key : change.key);
-  if (key === undefined || !wanted.has(key.type)) return [];
-  return [change.op === 'put' ? read(key, change.entry) : { op: 'delete', key }];
+  #remember(key: string, encoded: Encoded): void {
+    this.#written.delete(key);
+    if (encoded.decoded === undefined) return;
+    this.#written.set(key, encoded);
+    if (this.#written.size <= remembered) return;
+    for (const oldest of this.#written.keys()) {
+      this.#written.delete(oldest);
+      return;
+    }
+  }
+
+  /** A change as the consumer sees it; nothing for keys of other types. */
+  #understood(change: KvEvent, wanted: ReadonlySet<Type>): readonly Event[] {
+    const key = parseEtcdKey(change.op === 'put' ? change.entry.key : change.key);
+    if (key === undefined || !wanted.has(key.type)) return [];
+    if (change.op === 'delete') return [{ op: 'delete', key }];
+    const { entry } = change;
+    const own = this.#written.get(entry.key);
+    if (own?.decoded === undefined || own.text !== entry.value) return [read(key, entry)];
+    return [{ op: 'set', entry: { key, value: own.decoded, revision: entry.revision } as Entry }];
+  }
 }
 
 /** A stored value checked: what cannot be understood is reported, not thrown. */

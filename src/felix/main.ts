@@ -256,8 +256,15 @@ export class Felix {
     log[first ? 'info' : 'debug'](this.#lastApply, first ? 'first pass done: the kernel is as wanted' : 'pass done');
     if (checked) this.#check.cost = this.#lastApply.milliseconds;
     this.#waiters.settle();
-    for (const listener of this.#passListeners) listener(this.#lastApply);
+    this.#tellOfPass(this.#lastApply);
     return report.failures.length > 0;
+  }
+
+  /** After what waited for the pass has gone on: a pod's start, above all. */
+  #tellOfPass(pass: LastApply): void {
+    setImmediate(() => {
+      for (const listener of this.#passListeners) listener(pass);
+    });
   }
 
   async #sweep(): Promise<void> {

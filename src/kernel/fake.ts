@@ -75,6 +75,10 @@ export class FakeNetlink implements Netlink {
     this.linkByName.set('lo', { index: 1, name: 'lo', mtu: 65536, up: true, mac: '00:00:00:00:00:00' });
   }
 
+  steadily<T>(action: () => T): T {
+    return action();
+  }
+
   links(): Link[] {
     return [...this.linkByName.values()];
   }
@@ -107,7 +111,7 @@ export class FakeNetlink implements Netlink {
     return this.neighbourList.filter((one) => one.device === device);
   }
 
-  addVeth(request: VethRequest): Link {
+  addVeth(request: VethRequest): void {
     this.calls.push(`addVeth ${request.hostName}`);
     this.#mayFail('add veth', request.hostName);
     const peerSpace = this.kernel.open(request.netns);
@@ -132,7 +136,6 @@ export class FakeNetlink implements Netlink {
     peerSpace.#peers.set(pod.name, { netlink: this, name: host.name });
     peerSpace.addLink(pod);
     this.addLink(host);
-    return host;
   }
 
   addVxlan({ name, id, port, local, mac, mtu }: VxlanRequest): Link {

@@ -181,6 +181,8 @@ export interface RouteReading {
  * (microseconds each), batches are sliced by the caller.
  */
 export interface Netlink {
+  /** Runs `action`, in which nobody else makes, renames or deletes devices: each is then looked up once. */
+  steadily<T>(action: () => T): T;
   links(): Link[];
   link(name: string): Link | undefined;
   addresses(family?: Family): AddressOnLink[];
@@ -191,9 +193,9 @@ export interface Netlink {
   neighbours(device: string): Neighbour[];
   /**
    * Creates the pair with the peer born inside the namespace. Both ends' names and MACs as asked; both are down.
-   * Returns the host's end. @throws KernelError (`EEXIST` for either name), InputError for the namespace's path
+   * @throws KernelError (`EEXIST` for either name), InputError for the namespace's path
    */
-  addVeth(request: VethRequest): Link;
+  addVeth(request: VethRequest): void;
   /** A VXLAN device without learning; it is down. @throws KernelError (`EEXIST`, `EOPNOTSUPP` without the module) */
   addVxlan(request: VxlanRequest): Link;
   /**

@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { Family, Ip } from '../../model/address.ts';
 import { openNamespace } from '../namespace-file.ts';
 import { mainTable } from '../route.ts';
@@ -67,6 +68,9 @@ import { readForwarding, writeForwarding, writeForwardingQuery } from './vxlan.t
 /** Above this many device names one dump of all links is cheaper than asking for each. */
 const lookupsBeforeDump = 4;
 
+/** LOOPBACK_IFINDEX of include/net/net_namespace.h: every namespace's first device. */
+const loopbackIndex = 1;
+
 /** rtnetlink of the current network namespace; stays there wherever the thread goes. @throws KernelError */
 export function openNetlink(): Netlink {
   return new RtNetlink(new NetlinkSocket());
@@ -75,12 +79,23 @@ export function openNetlink(): Netlink {
 class RtNetlink implements Netlink {
   /** Family and table → what was last read of it. */
   readonly #dumps = new Map<string, RouteDump>();
+  /** Inside `steadily`: name → index. */
+  #indexByName: Map<string, number> | undefined;
 
   constructor(private readonly socket: NetlinkSocket) {}
 
   links(): Link[] {
     const request = { operation: 'list links', type: RTM_GETLINK, body: writeLinkQuery };
     return this.socket.dump({ ...request, body: (w) => writeLinkQuery(w) }).map(readLink);
+  }
+
+  steadily<T>(action: () => T): T {
+    this.#indexByName = new Map([['lo', loopbackIndex]]);
+    try {
+      return action();
+    } finally {
+      this.#indexByName = undefined;
+    }
   }
 
   link(name: string): Link | undefined {
@@ -116,7 +131,7 @@ class RtNetlink implements Netlink {
 
   neighbours(device: string): Neighbour[] {
     const operation = `list neighbours of ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     const found = this.socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeNeighbourQuery(w, index) });
     return found.flatMap((payload) => {
       const neighbour = readNeighbour(payload);
@@ -126,7 +141,7 @@ class RtNetlink implements Netlink {
     });
   }
 
-  addVeth(request: VethRequest): Link {
+  addVeth(request: VethRequest): void {
     const namespace = openNamespace(request.netns);
     try {
       this.socket.request({
@@ -138,7 +153,6 @@ class RtNetlink implements Netlink {
     } finally {
       closeSync(namespace);
     }
-    return this.#existing(`get link ${request.hostName}`, request.hostName);
   }
 
   addVxlan(request: VxlanRequest): Link {
@@ -165,13 +179,13 @@ class RtNetlink implements Netlink {
 
   setLink(name: string, change: LinkChange): void {
     const operation = `set link ${name}`;
-    const { index } = this.#existing(operation, name);
+    const index = this.#indexOf(operation, name);
     this.socket.request({ operation, type: RTM_NEWLINK, body: (w) => writeLinkChange(w, index, change) });
   }
 
   addAddress(device: string, cidr: string, options: { noDad?: boolean } = {}): void {
     const operation = `add address ${cidr} to ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     this.socket.request({
       operation,
       type: RTM_NEWADDR,
@@ -182,14 +196,14 @@ class RtNetlink implements Netlink {
 
   deleteAddress(device: string, cidr: string): void {
     const operation = `delete address ${cidr} from ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     const body: Request['body'] = (w) => writeAddress(w, index, cidr, false);
     this.#absent(['EADDRNOTAVAIL'], { operation, type: RTM_DELADDR, body });
   }
 
   setNeighbour({ device, address, mac }: { device: string; address: Ip; mac: string }): void {
     const operation = `set neighbour ${address} on ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     this.socket.request({
       operation,
       type: RTM_NEWNEIGH,
@@ -200,19 +214,19 @@ class RtNetlink implements Netlink {
 
   setNeighbours(device: string, neighbours: readonly { readonly address: Ip; readonly mac: string }[]): void {
     if (neighbours.length === 0) return;
-    const { index } = this.#existing(`set neighbours on ${device}`, device);
+    const index = this.#indexOf(`set neighbours on ${device}`, device);
     this.#setAll(neighbours, (w, one) => writeNeighbour(w, index, one), `set neighbour on ${device}`);
   }
 
   deleteNeighbour({ device, address }: { device: string; address: Ip }): void {
     const operation = `delete neighbour ${address} from ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     this.#absent(['ENOENT'], { operation, type: RTM_DELNEIGH, body: (w) => writeNeighbour(w, index, { address }) });
   }
 
   forwarding(device: string): Forwarding[] {
     const operation = `list forwarding of ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     const found = this.socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeForwardingQuery(w, index) });
     return found.flatMap((payload) => {
       const entry = readForwarding(payload);
@@ -224,20 +238,20 @@ class RtNetlink implements Netlink {
 
   setForwarding({ device, ...entry }: { device: string; mac: string; destination: Ip }): void {
     const operation = `set forwarding of ${entry.mac} on ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     const flags = NLM_F_CREATE | NLM_F_REPLACE;
     this.socket.request({ operation, type: RTM_NEWNEIGH, flags, body: (w) => writeForwarding(w, index, entry) });
   }
 
   setForwardings(device: string, entries: readonly { readonly mac: string; readonly destination: Ip }[]): void {
     if (entries.length === 0) return;
-    const { index } = this.#existing(`set forwarding on ${device}`, device);
+    const index = this.#indexOf(`set forwarding on ${device}`, device);
     this.#setAll(entries, (w, one) => writeForwarding(w, index, one), `set forwarding on ${device}`);
   }
 
   deleteForwarding({ device, ...entry }: { device: string; mac: string; destination: Ip }): void {
     const operation = `delete forwarding of ${entry.mac} from ${device}`;
-    const { index } = this.#existing(operation, device);
+    const index = this.#indexOf(operation, device);
     this.#absent(['ENOENT'], { operation, type: RTM_DELNEIGH, body: (w) => writeForwarding(w, index, entry) });
   }
 
@@ -255,7 +269,7 @@ class RtNetlink implements Netlink {
 
   setShaper(shaper: Shaper): void {
     const operation = `set shaper of ${shaper.device}`;
-    const { index } = this.#existing(operation, shaper.device);
+    const index = this.#indexOf(operation, shaper.device);
     const flags = NLM_F_CREATE | NLM_F_REPLACE;
     this.socket.request({ operation, type: RTM_NEWQDISC, flags, body: (w) => writeShaper(w, index, shaper) });
   }
@@ -342,6 +356,8 @@ class RtNetlink implements Netlink {
   #indexes(routes: readonly Route[]): IndexOf {
     const names = new Set<string>();
     for (const { nextHops } of routes) for (const { device } of nextHops) if (device !== undefined) names.add(device);
+    const steady = this.#indexByName;
+    if (steady && [...names].every((name) => steady.has(name))) return (name) => steady.get(name);
     const links = names.size > lookupsBeforeDump ? this.links() : [...names].flatMap((name) => this.link(name) ?? []);
     const byName = new Map(links.map((link) => [link.name, link.index]));
     return (name) => byName.get(name);
@@ -353,12 +369,18 @@ class RtNetlink implements Netlink {
   }
 
   #linkWhere(operation: string, which: { name?: string; index?: number }): Link | undefined {
-    try {
-      return readLink(this.socket.get({ operation, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) }));
-    } catch (cause) {
-      if (cause instanceof KernelError && cause.code === 'ENODEV') return undefined;
-      throw cause;
-    }
+    const request: Request = { operation, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) };
+    const found = this.socket.find(request, constants.errno.ENODEV);
+    return found && readLink(found);
+  }
+
+  /** @throws KernelError (`ENODEV`) */
+  #indexOf(operation: string, name: string): number {
+    const known = this.#indexByName?.get(name);
+    if (known !== undefined) return known;
+    const { index } = this.#existing(operation, name);
+    this.#indexByName?.set(name, index);
+    return index;
   }
 
   #existing(operation: string, name: string): Link {

@@ -10,7 +10,7 @@ import {
   NLMSG_NOOP,
 } from './constants.ts';
 import { checked, lastErrno, libc } from './libc.ts';
-import { hostU32, type Message, MessageWriter, readMessages } from './message.ts';
+import { hostI32, hostU32, type Message, MessageWriter, readMessages } from './message.ts';
 import { hostOrderU32, openNetlinkSocket, setOption } from './open.ts';
 
 const SOL_NETLINK = 270;
@@ -91,14 +91,25 @@ export class NetlinkSocket {
 
   /** One object (RTM_GET… without DUMP): its payload. @throws KernelError */
   get(request: Request): Uint8Array {
+    const found = this.find(request, 0);
+    if (!found) throw new KernelError(request.operation, 'EPROTO', 'no object');
+    return found;
+  }
+
+  /**
+   * One object (RTM_GET… without DUMP): its payload, or undefined when the kernel answers with `absent`, an errno.
+   * @throws KernelError
+   */
+  find(request: Request, absent: number): Uint8Array | undefined {
     const sequence = this.#begin();
     this.#write(request, NLM_F_REQUEST, sequence);
     this.#send(request.operation);
     for (const message of this.#receive(request.operation)) {
       if (message.sequence !== sequence) continue;
-      const failure = message.type === NLMSG_ERROR ? readError(message, request.operation) : undefined;
-      if (failure) throw failure;
-      return message.payload;
+      if (message.type !== NLMSG_ERROR) return message.payload;
+      // An error for what is commonly absent would cost more than the question.
+      if (message.payload.length >= 4 && hostI32(message.payload, 0) === -absent) return undefined;
+      throw readError(message, request.operation) ?? new KernelError(request.operation, 'EPROTO', 'no object');
     }
     throw new KernelError(request.operation, 'EPROTO', 'no answer');
   }

@@ -39,13 +39,14 @@ test('what happens after the call is told: links, addresses and routes, coming a
   onTestFinished(() => peer[Symbol.dispose]());
   const events: KernelEvent[] = [];
   await netlink.monitor((event) => events.push(event), signal).ready;
-  const link = netlink.addVeth({
+  netlink.addVeth({
     hostName: 'cali1',
     podName: 'eth0',
     netns: peer.path,
     mtu: 1500,
     hostMac: 'ee:ee:ee:ee:ee:ee',
   });
+  const index = netlink.link('cali1')?.index;
   netlink.setLink('cali1', { up: true });
   netlink.addAddress('cali1', '192.0.2.1/32');
   const onCali = { ...route(1), nextHops: [{ device: 'cali1' }] };
@@ -56,7 +57,6 @@ test('what happens after the call is told: links, addresses and routes, coming a
     () => events.some((event) => event.what === 'link' && event.gone && event.link.name === 'cali1'),
     soon('the deletion of cali1'),
   );
-  const index = link.index;
   const ofRoute = events.filter((event) => event.what === 'route' && event.route.protocol === 80);
   expect(ofRoute).toEqual([
     { what: 'route', route: onCali, gone: false },

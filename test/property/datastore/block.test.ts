@@ -1,8 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { InputError } from '../../../src/base/errors.ts';
+import { decode, encode } from '../../../src/datastore/codec.ts';
+import { parseJson } from '../../../src/datastore/json.ts';
 import { parseBlock } from '../../../src/datastore/schemas.ts';
 import { parseCidr } from '../../../src/model/address.ts';
+import type { Block } from '../../../src/model/ipam.ts';
 
 const cidr = parseCidr('10.65.3.64/30');
 const text = fc.option(fc.string({ maxLength: 4 }));
@@ -69,6 +72,19 @@ test('a block is read or refused as its schema says, whichever way it is checked
       // A number is what only the schema takes.
       const bySchema = outcome({ ...fields, sequenceNumber: sequence });
       expect(outcome({ ...fields, sequenceNumber: BigInt(sequence) })).toEqual(bySchema);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('what a store keeps of a block that it wrote is what it would read', () => {
+  const key = { type: 'Block', cidr } as const;
+  fc.assert(
+    fc.property(stored, fc.bigInt({ min: 0n, max: 2n ** 63n }), ({ fields }, sequenceNumber) => {
+      const block = outcome({ ...(parseJson(JSON.stringify(fields)) as object), sequenceNumber });
+      if (typeof block === 'string') return;
+      const { text, decoded } = encode(key, block as Block);
+      expect(decoded).toEqual(decode(key, text, '7'));
     }),
     { numRuns: 1000 },
   );

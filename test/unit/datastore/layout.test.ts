@@ -75,7 +75,7 @@ describe('keys', () => {
 
 /** Reads a stored text and writes it again. */
 function again(key: Key, text: string): string {
-  return encode(key, decode(key, text, '7') as Value<Type>);
+  return encode(key, decode(key, text, '7') as Value<Type>).text;
 }
 
 describe('values', () => {
