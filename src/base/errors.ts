@@ -31,8 +31,16 @@ export class EnvironmentError extends Error {
 /** A value as a person reads it in an error message: JSON, at most 120 characters. */
 export function show(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? String(value));
+  const text = JSON.stringify(value, plainly) ?? String(value);
   return text.length > 120 ? `${text.slice(0, 117)}…` : text;
+}
+
+/** ECMAScript JSON.parse source text access, which the library's types leave out. */
+const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+
+/** JSON.stringify refuses a bigint, which a stored value may hold anywhere. */
+function plainly(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? rawJSON(String(value)) : value;
 }
 
 /** The message of anything thrown, with its chain of causes. */

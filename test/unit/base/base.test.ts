@@ -30,6 +30,8 @@ describe('errors', () => {
   test('an input error names the field, the value and what was expected', () => {
     const error = new InputError('IPPool(default).spec.cidr', '10.0.0.0/40', 'a prefix length of at most 32');
     expect(error.message).toBe('IPPool(default).spec.cidr: "10.0.0.0/40": expected a prefix length of at most 32');
+    const beyond = { serial: [2n ** 63n] };
+    expect(new InputError('x', beyond, 'a name').message).toBe('x: {"serial":[9223372036854775808]}: expected a name');
     expect(new InputError('x', undefined, 'a name').message).toBe('x: missing: expected a name');
     expect(new InputError('x', 'y'.repeat(1000), 'less').message.length).toBeLessThan(160);
   });
