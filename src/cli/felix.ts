@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { createLog, type Log } from '../base/log.ts';
+import { DeferringHandler } from '../cni/deferring.ts';
 import { CniHandler } from '../cni/handler.ts';
 import { openPodNamespace } from '../cni/pod.ts';
+import { RemovalQueue } from '../cni/removals.ts';
 import { startCniServer } from '../cni/server.ts';
 import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
@@ -14,7 +16,7 @@ import { Ipam } from '../ipam/allocator.ts';
 import { warmThreads } from '../kernel/setns.ts';
 import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
-import { type Environment, hasBgp, nodename, runDir } from './environment.ts';
+import { cniQueueDir, type Environment, hasBgp, nodename, runDir } from './environment.ts';
 import { checkFelix } from './preflight.ts';
 import { stopSignal } from './supervisor.ts';
 
@@ -30,7 +32,16 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   const signal = stopSignal(env);
   const store = openStore(readStoreConfig(env), log);
   try {
-    const options = { store, nodename: node, runDir: runDir(env), env, log, clock: systemClock, bgp: hasBgp(env) };
+    const options = {
+      store,
+      nodename: node,
+      runDir: runDir(env),
+      env,
+      log,
+      clock: systemClock,
+      bgp: hasBgp(env),
+      ...podMtuOf(env),
+    };
     const assembled = await assembleFelix(options);
     // Either ending ends the other: a node that cannot serve CNI requests has to be started again.
     const both = new AbortController();
@@ -54,6 +65,12 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   } finally {
     store.close();
   }
+}
+
+/** CNI_MTU, where it is set. @throws InputError */
+function podMtuOf(env: Environment): { readonly podMtu?: number } {
+  const podMtu = mtuOf(env);
+  return podMtu === undefined ? {} : { podMtu };
 }
 
 /** The addresses of the tunnel devices, fed from felix's first update on. */
@@ -95,7 +112,7 @@ async function serveCni(
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
-  const handler = new CniHandler({
+  const verbs = new CniHandler({
     store,
     ipam,
     netlink,
@@ -104,7 +121,7 @@ async function serveCni(
     felix,
     config: {
       get mtu() {
-        return mtuOf(env) ?? felix.podMtu() ?? defaultMtu;
+        return felix.podMtu() ?? defaultMtu;
       },
       interfacePrefix: config.interfacePrefix,
       // As Calico's plugin: IPv6 is asked for in the network configuration (ipam.assign_ipv6).
@@ -113,10 +130,12 @@ async function serveCni(
     clock: systemClock,
     log,
   });
+  const queue = new RemovalQueue(cniQueueDir(env), log);
+  const handler = new DeferringHandler({ verbs, queue, clock: systemClock, log });
   felix.onUpdate((update) => {
     ipam.consume(update);
     handler.consume(update);
   });
   const { closed } = await startCniServer({ socketPath: join(runDir(env), 'cni.sock'), handler, log, signal });
-  await closed;
+  await Promise.all([closed, handler.run(signal)]);
 }

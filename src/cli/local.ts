@@ -158,6 +158,19 @@ function lackOf({ kind, device, state, reason, pools }: FelixStatus['tunnels'][n
   return `${what}${cut}; load the module (modprobe ${kind})${fallback}`;
 }
 
+/**
+ * The MTU that pods get, and how many of those that run have another, with up to three of them. It is no finding: path
+ * MTU discovery serves them, and a network configuration may have asked for it.
+ */
+export function mtuText(podMtu: number | undefined, endpoints: FelixStatus['endpoints']): string {
+  if (podMtu === undefined) return '';
+  const others = endpoints.filter(({ mtu }) => mtu !== undefined);
+  const named = others.slice(0, 3).map(({ name, mtu }) => `${name} ${mtu}`);
+  const more = others.length > named.length ? ', …' : '';
+  const list = others.length > 0 ? `; ${others.length} with another (${named.join(', ')}${more})` : '';
+  return `, MTU ${podMtu}${list}`;
+}
+
 function statusPage(
   felix: Answer<FelixStatus>,
   bgp: Answer<BgpStatus>,
@@ -166,7 +179,7 @@ function statusPage(
 ): string {
   const lines: [string, string][] = [];
   if (felix.running) {
-    const { node, endpoints, routes, tunnels, inSync, datastore, lastApply } = felix.status;
+    const { node, endpoints, podMtu, routes, tunnels, inSync, datastore, lastApply } = felix.status;
     const programmed = endpoints.filter(({ state }) => state === 'programmed').length;
     const counts = Object.entries(routes.counts).filter(([, count]) => count > 0);
     lines.push(['node', node]);
@@ -174,7 +187,7 @@ function statusPage(
       'datastore',
       `${datastore.connected ? 'connected' : 'not connected'}, ${inSync ? 'in sync' : 'not in sync'}`,
     ]);
-    lines.push(['endpoints', `${programmed} of ${endpoints.length} programmed`]);
+    lines.push(['endpoints', `${programmed} of ${endpoints.length} programmed${mtuText(podMtu, endpoints)}`]);
     lines.push(['routes', counts.map(([name, count]) => `${count} ${name}`).join(', ') || 'none']);
     if (tunnels.length > 0)
       lines.push(['tunnels', tunnels.map(({ device, state, mtu }) => `${device} ${state}, MTU ${mtu}`).join('; ')]);

@@ -90,6 +90,8 @@ export class Dataplane {
   #hostSettled = false;
   /** What the kernel told of the node's own addresses and devices since they were last read. */
   #addresses: 'known' | 'new' | 'gone' = 'known';
+  /** Address → the node's device that has it, as last read. */
+  #devices: ReadonlyMap<Ip, string> = new Map();
 
   constructor(
     private readonly graph: Graph,
@@ -120,7 +122,8 @@ export class Dataplane {
   }
 
   readAddresses(): void {
-    this.graph.setLinkAddresses(this.kernel.netlink.addresses().map(({ address }) => address));
+    this.#devices = new Map(this.kernel.netlink.addresses().map(({ address, device }) => [address, device]));
+    this.graph.setLinkAddresses([...this.#devices.keys()]);
   }
 
   invalidateSets(): void {
@@ -191,10 +194,18 @@ export class Dataplane {
     return this.#firewall && this.#sets.sweep(this.#firewall.sets);
   }
 
-  /** The smallest MTU of the tunnels that there should be; undefined without one. */
-  tunnelMtu(): number | undefined {
+  /** The smallest MTU of the tunnels that there should be, or else the uplink's; undefined while that is not known. */
+  podMtu(): number | undefined {
     const sizes = this.#tunnels.flatMap((tunnel) => tunnel.mtu() ?? []);
-    return sizes.length > 0 ? Math.min(...sizes) : undefined;
+    if (sizes.length > 0) return Math.min(...sizes);
+    const uplinks = this.graph.nodeAddresses.flatMap((address) => this.#devices.get(address) ?? []);
+    const mtus = uplinks.flatMap((device) => this.#endpoints.mtuOf(device) ?? []);
+    return mtus.length > 0 ? Math.min(...mtus) : undefined;
+  }
+
+  /** Octets of the largest packet to a pod, as its device has it now. */
+  mtuOf({ interfaceName }: LocalEndpoint): number | undefined {
+    return this.#endpoints.mtuOf(interfaceName);
   }
 
   /** The tunnels that there should be. */

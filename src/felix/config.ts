@@ -44,6 +44,8 @@ export interface FelixConfig {
   readonly failsafeOutbound: string;
   /** What becomes of connections that a tightened policy no longer allows. */
   readonly establishedFlows: 'keep' | 'cut';
+  /** Which verdicts of policy are told by NFLOG. */
+  readonly verdictLogs: 'denied' | 'all' | 'none';
   /** What becomes of packets to a service address that nobody serves. */
   readonly serviceLoops: LoopPrevention;
 }
@@ -104,6 +106,11 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
     absent: formatFailsafe(defaultFailsafe.outbound),
   },
   establishedFlows: { field: 'establishedFlows', parse: choice({ keep: 'keep', cut: 'cut' }), absent: 'keep' },
+  verdictLogs: {
+    field: 'verdictLogs',
+    parse: choice({ denied: 'denied', all: 'all', none: 'none' }),
+    absent: 'denied',
+  },
   serviceLoops: {
     field: 'serviceLoopPrevention',
     parse: choice({ drop: 'DROP', reject: 'REJECT', disabled: 'DISABLED' }),

@@ -28,6 +28,8 @@ export interface FelixDependencies {
   readonly configuration?: Configuration;
   /** Without it no route feed is followed, and routes to nodes of the same subnet come from the datastore. */
   readonly bgp?: boolean;
+  /** MTU of pods' devices; undefined: as the tunnels or the uplink leave it. */
+  readonly podMtu?: number;
   readonly clock: Clock;
   readonly log: Log;
 }

@@ -160,7 +160,7 @@ export class Felix {
       bgp: this.#bgp,
       inSync: this.#inSync,
       datastore: this.#datastore,
-      ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed),
+      ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed, this.podMtu()),
       ...(this.#lastApply && { lastApply: this.#lastApply }),
     };
   }
@@ -183,9 +183,9 @@ export class Felix {
     return countsOf(this.#graph, this.deps.policy.activePolicies(), tunnels, this.#inSync);
   }
 
-  /** Largest packet of a pod that needs no fragments in the tunnels there are, in octets; undefined without any. */
+  /** MTU of the devices of pods that start now, in octets: what fits the tunnels, or the uplink; undefined until known. */
   podMtu(): number | undefined {
-    return this.#dataplane.tunnelMtu();
+    return this.deps.podMtu ?? this.#dataplane.podMtu();
   }
 
   /** Tells of every change of what tunnels this kernel lacks, from the first pass on. */

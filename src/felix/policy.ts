@@ -12,7 +12,13 @@ import type { FelixConfig } from './config.ts';
 
 type RenderConfig = Pick<
   FelixConfig,
-  'interfacePrefix' | 'endpointToHost' | 'vxlanPort' | 'establishedFlows' | 'failsafeInbound' | 'failsafeOutbound'
+  | 'interfacePrefix'
+  | 'endpointToHost'
+  | 'vxlanPort'
+  | 'establishedFlows'
+  | 'failsafeInbound'
+  | 'failsafeOutbound'
+  | 'verdictLogs'
 >;
 
 function rendererOf({ interfacePrefix, endpointToHost, vxlanPort, ...config }: RenderConfig): FilterRenderer {
@@ -22,6 +28,7 @@ function rendererOf({ interfacePrefix, endpointToHost, vxlanPort, ...config }: R
     endpointToHost,
     vxlanPort,
     dropMidstream: config.establishedFlows === 'cut',
+    verdictLogs: { denied: config.verdictLogs !== 'none', allowed: config.verdictLogs === 'all' },
     failsafeInbound: parseFailsafe(config.failsafeInbound, 'failsafeInboundHostPorts'),
     failsafeOutbound: parseFailsafe(config.failsafeOutbound, 'failsafeOutboundHostPorts'),
   });

@@ -30,6 +30,8 @@ export interface FelixOptions {
   readonly clock: Clock;
   /** Whether a BGP speaker runs on the node (default). */
   readonly bgp?: boolean;
+  /** MTU of pods' devices; undefined: as the tunnels or the uplink leave it. */
+  readonly podMtu?: number;
 }
 
 export interface AssembledFelix {
@@ -81,6 +83,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     config,
     configuration,
     ...(options.bgp !== undefined && { bgp: options.bgp }),
+    ...(options.podMtu !== undefined && { podMtu: options.podMtu }),
     clock,
     log,
   });

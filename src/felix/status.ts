@@ -17,6 +17,8 @@ export interface FelixStatus {
   readonly inSync: boolean;
   readonly datastore: { readonly connected: boolean; readonly reason?: string };
   readonly feed: FeedStatus;
+  /** MTU that the devices of pods get which start now, in octets. */
+  readonly podMtu?: number;
   readonly endpoints: readonly EndpointStatus[];
   readonly routes: RoutesStatus;
   /** The tunnels that there should be. */
@@ -49,6 +51,8 @@ export interface EndpointStatus {
   readonly interface: string;
   readonly addresses: readonly string[];
   readonly state: EndpointState;
+  /** Its device's, where a pod that starts now would get another: it began before a tunnel or the uplink changed. */
+  readonly mtu?: number;
   readonly problem?: string;
 }
 

@@ -10,7 +10,8 @@ export function describe(
   dataplane: Dataplane,
   ledger: FailureLedger,
   feed: { readonly connected: boolean; readonly reason?: string },
-): Pick<FelixStatus, 'feed' | 'endpoints' | 'routes' | 'tunnels' | 'failures' | 'invalid'> {
+  podMtu?: number,
+): Pick<FelixStatus, 'feed' | 'podMtu' | 'endpoints' | 'routes' | 'tunnels' | 'failures' | 'invalid'> {
   const said = [...graph.feed.routes.values()];
   const list = routeList(graph, dataplane, ledger);
   const count = (wanted: RouteClass) => list.filter((route) => route.class === wanted).length;
@@ -21,7 +22,8 @@ export function describe(
       routes: said.length,
       stale: said.filter(({ stale }) => stale).length,
     },
-    endpoints: endpointList(graph, dataplane, ledger),
+    ...(podMtu !== undefined && { podMtu }),
+    endpoints: endpointList(graph, dataplane, ledger, podMtu),
     routes: {
       counts: Object.fromEntries(routeClasses.map((name) => [name, count(name)])) as Record<RouteClass, number>,
       list,
@@ -65,8 +67,9 @@ export function countsOf(
   };
 }
 
-function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger): EndpointStatus[] {
+function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger, podMtu?: number): EndpointStatus[] {
   return [...graph.endpoints.values()].map((endpoint) => {
+    const mtu = dataplane.mtuOf(endpoint);
     const problem = ledger.of('endpoint', endpoint.name)?.message;
     return {
       key: endpoint.key,
@@ -74,6 +77,7 @@ function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger)
       interface: endpoint.interfaceName,
       addresses: endpoint.addresses,
       state: dataplane.stateOf(endpoint),
+      ...(mtu !== undefined && podMtu !== undefined && mtu !== podMtu && { mtu }),
       ...(problem !== undefined && { problem }),
     };
   });

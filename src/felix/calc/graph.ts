@@ -116,6 +116,11 @@ export class Graph {
     return this.#endpoints.byKey;
   }
 
+  /** The addresses that its Node resource gives it. */
+  get nodeAddresses(): readonly Ip[] {
+    return this.#nodeAddresses;
+  }
+
   get ownAddresses(): ReadonlySet<Ip> {
     return new Set([...this.#nodeAddresses, ...this.#linkAddresses]);
   }

@@ -84,6 +84,11 @@ export class EndpointManager {
     return this.#names.get(index)?.startsWith(prefix) ?? false;
   }
 
+  /** Octets of the largest packet on a device, as far as its link is known. */
+  mtuOf(device: string): number | undefined {
+    return this.#links.get(device)?.mtu;
+  }
+
   present({ interfaceName }: LocalEndpoint): boolean {
     return this.#links.has(interfaceName);
   }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { findingsOf } from '../../../src/cli/local.ts';
+import { findingsOf, mtuText } from '../../../src/cli/local.ts';
 import type { FelixStatus } from '../../../src/felix/status.ts';
 
 const healthy: FelixStatus = {
@@ -33,4 +33,13 @@ test('a kernel without IPIP is a finding that says whom it hits and what helps',
   ]);
   // Every pool has a fallback.
   expect(findings({ tunnels: [{ ...lacking, pools: [] }] })).toEqual([]);
+});
+
+test('pods with another MTU than new ones are counted, and the first of them named', () => {
+  const one = (name: string, mtu?: number) =>
+    ({ key: name, name, interface: 'cali1', addresses: [], state: 'programmed', ...(mtu && { mtu }) }) as const;
+  expect(mtuText(undefined, [one('a', 1500)])).toBe('');
+  expect(mtuText(1450, [one('a')])).toBe(', MTU 1450');
+  const many = ['a', 'b', 'c', 'd'].map((name) => one(name, 1500));
+  expect(mtuText(1450, [...many, one('e')])).toBe(', MTU 1450; 4 with another (a 1500, b 1500, c 1500, …)');
 });

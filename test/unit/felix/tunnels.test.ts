@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
+import { keyText } from '../../../src/datastore/store.ts';
 import { sync } from '../../../src/datastore/syncer.ts';
 import type { DesiredIpip } from '../../../src/felix/calc/remote.ts';
 import { placeOf } from '../../../src/felix/calc/tunnels.ts';
@@ -8,7 +9,7 @@ import { TunnelManager } from '../../../src/felix/managers/tunnel.ts';
 import { TunnelReport } from '../../../src/felix/tunnel-report.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
-import { block, Harness, node, nodeResource, pool, silent, withoutIpip } from './support.ts';
+import { block, Harness, node, nodeResource, pod, podKey, pool, silent, withoutIpip } from './support.ts';
 
 /* A whole felix on a pretended kernel: how tunnel devices come and go. */
 
@@ -64,6 +65,27 @@ test("the module's own tunl0 is taken into use, and given back as it was", async
   expect(h.netlink.link('tunl0')).not.toHaveProperty('alias');
   expect(h.netlink.addressList.filter(({ device }) => device === 'tunl0')).toEqual([]);
   expect(tunnel()).toBeUndefined();
+});
+
+test('pods that start get what fits; a running pod keeps its MTU, and the status shows it', async () => {
+  h.link('caliweb');
+  await populate();
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  h.start();
+  const started = () => h.felix.whenProgrammed(keyText(podKey('web')), undefined, within, h.signal);
+  expect(await started()).toBe('programmed');
+  const shown = () => [h.felix.podMtu(), h.felix.status().podMtu, h.felix.status().endpoints[0]?.mtu];
+  expect(shown()).toEqual([1500, 1500, undefined]);
+  h.netlink.setLink('up0', { mtu: 1400 });
+  await until(() => h.felix.podMtu() === 1400, { within, what: "the uplink's" });
+  expect(shown()).toEqual([1400, 1400, 1500]);
+  await putPool({ ipipMode: 'Always' });
+  await until(() => h.felix.podMtu() === 1380, { within, what: "the tunnel's" });
+  expect(h.netlink.link('caliweb')?.mtu).toBe(1500);
+  // One that is configured beats both.
+  const fixed = new Harness({ podMtu: 1280 });
+  expect(fixed.felix.podMtu()).toBe(1280);
+  await fixed.dispose();
 });
 
 test('a tunl0 of others is left alone where no pool wants it, one of ours from an earlier run is not', async () => {
