@@ -6,8 +6,10 @@ import { dispatchTree } from './render/dispatch.ts';
 import { endpointChain } from './render/endpoint.ts';
 import { defaultFailsafe } from './render/failsafe.ts';
 import { type HostOptions, type HostRules, hostRules } from './render/host.ts';
+import { type EarlyTables, earlyStages, earlyTables } from './render/host-early.ts';
 import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
-import { familyMembers, type Rendered, renderRules } from './render/rule.ts';
+import { familyMembers, type Rendered, type RuleOptions, renderRules } from './render/rule.ts';
+import { noVerdictLogs } from './render/verdict.ts';
 
 export interface RenderOptions extends HostOptions {
   /** What becomes of packets from a pod to its own host that the pod's egress policy allows. */
@@ -26,12 +28,15 @@ export const defaultRenderOptions: RenderOptions = {
   allowIpipFromWorkloads: false,
   dropInvalid: true,
   dropMidstream: false,
+  verdictLogs: noVerdictLogs,
   failsafeInbound: defaultFailsafe.inbound,
   failsafeOutbound: defaultFailsafe.outbound,
 };
 
 export interface Filter {
   readonly table: DesiredTable;
+  /** What comes before the filter table, for host endpoints alone. */
+  readonly early: EarlyTables;
   /** By kernel name: every set that a rule refers to, and no other. */
   readonly sets: ReadonlyMap<string, DesiredSet>;
 }
@@ -71,28 +76,31 @@ export class FilterRenderer {
   }
 
   #render(policy: NodePolicy, family: Family, cache: FamilyCache): Filter {
-    const hosts = hostRules(policy, family, this.options);
+    const hosts = hostRules(policy, family, this.options, earlyStages(policy));
     const all = new Map<string, readonly RuleText[]>([
       ...this.#fixed(family, hosts),
       ...this.#endpoints(policy, cache),
       ...hosts.chains,
     ]);
     const sets = new Map<string, DesiredSet>();
-    for (const direction of ['ingress', 'egress'] as const) {
-      for (const kind of ['policies', 'profiles'] as const) {
-        const prefix = prefixes[direction][kind === 'policies' ? 'policy' : 'profile'];
-        for (const rules of policy[kind].values()) {
+    /** The chains of one kind, whose sets are noted. */
+    const write = (kind: 'policy' | 'profile', list: readonly PolicyRules[]) =>
+      (['ingress', 'egress'] as const).flatMap((direction) =>
+        list.map((rules) => {
           const rendered = cache.rendered(rules, direction, family, this.options.logPrefix);
-          all.set(chainName(prefix, rules.name), rendered.rules);
           for (const set of rendered.nets) sets.set(set.name, set);
           for (const [id, type] of rendered.sets) {
             const set = cache.set(policy.sets.get(id), id, type, family);
             sets.set(set.name, set);
           }
-        }
-      }
-    }
-    return { table: { chains: cache.kept(all), insertions, appendices }, sets };
+          return [chainName(prefixes[direction][kind], rules.name), rendered.rules] as const;
+        }),
+      );
+    const policies = Map.groupBy(policy.policies.values(), ({ stage }) => stage ?? 'normal');
+    for (const [name, rules] of write('policy', policies.get('normal') ?? [])) all.set(name, rules);
+    for (const [name, rules] of write('profile', [...policy.profiles.values()])) all.set(name, rules);
+    const early = earlyTables(policy, family, this.options, (stage) => write('policy', policies.get(stage) ?? []));
+    return { table: { chains: cache.kept(all), insertions, appendices }, early, sets };
   }
 
   #fixed(family: Family, hosts: HostRules): [string, readonly RuleText[]][] {
@@ -101,7 +109,7 @@ export class FilterRenderer {
       [
         chains.forward,
         [
-          '-j MARK --set-xmark 0x0/0x30000',
+          hosts.clearForward,
           ...hosts.forwardFrom,
           `-i ${pods} -j ${chains.fromDispatch}`,
           `-o ${pods} -j ${chains.toDispatch}`,
@@ -141,10 +149,10 @@ export class FilterRenderer {
       ...dispatchTree(chains.fromDispatch, '-i', names, (name) => chainName(egress.endpoint, name)),
       ...dispatchTree(chains.toDispatch, '-o', names, (name) => chainName(ingress.endpoint, name)),
       ...single.flatMap(({ name, endpoint }) =>
-        (['ingress', 'egress'] as const).map((direction): [string, readonly RuleText[]] => [
-          chainName(prefixes[direction].endpoint, name),
-          cache.endpoint(endpoint, direction, policy, this.options),
-        ]),
+        (['ingress', 'egress'] as const).map((direction): [string, readonly RuleText[]] => {
+          const chain = chainName(prefixes[direction].endpoint, name);
+          return [chain, cache.endpoint(chain, endpoint, direction, policy, this.options)];
+        }),
       ),
     ];
   }
@@ -176,6 +184,7 @@ class FamilyCache {
 
   /** An endpoint's chain depends on nothing else as long as all that it names is there. */
   endpoint(
+    chain: string,
     endpoint: EndpointPolicy,
     direction: 'ingress' | 'egress',
     policy: NodePolicy,
@@ -184,16 +193,17 @@ class FamilyCache {
     const complete =
       endpoint.profiles.every((name) => policy.profiles.has(name)) &&
       endpoint.tiers.every((tier) => tier[direction].every((name) => policy.policies.has(name)));
-    if (!complete) return endpointChain(endpoint, direction, policy, options);
-    const rules = this.#endpoints[direction].get(endpoint) ?? endpointChain(endpoint, direction, policy, options);
+    if (!complete) return endpointChain(chain, endpoint, direction, policy, options);
+    const known = this.#endpoints[direction].get(endpoint);
+    const rules = known ?? endpointChain(chain, endpoint, direction, policy, options);
     this.#endpoints[direction].set(endpoint, rules);
     return rules;
   }
 
-  rendered(rules: PolicyRules, direction: 'ingress' | 'egress', family: Family, logPrefix: string): Rendered {
+  rendered(rules: PolicyRules, direction: 'ingress' | 'egress', family: Family, options: RuleOptions): Rendered {
     const known = this.#rendered[direction].get(rules);
     if (known) return known;
-    const rendered = renderRules(rules[direction], family, logPrefix);
+    const rendered = renderRules(rules[direction], family, options);
     this.#rendered[direction].set(rules, rendered);
     return rendered;
   }

@@ -26,8 +26,9 @@ export function traverse(
   sets: ReadonlyMap<string, DesiredSet>,
   entry: string,
   packet: WirePacket,
-): { readonly end: 'ACCEPT' | 'DROP' | 'RETURN'; readonly mark: number } {
+): { readonly end: 'ACCEPT' | 'DROP' | 'RETURN'; readonly mark: number; readonly told: readonly string[] } {
   let mark = 0;
+  const told: string[] = [];
   const enter = (chain: string): 'ACCEPT' | 'DROP' | 'RETURN' => {
     const rules = chains.get(chain);
     if (!rules) throw new Error(`no chain ${chain}`);
@@ -38,6 +39,10 @@ export function traverse(
       const [how, name = '', ...options] = words.slice(target);
       if (name === 'ACCEPT' || name === 'DROP' || name === 'RETURN') return name;
       if (name === 'LOG') continue;
+      if (name === 'NFLOG') {
+        told.push((options.at(-1) ?? '').replaceAll('"', ''));
+        continue;
+      }
       if (name === 'MARK') {
         const [value = 0, mask = 0] = (options[1] ?? '').split('/').map(Number);
         mark = (mark & ~mask) ^ value;
@@ -65,6 +70,9 @@ export function traverse(
   const holds = (option: string, rest: string[]): boolean => {
     const value = rest.shift() ?? '';
     switch (option) {
+      case '--limit':
+      case '--limit-burst':
+        return true;
       case '-p':
         return (protocolNumbers[value] ?? Number(value)) === packet.protocol;
       case '-s':
@@ -105,7 +113,7 @@ export function traverse(
     if (set.type === 'hash:ip,port') return set.members.has(`${address},${portNames[packet.protocol]}:${port}`);
     return [...set.members].some((member) => inNet(member, address));
   };
-  return { end: enter(entry), mark };
+  return { end: enter(entry), mark, told };
 }
 
 function sameDevice(pattern: string, device: string): boolean {

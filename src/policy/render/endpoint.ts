@@ -1,6 +1,7 @@
 import type { RuleText } from '../../kernel/types.ts';
 import type { EndpointPolicy, NodePolicy, TierPolicies } from '../ir.ts';
 import { acceptMark, chainName, notPassed, prefixes } from './names.ts';
+import { type VerdictLogs, verdictTarget } from './verdict.ts';
 
 export interface EndpointOptions {
   /** UDP port of VXLAN, and IP-in-IP: pods may not send packets that look like the node's own tunnels. */
@@ -14,12 +15,15 @@ export interface EndpointOptions {
    * was cut from a packet of the end that policy lets open connections.
    */
   readonly dropMidstream: boolean;
+  /** Which verdicts of policy the kernel tells of. */
+  readonly verdictLogs: VerdictLogs;
 }
 
 const returnAccepted = `-m mark --mark ${acceptMark} -j RETURN`;
 
-/** The chain of one endpoint and direction. Returns with the accept mark set, or drops. */
+/** The chain of one endpoint and direction, by its name. Returns with the accept mark set, or drops. */
 export function endpointChain(
+  chain: string,
   { tiers, profiles }: EndpointPolicy,
   direction: 'ingress' | 'egress',
   policy: NodePolicy,
@@ -32,25 +36,40 @@ export function endpointChain(
     '-j MARK --set-xmark 0x0/0x30000',
     ...(direction === 'egress' ? tunnelDrops(options) : []),
   ];
-  return [...rules, ...tierRules(tiers, direction, policy), ...profileRules(profiles, direction, policy), '-j DROP'];
+  return [
+    ...rules,
+    ...tierRules(chain, tiers, direction, policy, options),
+    ...profileRules(profiles, direction, policy),
+    ...endRules(chain, options),
+  ];
+}
+
+/** What nothing allowed is dropped. */
+export function endRules(chain: string, { verdictLogs }: EndpointOptions): RuleText[] {
+  return [...verdictTarget(verdictLogs, { verdict: 'deny', chain, place: { by: 'end' } }), '-j DROP'];
 }
 
 /** Tiers in order; returns with the accept mark set, drops, or goes on where all of them pass. */
 export function tierRules(
+  chain: string,
   tiers: readonly TierPolicies[],
   direction: 'ingress' | 'egress',
   policy: NodePolicy,
+  { verdictLogs }: EndpointOptions,
 ): RuleText[] {
   return tiers.flatMap((tier) => {
     const names = tier[direction];
     if (names.length === 0) return [];
+    const told = verdictTarget(verdictLogs, { verdict: 'deny', chain, place: { by: 'tier', tier: tier.tier } });
     return [
       '-j MARK --set-xmark 0x0/0x20000',
       ...names.flatMap((name) => {
         const target = policy.policies.has(name) ? chainName(prefixes[direction].policy, name) : 'DROP';
         return [`-m mark --mark ${notPassed} -j ${target}`, returnAccepted];
       }),
-      ...(tier.defaultAction === 'deny' ? [`-m mark --mark ${notPassed} -j DROP`] : []),
+      ...(tier.defaultAction === 'deny'
+        ? [...told, '-j DROP'].map((target) => `-m mark --mark ${notPassed} ${target}`)
+        : []),
     ];
   });
 }

@@ -44,9 +44,16 @@ export const hostPrefixes = {
 
 /** `prefix` + `name`, or `prefix` + `_` + a hash of the name where that would be too long for the kernel. */
 export function chainName(prefix: string, name: string): string {
-  if (prefix.length + name.length <= maxChain) return prefix + name;
-  const hash = createHash('sha256').update(name).digest('base64url');
-  return `${prefix}_${hash.slice(0, maxChain - prefix.length - 1)}`;
+  return prefix + shortened(name, maxChain - prefix.length);
+}
+
+/** The name, or `_` + a hash of it where it would be longer. */
+export function shortened(name: string, longest: number): string {
+  if (name.length <= longest) return name;
+  return `_${createHash('sha256')
+    .update(name)
+    .digest('base64url')
+    .slice(0, longest - 1)}`;
 }
 
 /** The kernel's name of a set in one family. */

@@ -3,6 +3,7 @@ import { bits, type Cidr, cidrParts, type Family, familyOf } from '../../model/a
 import { hashId } from '../../model/selector.ts';
 import type { Match, PortRange, Rule, SetId } from '../ir.ts';
 import { chains, setName } from './names.ts';
+import { type VerdictLogs, verdictTarget } from './verdict.ts';
 
 /** Rules of one chain, and the sets that they refer to. */
 export interface Rendered {
@@ -22,12 +23,29 @@ const protocolNames = new Map([
   [136, 'udplite'],
 ]);
 
+/** What is the same for every rule of a chain. */
+export interface RuleOptions {
+  readonly chain: string;
+  readonly logPrefix: string;
+  readonly verdictLogs: VerdictLogs;
+}
+
 /** Rules as iptables text for one family; a rule that cannot match there leaves nothing. */
-export function renderRules(rules: readonly Rule[], family: Family, logPrefix: string): Rendered {
+export function renderRules(rules: readonly Rule[], family: Family, options: RuleOptions): Rendered {
   const writer = new MatchWriter(family);
-  const text = rules.flatMap(({ action, match }) => {
-    const target = targetOf(action, logPrefix);
-    return writer.alternatives(match).map((conditions) => [...conditions, target].join(' '));
+  const text = rules.flatMap(({ action, match, index }) => {
+    const told =
+      action === 'allow' || action === 'deny'
+        ? verdictTarget(options.verdictLogs, {
+            verdict: action,
+            chain: options.chain,
+            place: { by: 'rule', rule: index },
+          })
+        : [];
+    const targets = [...told, targetOf(action, options.logPrefix)];
+    return writer
+      .alternatives(match)
+      .flatMap((conditions) => targets.map((target) => [...conditions, target].join(' ')));
   });
   return { rules: text, sets: writer.sets, nets: [...writer.nets.values()] };
 }

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type Family, parseIp } from '../../../src/model/address.ts';
-import { evaluate, type Packet } from '../../../src/policy/evaluate.ts';
+import { evaluate, type Packet, type Reason } from '../../../src/policy/evaluate.ts';
 import type { EndpointPolicy, IpSet, Match, NodePolicy, PolicyRules, Rule, SetId } from '../../../src/policy/ir.ts';
-import { FilterRenderer } from '../../../src/policy/render.ts';
+import { parseVerdictPrefix, type VerdictPlace } from '../../../src/policy/render/verdict.ts';
+import { defaultRenderOptions, FilterRenderer } from '../../../src/policy/render.ts';
 import { traverse } from '../../support/netfilter.ts';
 
 const addresses = { 4: ['10.0.0.1', '10.0.0.2', '10.0.1.1', '192.0.2.1'], 6: ['fd00::1', 'fd00::2', '2001:db8::1'] };
@@ -156,4 +157,36 @@ test('rendered rules do what the evaluator says', () => {
     { numRuns: 2000 },
   );
   expect(Math.min(verdicts.allow, verdicts.deny)).toBeGreaterThan(1000);
+});
+
+function placeOf(reason: Reason): VerdictPlace {
+  switch (reason.by) {
+    case 'policy':
+    case 'profile':
+      return { by: 'rule', rule: reason.rule };
+    case 'tierDefault':
+      return { by: 'tier', tier: reason.tier };
+    default:
+      return { by: 'end' };
+  }
+}
+
+test('every verdict is told once, with the rule that the evaluator names', () => {
+  const told = { allow: 0, deny: 0 };
+  fc.assert(
+    fc.property(node, fc.array(packet, { minLength: 20, maxLength: 20 }), (policy, packets) => {
+      const renderer = new FilterRenderer({ ...defaultRenderOptions, verdictLogs: { denied: true, allowed: true } });
+      for (const each of packets) {
+        const { verdict, reason } = evaluate(policy, each);
+        const { table, sets: kernelSets } = renderer.render(policy, each.source.includes(':') ? 6 : 4);
+        const entry = each.direction === 'ingress' ? 'cali-to-wl-dispatch' : 'cali-from-wl-dispatch';
+        const walk = traverse(table, kernelSets, entry, { ...each, input: 'cali1', output: 'cali1' });
+        const marks = walk.told.map((prefix) => parseVerdictPrefix(prefix));
+        told[verdict]++;
+        expect(marks).toEqual([{ verdict, chain: expect.any(String), place: placeOf(reason) }]);
+      }
+    }),
+    { numRuns: 300 },
+  );
+  expect(Math.min(told.allow, told.deny)).toBeGreaterThan(100);
 });

@@ -4,12 +4,14 @@ import type { EndpointPolicy, IpSet, Match, NodePolicy, Rule, SetId } from '../.
 import { dispatchTree } from '../../../src/policy/render/dispatch.ts';
 import { chainName, setName } from '../../../src/policy/render/names.ts';
 import { familyMembers, renderRules } from '../../../src/policy/render/rule.ts';
+import { noVerdictLogs, parseVerdictPrefix, verdictPrefix } from '../../../src/policy/render/verdict.ts';
 import { defaultRenderOptions, FilterRenderer, renderFilter } from '../../../src/policy/render.ts';
 
 const id = (text: string) => text as SetId;
 const allow = (match: Match): Rule[] => [{ action: 'allow', match, index: 0 }];
+const options = { chain: 'cali-pi-a', logPrefix: 'seen', verdictLogs: noVerdictLogs };
 const text = (match: Match, family: 4 | 6 = 4) =>
-  renderRules(allow(match), family, 'x').rules.map((rule) => rule.replace(/ ?-g cali-set-accept$/, ''));
+  renderRules(allow(match), family, options).rules.map((rule) => rule.replace(/ ?-g cali-set-accept$/, ''));
 
 describe('matches', () => {
   test.each<[string, Match, string[]]>([
@@ -56,7 +58,7 @@ describe('matches', () => {
     const rendered = renderRules(
       allow({ sourceNets: ['10.2.0.0/16', '10.1.0.0/16'], notDestinationNets: ['10.1.0.0/16', '10.2.0.0/16'] }),
       4,
-      'x',
+      options,
     );
     expect(rendered.nets).toHaveLength(1);
     const [set] = rendered.nets;
@@ -73,13 +75,46 @@ describe('matches', () => {
 
   test('actions', () => {
     const actions = (['allow', 'deny', 'pass', 'log'] as const).map((action) => ({ action, match: {}, index: 0 }));
-    expect(renderRules(actions, 4, 'seen').rules).toEqual([
+    expect(renderRules(actions, 4, options).rules).toEqual([
       '-g cali-set-accept',
       '-j DROP',
       '-g cali-set-pass',
       '-j LOG --log-prefix "seen: " --log-level 5',
     ]);
   });
+});
+
+describe('verdicts that are told', () => {
+  const limit = '-m limit --limit 10/sec --limit-burst 20 -j NFLOG --nflog-group 80 --nflog-prefix';
+  const rules: Rule[] = [
+    { action: 'deny', match: { protocol: 6 }, index: 3 },
+    { action: 'allow', match: {}, index: 4 },
+  ];
+
+  test('only the denied', () => {
+    const told = renderRules(rules, 4, { ...options, verdictLogs: { denied: true, allowed: false } });
+    expect(told.rules).toEqual([`-p tcp ${limit} "D|cali-pi-a|r3"`, '-p tcp -j DROP', '-g cali-set-accept']);
+  });
+
+  test('all', () => {
+    const told = renderRules(rules, 4, { ...options, verdictLogs: { denied: true, allowed: true } });
+    expect(told.rules.slice(2)).toEqual([`${limit} "A|cali-pi-a|r4"`, '-g cali-set-accept']);
+  });
+
+  test('the longest prefix fits the 63 octets that the kernel keeps', () => {
+    const chain = 'cali-pi-_0123456789abcdefghi';
+    const mark = { verdict: 'deny', chain, place: { by: 'tier', tier: 'a-tier.'.repeat(30) } } as const;
+    expect(chain).toHaveLength(28);
+    expect(verdictPrefix(mark).length).toBeLessThanOrEqual(63);
+    expect(parseVerdictPrefix(verdictPrefix(mark))).toMatchObject({ chain, place: { by: 'tier' } });
+  });
+
+  test.each(['', 'D|', 'D|x|e', 'D|cali|r', 'X|cali-a|e', 'D|cali-a|r1 ', 'D|cali-a|r1234567890'])(
+    '%j is not ours',
+    (prefix) => {
+      expect(parseVerdictPrefix(prefix)).toBeUndefined();
+    },
+  );
 });
 
 test('a hash:net set cannot hold /0', () => {
