@@ -1,6 +1,16 @@
 import { InputError } from '../base/errors.ts';
-import { type Family, familyOf, type Ip, parseIp, splitCidr } from '../model/address.ts';
-import { canonicalRoute, routeKey } from './route.ts';
+import {
+  cidrOf,
+  cidrParts,
+  type Family,
+  familyOf,
+  type Ip,
+  ipBytes,
+  octets,
+  parseIp,
+  splitCidr,
+} from '../model/address.ts';
+import { canonicalRoute, formOf, routeKey, withDestination } from './route.ts';
 import {
   type AddressOnLink,
   type Forwarding,
@@ -10,6 +20,7 @@ import {
   type LinkChange,
   type Neighbour,
   type Netlink,
+  type PackedRoutes,
   type Queue,
   type Route,
   type RouteFailure,
@@ -103,7 +114,16 @@ export class FakeNetlink implements Netlink {
     const key = `${family} ${table}`;
     const unchanged = this.#lastRead.get(key) === now;
     this.#lastRead.set(key, now);
-    return { unchanged, routes: () => found };
+    return {
+      unchanged,
+      routes: () => found,
+      each: (visit) => {
+        for (const route of found) {
+          const { address, length } = cidrParts(route.destination);
+          visit(ipBytes(address), 0, length, formOf(route));
+        }
+      },
+    };
   }
 
   neighbours(device: string): Neighbour[] {
@@ -261,6 +281,16 @@ export class FakeNetlink implements Netlink {
     for (const route of upserts) this.#attempt('upsert', route, failed);
     for (const route of deletes) this.#attempt('delete', route, failed);
     return failed;
+  }
+
+  writeRoutes(what: 'set' | 'delete', routes: PackedRoutes): { at: number; cause: KernelError }[] {
+    const list = Array.from({ length: routes.count }, (_, at) => {
+      const address = new Uint8Array(octets(routes.family(at)));
+      routes.copy(at, address, 0);
+      return withDestination(routes.form(at), cidrOf(address, routes.length(at)));
+    });
+    const failures = this.applyRoutes(what === 'set' ? list : [], what === 'delete' ? list : []);
+    return failures.map(({ route, cause }) => ({ at: list.indexOf(route), cause }));
   }
 
   monitor(

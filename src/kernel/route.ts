@@ -1,5 +1,5 @@
-import { compareIp, familyOf } from '../model/address.ts';
-import type { NextHop, Route } from './types.ts';
+import { type Cidr, compareIp, familyOf } from '../model/address.ts';
+import type { NextHop, Route, RouteForm } from './types.ts';
 
 /** RT_TABLE_MAIN. */
 export const mainTable = 254;
@@ -26,6 +26,17 @@ export function canonicalRoute(route: Route): Route {
     table: route.table,
     ...(route.source === undefined ? {} : { source: route.source }),
   };
+}
+
+/** What a route is besides its destination. */
+export function formOf({ type, nextHops, protocol, scope, metric, table, source }: RouteForm): RouteForm {
+  return { type, nextHops, protocol, scope, metric, table, ...(source === undefined ? {} : { source }) };
+}
+
+export function withDestination(form: RouteForm, destination: Cidr): Route {
+  const { type, nextHops, protocol, scope, metric, table, source } = form;
+  if (source !== undefined) return { destination, type, nextHops, protocol, scope, metric, table, source };
+  return { destination, type, nextHops, protocol, scope, metric, table };
 }
 
 /** What the kernel tells routes apart by: table, destination and metric. */

@@ -86,6 +86,23 @@ export interface Route {
   readonly source?: Ip;
 }
 
+/** What a route is besides its destination: routes are many, their forms few. */
+export type RouteForm = Omit<Route, 'destination'>;
+
+/** Routes that stand packed somewhere, and are written to the kernel from there. */
+export interface PackedRoutes {
+  readonly count: number;
+  family(at: number): Family;
+  /** Of the prefix, in bits. */
+  length(at: number): number;
+  /** Puts the 4 or 16 octets of the prefix's address into `into`, from `to` on. */
+  copy(at: number, into: Uint8Array, to: number): void;
+  /** The same object for routes that are alike, as far as possible. */
+  form(at: number): RouteForm;
+  /** For errors. */
+  destination(at: number): Cidr;
+}
+
 export interface AddressOnLink {
   readonly device: string;
   readonly index: number;
@@ -174,6 +191,11 @@ export interface RouteReading {
   /** Every route is as it was at the last reading through the same Netlink. */
   readonly unchanged: boolean;
   routes(): Route[];
+  /**
+   * Shows every route: its prefix as octets of an address from `at` on with a length in bits, a view that lasts until
+   * the next, and its form, the same object again for routes alike.
+   */
+  each(visit: (octets: Uint8Array, at: number, length: number, form: RouteForm) => void): void;
 }
 
 /**
@@ -233,6 +255,8 @@ export interface Netlink {
    * One failure does not stop the others.
    */
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[];
+  /** As `applyRoutes`, for one of the two and routes without an object each. @returns what was refused */
+  writeRoutes(what: 'set' | 'delete', routes: PackedRoutes): { readonly at: number; readonly cause: KernelError }[];
   /**
    * Events from the call on, delivered once `ready` resolves; stops on abort, which must come before `close`.
    * `othersRoutes`: routes that this Netlink itself set or deleted are not told.

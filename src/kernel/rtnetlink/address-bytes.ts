@@ -76,9 +76,10 @@ const dotted = Array.from({ length: 256 }, (_, octet) => `${octet}.`);
 /** `/0` to `/32` */
 const lengths = Array.from({ length: 33 }, (_, length) => `/${length}`);
 
-/** A number as `number4` gives it → address. */
-export function ip4(value: number): Ip {
-  return `${text3(value)}${value & 255}` as Ip;
+/** Four octets in network order, as `number4` gives them. */
+export function network32(bytes: Uint8Array, at: number): number {
+  const high = ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+  return high * 65_536 + (((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0));
 }
 
 /** As the kernel says it: host bits are zero. @throws NetlinkFormatError for a length beyond 32 */

@@ -12,6 +12,7 @@ import {
   type LinkChange,
   type Neighbour,
   type Netlink,
+  type PackedRoutes,
   type Queue,
   type Route,
   type RouteFailure,
@@ -36,7 +37,6 @@ import {
   RTM_DELLINK,
   RTM_DELNEIGH,
   RTM_DELQDISC,
-  RTM_DELROUTE,
   RTM_GETADDR,
   RTM_GETLINK,
   RTM_GETNEIGH,
@@ -45,7 +45,6 @@ import {
   RTM_NEWLINK,
   RTM_NEWNEIGH,
   RTM_NEWQDISC,
-  RTM_NEWROUTE,
 } from './constants.ts';
 import {
   checkedName,
@@ -60,7 +59,8 @@ import {
 import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
 import { readQueue, writeQueueQuery, writeShaper, writeShaperRemoval } from './queue.ts';
-import { type IndexOf, type NameOf, NoDeviceError, RouteWriter, writeRouteRemoval } from './route.ts';
+import type { IndexOf, NameOf } from './route.ts';
+import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
 import { readForwarding, writeForwarding, writeForwardingQuery } from './vxlan.ts';
@@ -287,17 +287,18 @@ class RtNetlink implements Netlink {
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
     // Additions first: a route that moves to another metric leaves no gap.
-    const failures = this.#upsertRoutes(upserts);
-    const refused = this.socket.batchOf({
-      count: deletes.length,
-      type: RTM_DELROUTE,
-      body: (w, at) => writeRouteRemoval(w, nth(deletes, at)),
-      operation: (at) => `delete route ${nth(deletes, at).destination}`,
-    });
-    refused.forEach((cause, at) => {
-      if (cause && cause.code !== 'ESRCH') failures.push({ route: nth(deletes, at), cause });
-    });
-    return failures;
+    const refused = this.writeRoutes('set', packedList(upserts)).map(
+      ({ at, cause }) => [nth(upserts, at), cause] as const,
+    );
+    const kept = this.writeRoutes('delete', packedList(deletes)).map(
+      ({ at, cause }) => [nth(deletes, at), cause] as const,
+    );
+    return [...refused, ...kept].map(([route, cause]) => ({ route, cause }));
+  }
+
+  writeRoutes(what: 'set' | 'delete', routes: PackedRoutes): Refusal[] {
+    if (what === 'delete') return deleteRoutes(this.socket, routes);
+    return setRoutes(this.socket, routes, (devices) => this.#indexes(devices));
   }
 
   monitor(
@@ -328,36 +329,8 @@ class RtNetlink implements Netlink {
     if (failure) throw failure;
   }
 
-  #upsertRoutes(routes: readonly Route[]): RouteFailure[] {
-    const indexOf = this.#indexes(routes);
-    const failures: RouteFailure[] = [];
-    const possible = routes.filter((route) => {
-      const missing = route.nextHops.find((hop) => hop.device !== undefined && indexOf(hop.device) === undefined);
-      if (!missing) return true;
-      const { message } = new NoDeviceError(missing.device ?? '');
-      failures.push({ route, cause: new KernelError(`set route ${route.destination}`, 'ENODEV', message) });
-      return false;
-    });
-    const writer = new RouteWriter(indexOf);
-    const refused = this.socket.batchOf({
-      count: possible.length,
-      type: RTM_NEWROUTE,
-      flags: NLM_F_CREATE | NLM_F_REPLACE,
-      body: (w, at) => writer.write(w, nth(possible, at)),
-      operation: (at) => `set route ${nth(possible, at).destination}`,
-    });
-    refused.forEach((cause, at) => {
-      if (cause) failures.push({ route: nth(possible, at), cause });
-    });
-    return failures;
-  }
-
   /** Indexes of the devices that the routes name, read now: a device may have gone and come with its name. */
-  #indexes(routes: readonly Route[]): IndexOf {
-    const names = new Set<string>();
-    for (const { nextHops } of routes) for (const { device } of nextHops) if (device !== undefined) names.add(device);
-    const steady = this.#indexByName;
-    if (steady && [...names].every((name) => steady.has(name))) return (name) => steady.get(name);
+  #indexes(names: ReadonlySet<string>): IndexOf {
     const links = names.size > lookupsBeforeDump ? this.links() : [...names].flatMap((name) => this.link(name) ?? []);
     const byName = new Map(links.map((link) => [link.name, link.index]));
     return (name) => byName.get(name);

@@ -163,21 +163,21 @@ export class MessageWriter {
     this.#view.setUint32(at + 4, value);
   }
 
-  /** Writes again what stands from `from` to `to`; returns where the copy begins. */
-  repeat(from: number, to: number): number {
-    const at = this.#grow(to - from);
-    this.#bytes.copyWithin(at, from, to);
+  /** All that was written and room for more: valid until the next write. */
+  get buffer(): Uint8Array {
+    return this.#bytes;
+  }
+
+  /** Writes octets as they are; returns where they begin. */
+  append(octets: Uint8Array): number {
+    const at = this.#grow(octets.length);
+    this.#bytes.set(octets, at);
     return at;
   }
 
   /** Writes over one octet. */
   setU8(at: number, value: number): void {
     this.#view.setUint8(at, value);
-  }
-
-  /** Writes over four octets, in network order. */
-  setOctets4(at: number, value: number): void {
-    this.#view.setUint32(at, value);
   }
 
   /** Four octets. */

@@ -1,9 +1,11 @@
 import type { Family } from '../../model/address.ts';
-import { KernelError, type Route, type RouteReading } from '../types.ts';
+import { withDestination } from '../route.ts';
+import { KernelError, type Route, type RouteForm, type RouteReading } from '../types.ts';
 import { readError } from './answer.ts';
-import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_GETROUTE } from './constants.ts';
+import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_GETROUTE, RTM_NEWROUTE } from './constants.ts';
 import { hostU16, hostU32, type MessageWriter, messageHeader, padded, readMessages } from './message.ts';
-import { type NameOf, RouteReader, writeRouteQuery } from './route.ts';
+import { type NameOf, writeRouteQuery } from './route.ts';
+import { RouteScanner } from './route-scan.ts';
 import type { NetlinkSocket } from './socket.ts';
 
 /** A dump that changed under way is read again this often before it is reported. */
@@ -37,7 +39,12 @@ export class RouteDump {
   read(names: () => NameOf): RouteReading {
     for (let attempt = 1; attempt <= attempts; attempt++) {
       const same = this.#compare();
-      if (!this.#interrupted) return { unchanged: same, routes: () => this.#routes(names()) };
+      if (!this.#interrupted)
+        return {
+          unchanged: same,
+          routes: () => this.#routes(names()),
+          each: (visit) => this.#each(names(), ({ bytes, at, length }, form) => visit(bytes, at, length, form)),
+        };
       this.#forget();
     }
     throw new KernelError(this.#operation, 'EINTR', `changed during each of ${attempts} dumps`);
@@ -92,6 +99,25 @@ export class RouteDump {
 
   /** @throws KernelError */
   #isLast(datagram: Uint8Array): boolean {
+    if (!this.#plain(datagram)) return this.#endsHere(datagram);
+    return false;
+  }
+
+  /** Whether it holds nothing but routes of this dump. */
+  #plain(datagram: Uint8Array): boolean {
+    let at = 0;
+    while (datagram.length - at >= messageHeader) {
+      if (hostU16(datagram, at + 4) !== RTM_NEWROUTE || hostU32(datagram, at + 8) !== this.#sequence) return false;
+      if (hostU16(datagram, at + 6) & NLM_F_DUMP_INTR) return false;
+      const length = hostU32(datagram, at);
+      if (length < messageHeader) return false;
+      at += padded(length);
+    }
+    return at === datagram.length;
+  }
+
+  /** @throws KernelError */
+  #endsHere(datagram: Uint8Array): boolean {
     for (const message of readMessages(datagram)) {
       if (message.sequence !== this.#sequence) continue;
       if (message.flags & NLM_F_DUMP_INTR) this.#interrupted = true;
@@ -105,18 +131,22 @@ export class RouteDump {
 
   #routes(nameOf: NameOf): Route[] {
     const found: Route[] = [];
-    const reader = new RouteReader(nameOf);
+    this.#each(nameOf, (scanner, form) => found.push(withDestination(form, scanner.destination())));
+    return found;
+  }
+
+  #each(nameOf: NameOf, visit: (scanner: RouteScanner, form: RouteForm) => void): void {
+    const scanner = new RouteScanner(nameOf, this.family);
     const end = this.#ends.at(-1) ?? 0;
     for (let at = 0; at < end; ) {
       const length = hostU32(this.#bytes, at);
       const type = hostU16(this.#bytes, at + 4);
       if (type !== NLMSG_DONE && hostU32(this.#bytes, at + 8) === this.#sequence) {
-        const route = reader.read(this.#bytes, at + messageHeader, at + length);
-        if (route) found.push(route);
+        const form = scanner.scan(this.#bytes, at + messageHeader, at + length);
+        if (form) visit(scanner, form);
       }
       at += padded(length);
     }
-    return found;
   }
 }
 

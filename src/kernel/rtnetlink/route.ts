@@ -2,9 +2,7 @@ import { cidrParts, type Family, familyOf, type Ip } from '../../model/address.t
 import { canonicalRoute, defaultMetric6 } from '../route.ts';
 import type { NextHop, Route, RouteType } from '../types.ts';
 import {
-  cidr4,
   familyFrom,
-  ip4,
   kernelFamily,
   kernelFamilyOf,
   lengthOf,
@@ -14,7 +12,6 @@ import {
   readIp,
 } from './address-bytes.ts';
 import {
-  AF_INET,
   RT_SCOPE_LINK,
   RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
@@ -66,69 +63,11 @@ export class NoDeviceError extends Error {
  * broadcast, unreachable and other types, cached clones, and families other than IPv4 and IPv6.
  */
 export function readRoute(payload: Uint8Array, nameOf: NameOf): Route | undefined {
-  return new RouteReader(nameOf).read(payload, 0, payload.length);
-}
-
-/** Reads routes of one moment: those through one gateway share their next hops. */
-export class RouteReader {
-  /** Gateway and index of the device, as one number → next hops. */
-  readonly #hops4 = new Map<number, readonly NextHop[]>();
-
-  constructor(private readonly nameOf: NameOf) {}
-
-  /** The payload from `start` to `end`. @throws NetlinkFormatError */
-  read(bytes: Uint8Array, start: number, end: number): Route | undefined {
-    if (end - start < rtmsgLength) throw new NetlinkFormatError(`route of ${end - start} octets`);
-    const family = familyFrom(bytes[start] ?? 0);
-    const type = routeType(bytes[start + 7] ?? 0);
-    const flags = hostU32(bytes, start + 8);
-    if (family === undefined || type === undefined || flags & RTM_F_CLONED) return undefined;
-    return this.#plain4(bytes, start, end) ?? readAnyRoute(bytes.subarray(start, end), family, type, this.nameOf);
-  }
-
-  /** An IPv4 route with one next hop and nothing unusual, which nearly all are; undefined for any other. */
-  #plain4(bytes: Uint8Array, start: number, end: number): Route | undefined {
-    if (bytes[start] !== AF_INET || bytes[start + 7] !== RTN_UNICAST) return undefined;
-    const onlink = hostU32(bytes, start + 8) & RTNH_F_ONLINK;
-    let [destination, gateway, device, metric, table] = [-1, -1, 0, 0, bytes[start + 4] ?? 0];
-    for (let at = start + rtmsgLength; end - at >= 4; ) {
-      const length = hostU16(bytes, at);
-      if (length !== 8 || end - at < 8) return undefined;
-      const kind = hostU16(bytes, at + 2);
-      if (kind === RTA_DST) destination = network32(bytes, at + 4);
-      else if (kind === RTA_GATEWAY) gateway = network32(bytes, at + 4);
-      else if (kind === RTA_OIF) device = hostU32(bytes, at + 4);
-      else if (kind === RTA_PRIORITY) metric = hostU32(bytes, at + 4);
-      else if (kind === RTA_TABLE) table = hostU32(bytes, at + 4);
-      else return undefined;
-      at += 8;
-    }
-    if (destination < 0 || gateway < 0 || onlink !== 0 || device >= 1 << 20) return undefined;
-    return {
-      destination: cidr4(destination, bytes[start + 1] ?? 0),
-      type: 'unicast',
-      nextHops: this.#through(gateway, device),
-      protocol: bytes[start + 5] ?? 0,
-      scope: bytes[start + 6] === RT_SCOPE_LINK ? 'link' : 'universe',
-      metric,
-      table,
-    };
-  }
-
-  #through(gateway: number, index: number): readonly NextHop[] {
-    const key = index * 2 ** 32 + gateway;
-    const known = this.#hops4.get(key);
-    if (known) return known;
-    const device = index === 0 ? undefined : this.nameOf(index);
-    const hops = [{ gateway: ip4(gateway), ...(device !== undefined && { device }) }];
-    this.#hops4.set(key, hops);
-    return hops;
-  }
-}
-
-function network32(bytes: Uint8Array, at: number): number {
-  const high = ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
-  return high * 65_536 + (((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0));
+  if (payload.length < rtmsgLength) throw new NetlinkFormatError(`route of ${payload.length} octets`);
+  const family = familyFrom(payload[0] ?? 0);
+  const type = routeType(payload[7] ?? 0);
+  if (family === undefined || type === undefined || hostU32(payload, 8) & RTM_F_CLONED) return undefined;
+  return readAnyRoute(payload, family, type, nameOf);
 }
 
 function readAnyRoute(payload: Uint8Array, family: Family, type: RouteType, nameOf: NameOf): Route {
@@ -173,44 +112,9 @@ export function writeRoute(w: MessageWriter, route: Route, indexOf: IndexOf): vo
   } else if (unicast) writeMultipath(w, route.nextHops, family, indexOf);
 }
 
-/** Where the prefix length and the address stand in a body of `writeRoute`: after RTA_TABLE, in RTA_DST. */
-const lengthOffset = 1;
-const destinationOffset = rtmsgLength + 8 + 4;
-
-/**
- * Bodies of RTM_NEWROUTE one after the other in one buffer. An IPv4 route that differs from the one before only in its
- * destination, as a hundred thousand through one gateway do, is that one's octets with another destination.
- */
-export class RouteWriter {
-  #last: { readonly route: Route; readonly from: number; readonly to: number } | undefined;
-
-  constructor(private readonly indexOf: IndexOf) {}
-
-  /** @throws NoDeviceError, InputError */
-  write(w: MessageWriter, route: Route): void {
-    const last = this.#last;
-    if (last && last.to <= w.length && alike(last.route, route)) {
-      const at = w.repeat(last.from, last.to);
-      w.setU8(at + lengthOffset, lengthOf(route.destination));
-      w.setOctets4(at + destinationOffset, number4(route.destination));
-      return;
-    }
-    const from = w.length;
-    writeRoute(w, route, this.indexOf);
-    this.#last = familyOf(route.destination) === 4 ? { route, from, to: w.length } : undefined;
-  }
-}
-
-/** Whether an IPv4 route and another differ in their destinations at most. */
-function alike(a: Route, b: Route): boolean {
-  if (familyOf(b.destination) !== 4 || a.type !== b.type || a.protocol !== b.protocol || a.scope !== b.scope)
-    return false;
-  if (a.metric !== b.metric || a.table !== b.table || a.source !== b.source) return false;
-  if (a.nextHops === b.nextHops) return true;
-  const [x, y] = [a.nextHops[0], b.nextHops[0]];
-  if (!x || !y || a.nextHops.length > 1 || b.nextHops.length > 1) return false;
-  return x.gateway === y.gateway && x.device === y.device && x.onlink === y.onlink;
-}
+/** Where the prefix length and the address stand in a body: after RTA_TABLE, in RTA_DST. */
+export const lengthOffset = 1;
+export const destinationOffset = rtmsgLength + 8 + 4;
 
 /**
  * Body of RTM_DELROUTE: destination, table, metric and protocol, so that another's route for the same destination

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { TruncatedError } from '../../../src/base/bytes.ts';
-import { canonicalRoute } from '../../../src/kernel/route.ts';
+import { canonicalRoute, withDestination } from '../../../src/kernel/route.ts';
 import { readAddress, readNeighbour, writeAddress, writeNeighbour } from '../../../src/kernel/rtnetlink/address.ts';
 import { octetsOf } from '../../../src/kernel/rtnetlink/address-bytes.ts';
 import { formatMac, parseMac, readLink } from '../../../src/kernel/rtnetlink/link.ts';
@@ -12,9 +12,11 @@ import {
   readAttributes,
   readMessages,
 } from '../../../src/kernel/rtnetlink/message.ts';
-import { RouteReader, RouteWriter, readRoute, writeRoute } from '../../../src/kernel/rtnetlink/route.ts';
+import { readRoute, writeRoute, writeRouteRemoval } from '../../../src/kernel/rtnetlink/route.ts';
+import { packedList, RouteWriter } from '../../../src/kernel/rtnetlink/route-batch.ts';
+import { RouteScanner } from '../../../src/kernel/rtnetlink/route-scan.ts';
 import type { NextHop, Route } from '../../../src/kernel/types.ts';
-import { cidrOf, type Family, formatIp, ipBytes, octets } from '../../../src/model/address.ts';
+import { cidrOf, type Family, familyOf, formatIp, ipBytes, octets } from '../../../src/model/address.ts';
 
 const devices = ['lo', 'eth0', 'cali0123456789a', 'vxlan.calico'];
 const indexOf = (device: string) => devices.indexOf(device) + 1;
@@ -77,33 +79,65 @@ test('a route reads back in canonical form', () => {
   );
 });
 
-test('routes written and read in a row are each as if they were alone', () => {
-  /** Runs of routes that differ in their destinations only, as those through one gateway do. */
-  const runs = fc
-    .array(
+/** Runs of routes that differ in their destinations only, as those through one gateway do. */
+const runs = fc
+  .array(
+    family.chain((of) =>
       fc.tuple(
-        route,
+        route.filter(({ destination }) => familyOf(destination) === of),
         fc.array(
-          bytesOf(4).map((bytes) => cidrOf(bytes, 26)),
+          fc
+            .tuple(bytesOf(of), fc.integer({ min: 0, max: octets(of) * 8 }))
+            .map(([bytes, length]) => cidrOf(bytes, length)),
           { maxLength: 4 },
         ),
       ),
-      { maxLength: 6 },
-    )
-    .map((list) => list.flatMap(([one, more]) => [one, ...more.map((destination) => ({ ...one, destination }))]));
+    ),
+    { maxLength: 6 },
+  )
+  .map((list) => list.flatMap(([one, more]) => [one, ...more.map((destination) => ({ ...one, destination }))]));
+
+test.each([
+  ['set', (w: MessageWriter, one: Route) => writeRoute(w, one, indexOf)],
+  ['deleted', writeRouteRemoval],
+] as const)('routes %s in a row are each written as if they were alone', (_, body) => {
   fc.assert(
-    fc.property(runs, (list) => {
+    fc.property(runs, fc.shuffledSubarray([...Array(30).keys()], { minLength: 30 }), (list, order) => {
+      const mixed = order.flatMap((at) => list[at] ?? []);
+      const packed = packedList(mixed);
+      // Those of one run share an object, as those of a table do.
+      const forms = {
+        ...packed,
+        form: (at: number) => list.find((one) => one.nextHops === mixed[at]?.nextHops) ?? packed.form(at),
+      };
       const w = new MessageWriter(16);
-      const writer = new RouteWriter(indexOf);
-      for (const one of list) {
-        const at = w.begin(24, 5, 7);
-        writer.write(w, one);
-        w.end(at);
+      const writer = new RouteWriter(body);
+      for (const at of mixed.keys()) {
+        const header = w.begin(24, 5, 7);
+        writer.write(w, forms, at);
+        w.end(header);
       }
-      const messages = [...readMessages(w.written)];
-      expect(messages).toEqual(list.map((one) => message((alone) => writeRoute(alone, one, indexOf))));
-      const reader = new RouteReader(nameOf);
-      expect(messages.map(({ payload }) => reader.read(payload, 0, payload.length))).toEqual(list.map(canonicalRoute));
+      expect([...readMessages(w.written)]).toEqual(mixed.map((one) => message((alone) => body(alone, one))));
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('routes read in a row are each as if they were alone', () => {
+  fc.assert(
+    fc.property(runs, family, (list, of) => {
+      const ofFamily = list.filter(({ destination }) => familyOf(destination) === of);
+      const w = new MessageWriter(16);
+      const ends = ofFamily.map((one) => {
+        writeRoute(w, one, indexOf);
+        return w.length;
+      });
+      const scanner = new RouteScanner(nameOf, of);
+      const found = ends.map((end, at) => {
+        const form = scanner.scan(w.written, ends[at - 1] ?? 0, end) ?? expect.fail('nothing read');
+        return withDestination(form, scanner.destination());
+      });
+      expect(found).toEqual(ofFamily.map(canonicalRoute));
     }),
     { numRuns: 500 },
   );
