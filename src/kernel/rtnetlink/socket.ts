@@ -283,6 +283,11 @@ export class NetlinkSocket {
     return datagram;
   }
 
+  /** A datagram that came unasked, as `#read` gives it: `EWOULDBLOCK` (`EAGAIN`) when none waits, `ENOBUFS` once when some were lost. */
+  poll(): Uint8Array | string {
+    return this.#read();
+  }
+
   /** The next datagram, a view that the next read overwrites; or the name of an errno. */
   #read(): Uint8Array | string {
     if (!this.#open) return 'EBADF';
