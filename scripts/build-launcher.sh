@@ -2,10 +2,10 @@
 # Builds the CNI plugin executable, a static binary, into dist/margay-cni unless it is newer than its source.
 set -eu
 cd "$(dirname "$0")/.."
-source=src/cni/launcher/margay-cni.c
+sources=src/cni/launcher
 target=dist/margay-cni
 
-if [ -x "$target" ] && [ "$target" -nt "$source" ] && [ "$target" -nt "$0" ]; then
+if [ -x "$target" ] && [ -z "$(find "$sources" "$0" -type f -newer "$target" -print -quit)" ]; then
   exit 0
 fi
 
@@ -21,7 +21,7 @@ fi
 mkdir -p dist
 built=$(mktemp dist/margay-cni.XXXXXX)
 trap 'rm -f "$built"' EXIT
-"$compiler" -std=c11 -static -Os -Wall -Wextra -Werror -o "$built" "$source"
+"$compiler" -std=c11 -static -Os -Wall -Wextra -Werror -o "$built" "$sources"/*.c
 strip "$built"
 chmod 755 "$built"
 mv "$built" "$target"

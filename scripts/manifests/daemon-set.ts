@@ -34,6 +34,8 @@ function probe(path: string, times: Record<string, number>): Literal {
 
 const certificates = { name: 'etcd-certs', mountPath: '/etc/margay/etcd', readOnly: true };
 const run = { name: 'run', mountPath: '/var/run/margay' };
+/** CNI DELs that wait for the agent, where the launcher on the host leaves them. */
+const lib = { name: 'lib', mountPath: '/var/lib/margay' };
 
 const startup = {
   ...container('startup', ['startup']),
@@ -68,6 +70,7 @@ const felix = {
   readinessProbe: probe('/readiness', {}),
   volumeMounts: [
     run,
+    lib,
     { name: 'netns', mountPath: '/var/run/netns', mountPropagation: 'HostToContainer' },
     { name: 'xtables-lock', mountPath: '/run/xtables.lock' },
     { name: 'modules', mountPath: '/lib/modules', readOnly: true },
@@ -97,6 +100,7 @@ function secret(name: string, path: string): Literal {
 
 const volumes = [
   hostPath('run', '/var/run/margay', 'DirectoryOrCreate'),
+  hostPath('lib', '/var/lib/margay', 'DirectoryOrCreate'),
   hostPath('netns', '/var/run/netns', 'DirectoryOrCreate'),
   hostPath('xtables-lock', '/run/xtables.lock', 'FileOrCreate'),
   hostPath('modules', '/lib/modules'),

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { InputError } from '../base/errors.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -8,6 +9,14 @@ export const defaultRunDir = '/var/run/margay';
 
 export function runDir(env: Environment): string {
   return env['MARGAY_RUN_DIR'] || defaultRunDir;
+}
+
+/**
+ * Where the launcher and felix keep the CNI DELs that wait: in MARGAY_LIB_DIR, by default /var/lib/margay, which outlives
+ * a reboot.
+ */
+export function cniQueueDir(env: Environment): string {
+  return join(env['MARGAY_LIB_DIR'] || '/var/lib/margay', 'cni-queue');
 }
 
 /** NODENAME, or the host's name in lower case. @throws InputError when it cannot name a Node resource */

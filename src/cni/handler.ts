@@ -4,7 +4,7 @@ import { add } from './add.ts';
 import { check } from './check.ts';
 import { supportedVersions } from './config.ts';
 import { type CniContext, placeOf, type Working } from './context.ts';
-import { CniError, cniCodes, cniErrorOf, formatError } from './error.ts';
+import { type CniCode, CniError, cniCodes, cniErrorOf, formatError } from './error.ts';
 import { DatastoreGate } from './gate.ts';
 import { aborted, KeyedQueue } from './queue.ts';
 import { collectGarbage, findPod, podDevice, removeContainer } from './remove.ts';
@@ -14,6 +14,8 @@ import { type CniRequest, type Pod, parseRequest, type RawRequest, versionOf } f
 export interface Answer {
   readonly exitCode: number;
   readonly stdout: string;
+  /** Of the error object. */
+  readonly code?: CniCode;
 }
 
 export type { CniContext, CniSettings } from './context.ts';
@@ -37,7 +39,8 @@ export class CniHandler {
   async handle(raw: RawRequest, signal: AbortSignal): Promise<Answer> {
     const { clock, log } = this.context;
     const start = clock.monotonic();
-    const facts = { verb: raw.env['CNI_COMMAND'], container: raw.env['CNI_CONTAINERID'], args: raw.env['CNI_ARGS'] };
+    const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_ARGS: args } = raw.env;
+    const facts = { verb, container, args, ...(raw.queuedAt !== undefined && { queuedAt: raw.queuedAt }) };
     try {
       const request = parseRequest(raw);
       const stdout = await this.#run(request, signal);
@@ -52,7 +55,7 @@ export class CniHandler {
         { ...facts, ms, code: error.code, cause: explain(thrown), details: error.details },
         'CNI request failed',
       );
-      return { exitCode: 1, stdout: formatError(error, versionOf(raw.stdin)) };
+      return { exitCode: 1, code: error.code, stdout: formatError(error, versionOf(raw.stdin)) };
     }
   }
 

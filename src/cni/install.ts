@@ -27,6 +27,8 @@ export interface InstallRequest extends Installation {
   readonly launcher: string;
   /** The agent's socket, `<MARGAY_RUN_DIR>/cni.sock`. */
   readonly socketPath: string;
+  /** Where the launcher leaves DELs while no agent answers, `<MARGAY_LIB_DIR>/cni-queue`. */
+  readonly queueDir: string;
   readonly conflist?: Conflist;
 }
 
@@ -54,14 +56,15 @@ export function defaultConflist(options: { readonly mtu?: number; readonly cniVe
 
 /** @throws EnvironmentError when the launcher is missing or a folder cannot be written */
 export async function installCni(request: InstallRequest): Promise<void> {
-  const { launcher, socketPath, confDir, binDir } = request;
-  if (!path.isAbsolute(socketPath)) throw new InputError('socketPath', socketPath, 'an absolute path');
+  const { launcher, socketPath, queueDir, confDir, binDir } = request;
+  for (const [name, file] of Object.entries({ socketPath, queueDir }))
+    if (!path.isAbsolute(file) || /[\r\n]/.test(file)) throw new InputError(name, file, 'an absolute path');
   if (Buffer.byteLength(socketPath) > 107) throw new InputError('socketPath', socketPath, 'at most 107 octets');
   await readable(launcher);
   const plugin = path.join(binDir, pluginType);
   await writable(binDir);
   await writable(confDir);
-  await writeAtomically(`${plugin}.socket`, `${socketPath}\n`);
+  await writeAtomically(`${plugin}.socket`, `${socketPath}\n${queueDir}\n`);
   await copyAtomically(launcher, plugin);
   await writeAtomically(confFile(request), `${JSON.stringify(request.conflist ?? defaultConflist(), null, 2)}\n`);
 }

@@ -14,6 +14,8 @@ export interface RawRequest {
   /** The CNI_* environment. */
   readonly env: Readonly<Record<string, string>>;
   readonly stdin: string;
+  /** When it was queued, for the log. */
+  readonly queuedAt?: string;
 }
 
 export interface Pod {

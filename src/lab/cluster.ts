@@ -51,6 +51,7 @@ export function nodeEnvironment(plan: LabPlan, node: LabNode): Record<string, st
     CALICO_NETWORKING_BACKEND: plan.bgp ? 'bird' : 'vxlan',
     FELIX_IPV6SUPPORT: String(plan.families.includes(6)),
     MARGAY_RUN_DIR: node.runDir,
+    MARGAY_LIB_DIR: node.runDir,
     // The lock of iptables is a file, and so would be shared by all nodes of this machine.
     XTABLES_LOCKFILE: join(node.runDir, 'xtables.lock'),
     NODE_COMPILE_CACHE: join(programs, '.compile-cache'),

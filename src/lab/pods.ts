@@ -12,6 +12,7 @@ export async function installPlugin(plan: LabPlan, node: LabNode): Promise<void>
     binDir: node.pluginDir,
     confDir: join(node.runDir, 'cni-conf'),
     socketPath: join(node.runDir, 'cni.sock'),
+    queueDir: join(node.runDir, 'cni-queue'),
     conflist: conflistFor(plan),
   });
 }

@@ -55,6 +55,7 @@ const env = {
   FELIX_IPV6SUPPORT: 'false',
   FELIX_HEALTHENABLED: 'false',
   MARGAY_RUN_DIR: runDir,
+  MARGAY_LIB_DIR: runDir,
   XTABLES_LOCKFILE: join(runDir, 'xtables.lock'),
 };
 
@@ -77,6 +78,7 @@ beforeAll(async () => {
     binDir: join(runDir, 'bin'),
     confDir: join(runDir, 'conf'),
     socketPath: join(runDir, 'cni.sock'),
+    queueDir: join(runDir, 'cni-queue'),
     conflist: defaultConflist({ cniVersion: '1.1.0' }),
   });
   startAgents();

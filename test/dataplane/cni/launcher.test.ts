@@ -1,13 +1,23 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Answer } from '../../../src/cni/handler.ts';
+import { RemovalQueue } from '../../../src/cni/removals.ts';
 import type { RawRequest } from '../../../src/cni/request.ts';
 import { type CniServer, startCniServer } from '../../../src/cni/server.ts';
 import { conf } from '../../unit/cni/fakes.ts';
@@ -111,10 +121,77 @@ test.each(['0.4.0', '1.1.0'])('agent down: code 11 and the version %s of the req
   });
 });
 
-test('agent down: DEL asks to be repeated, STATUS says unavailable', async () => {
-  const socket = { MARGAY_CNI_SOCKET: path.join(folder, 'none.sock') };
-  expect(json((await launch({ env: { ...socket, CNI_COMMAND: 'DEL' } })).stdout)).toMatchObject({ code: 11 });
-  expect(json((await launch({ env: { ...socket, CNI_COMMAND: 'STATUS' } })).stdout)).toMatchObject({ code: 50 });
+test('agent down: STATUS says unavailable', async () => {
+  const env = { MARGAY_CNI_SOCKET: path.join(folder, 'none.sock'), CNI_COMMAND: 'STATUS' };
+  expect(json((await launch({ env })).stdout)).toMatchObject({ code: 50 });
+});
+
+test('agent down: DEL is done for the runtime, and waits in a file for the agent', async () => {
+  const queue = path.join(folder, 'lib/queue');
+  const env = { MARGAY_CNI_SOCKET: path.join(folder, 'none.sock'), MARGAY_CNI_QUEUE: queue };
+  const container = 'c1';
+  const stdin = `${JSON.stringify(conf)}\n`;
+  for (let i = 0; i < 2; i++) {
+    const run = await launch({ env: { ...env, CNI_COMMAND: 'DEL', CNI_CONTAINERID: container }, stdin });
+    expect({ code: run.code, stdout: run.stdout.toString() }).toEqual({ code: 0, stdout: '' });
+  }
+  expect(statSync(queue).mode & 0o777).toBe(0o700);
+  const files = readdirSync(queue);
+  expect(files).toEqual([expect.stringMatching(/^del-\d{19}-\d+\.json$/), expect.stringMatching(/^del-/)]);
+  const [first = ''] = files;
+  expect(statSync(path.join(queue, first)).mode & 0o777).toBe(0o600);
+  const request = { env: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: container }, stdin };
+  expect(JSON.parse(readFileSync(path.join(queue, first), 'utf8'))).toEqual(request);
+  const waiting = await new RemovalQueue(queue, log).list();
+  expect(waiting).toMatchObject([
+    { file: first, containerId: container, request },
+    { containerId: container, request },
+  ]);
+});
+
+test.each([
+  ['dies', (socket: Socket) => socket.destroy()],
+  ['answers in another language', (socket: Socket) => socket.end('HTTP/1.1 400 \r\n')],
+])('an agent that %s while it has a DEL: the DEL is queued', async (_what, answer) => {
+  const socketPath = path.join(folder, `${randomBytes(4).toString('hex')}.sock`);
+  const queue = `${socketPath}.queue`;
+  const agent = createServer((socket) => {
+    // The launcher hangs up on what it does not understand.
+    socket.on('error', () => socket.destroy());
+    socket.once('data', () => answer(socket));
+  }).listen(socketPath);
+  await once(agent, 'listening');
+  try {
+    const env = { MARGAY_CNI_SOCKET: socketPath, MARGAY_CNI_QUEUE: queue, CNI_COMMAND: 'DEL' };
+    expect((await launch({ env })).code).toBe(0);
+    expect(readdirSync(queue)).toHaveLength(1);
+  } finally {
+    agent.close();
+  }
+});
+
+test('a DEL that cannot be queued asks to be repeated: no folder, a full one, a request too long', async () => {
+  const env = { MARGAY_CNI_SOCKET: path.join(folder, 'none.sock'), CNI_COMMAND: 'DEL' };
+  const answer = async (queue: string, stdin?: string) =>
+    json((await launch({ env: { ...env, MARGAY_CNI_QUEUE: queue }, ...(stdin && { stdin }) })).stdout);
+  const refused = (details: string) => ({ code: 11, details: expect.stringContaining(details) });
+  expect(await answer('relative/queue')).toMatchObject(refused('its path is not absolute'));
+  expect(await answer('/proc/none/queue')).toMatchObject(refused('/proc/none: No such file'));
+  writeFileSync(path.join(folder, 'file'), '');
+  expect(await answer(path.join(folder, 'file'))).toMatchObject(refused('Not a directory'));
+  const queue = path.join(folder, 'full');
+  expect(await answer(queue, JSON.stringify({ ...conf, long: 'x'.repeat(65_536) }))).toMatchObject(refused('64 KiB'));
+  mkdirSync(queue);
+  for (let i = 0; i < 4096; i++) writeFileSync(path.join(queue, `del-${i}-1.json`), '');
+  expect(await answer(queue)).toMatchObject(refused('4096 requests'));
+});
+
+test("the queue's folder is found beside an installed plugin", async () => {
+  const installed = path.join(folder, 'other');
+  copyFileSync(launcher, installed);
+  writeFileSync(`${installed}.socket`, `${folder}/none.sock\n${folder}/beside\n`);
+  expect((await launch({ executable: installed, env: { CNI_COMMAND: 'DEL' } })).code).toBe(0);
+  expect(readdirSync(path.join(folder, 'beside'))).toHaveLength(1);
 });
 
 test('agent dies before it answers: code 11', async () => {
