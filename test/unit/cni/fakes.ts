@@ -166,7 +166,7 @@ export function request(verb: string, call: Call = {}): { env: Record<string, st
 
 /** Runs a verb; the answer's JSON. */
 export async function run(
-  { handler }: Pick<World, 'handler'>,
+  { handler }: { readonly handler: Pick<CniHandler, 'handle'> },
   verb: string,
   call: Call = {},
   signal = new AbortController().signal,
