@@ -1,18 +1,13 @@
 import { Command } from 'commander';
-import { systemClock } from '../base/clock.ts';
 import { InputError } from '../base/errors.ts';
-import { createLog } from '../base/log.ts';
-import { readStoreConfig } from '../datastore/config.ts';
-import { openStore } from '../datastore/open.ts';
-import { GoneError, StoreUnavailableError } from '../datastore/store.ts';
 import type { Deps } from './apply.ts';
 import { ExitError, exitCode } from './exit.ts';
-import { asUsage } from './explain.ts';
 import { checkIpam } from './ipam-check.ts';
 import { type ConfigureOptions, configureIpam } from './ipam-configure.ts';
 import { claimOwnership, releaseAddress, releaseHandle, releaseOwnership } from './ipam-release.ts';
 import { type ShowOptions, showIpam } from './ipam-show.ts';
-import { type Format, parseFormat } from './output.ts';
+import { runOnStore as run } from './on-store.ts';
+import type { Format } from './output.ts';
 
 interface Output {
   readonly output?: string;
@@ -94,22 +89,4 @@ function release(
 function seconds(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InputError('--grace', text, 'whole seconds');
   return Number(text);
-}
-
-/** Opens the datastore for one command. Wrong input ends with the usage code, for 1 is an answer of `check`. */
-function run({ output }: Output, action: (deps: Deps, format: Format) => Promise<void>): Promise<void> {
-  return asUsage(async () => {
-    const format = parseFormat(output);
-    const log = createLog('margayctl', process.env['MARGAY_LOG_LEVEL'] || 'error');
-    const store = openStore(readStoreConfig(process.env), log);
-    try {
-      await action({ store, clock: systemClock, log }, format);
-    } catch (thrown) {
-      if (thrown instanceof GoneError)
-        throw new StoreUnavailableError('the datastore was compacted while it was read; try again', { cause: thrown });
-      throw thrown;
-    } finally {
-      store.close();
-    }
-  });
 }

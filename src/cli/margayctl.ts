@@ -7,6 +7,7 @@ import { openStore } from '../datastore/open.ts';
 import type { Store } from '../datastore/store.ts';
 import { kinds } from '../model/kinds.ts';
 import { applyOne, type Deps, deleteOne, readInput } from './apply.ts';
+import { datastoreCommand } from './datastore.ts';
 import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
@@ -56,6 +57,7 @@ function command(): Command {
   program.addCommand(validateCommand());
   program.addCommand(policyCommand());
   program.addCommand(ipamCommand());
+  program.addCommand(datastoreCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { decode, type Encoded, encode, parseLoosely, stamped } from './codec.ts';
 import { type Expectation, type Kv, type KvEntry, type KvEvent, type KvWrite, meets } from './kv.ts';
-import { commonPrefix, etcdKey, etcdPrefix, parseEtcdKey } from './layout.ts';
+import { commonPrefix, etcdKey, etcdPrefix, parseEtcdKey, parseOtherKey, resourcesPrefix } from './layout.ts';
 import type {
   DeleteOutcome,
   Entry,
@@ -10,6 +10,7 @@ import type {
   Key,
   KeyOf,
   Listing,
+  Other,
   Scope,
   Store,
   TransactionOutcome,
@@ -87,6 +88,11 @@ export class KvStore implements Store {
       const events = batch.flatMap((change) => this.#understood(change, wanted));
       if (events.length > 0) yield events;
     }
+  }
+
+  async others(): Promise<readonly Other[]> {
+    const { entries } = await this.kv.range(resourcesPrefix);
+    return entries.flatMap(({ key }) => parseOtherKey(key) ?? []);
   }
 
   close(): void {

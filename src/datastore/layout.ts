@@ -1,7 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import { type Cidr, cidrParts, familyOf, parseCidr } from '../model/address.ts';
 import { isKind, type Kind, kinds } from '../model/kinds.ts';
-import type { Key, Scope, Type } from './store.ts';
+import type { Key, Other, Scope, Type } from './store.ts';
 
 /* Where Calico keeps each object in etcd v3. Keys are exact to the byte: Calico's own clients read them too. */
 
@@ -56,6 +56,21 @@ export function parseEtcdKey(text: string): Key | undefined {
     return host && cidr ? { type: 'BlockAffinity', host, cidr } : undefined;
   }
   return undefined;
+}
+
+/** Below it lie the v3 resources of every kind. */
+export const resourcesPrefix = resources;
+
+/** Copies of IPAM's own objects, which are stored elsewhere. */
+const copies = ['blockaffinities', 'ipamconfigs'];
+
+/** An etcd key of a v3 resource whose kind or form is not known here. */
+export function parseOtherKey(text: string): Other | undefined {
+  if (!text.startsWith(resources)) return undefined;
+  const parts = text.slice(resources.length).split('/');
+  const [plural = '', first = '', ...rest] = parts;
+  if (copies.includes(plural) || parseResourceKey(parts) !== undefined) return undefined;
+  return rest.length === 0 ? { plural, name: first } : { plural, namespace: first, name: rest.join('/') };
 }
 
 /** The prefix below which all objects of a type lie; for IpamConfig its only key. */

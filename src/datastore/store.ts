@@ -139,7 +139,17 @@ export interface Store {
    * revision must come from lists of all the types, each made at the revision of the one before. Ends when the signal aborts. @throws GoneError, StoreUnavailableError
    */
   watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]>;
+  /** Calico's objects of kinds that are not known here, for those who must not lose any; absent where there are none. */
+  others?(): Promise<readonly Other[]>;
   close(): void;
+}
+
+/** A stored object of a kind that is not known here. */
+export interface Other {
+  /** Plural of its kind, such as `ipreservations`. */
+  readonly plural: string;
+  readonly namespace?: string;
+  readonly name: string;
 }
 
 /** Canonical text of a key, for maps. */

@@ -16,9 +16,10 @@ const below: Readonly<Record<string, readonly string[]>> = {
   policy: ['ipam', 'datastore', 'kernel', 'model', 'base'],
   bgp: ['ipam', 'datastore', 'kernel', 'model', 'base'],
   cni: ['ipam', 'datastore', 'kernel', 'model', 'base'],
+  migrate: ['cni', 'ipam', 'datastore', 'kernel', 'model', 'base'],
   felix: ['policy', 'ipam', 'datastore', 'kernel', 'model', 'base'],
-  cli: ['lab', 'felix', 'bgp', 'cni', 'policy', 'ipam', 'datastore', 'kernel', 'model', 'base'],
-  lab: ['cli', 'felix', 'bgp', 'cni', 'policy', 'ipam', 'datastore', 'kernel', 'model', 'base'],
+  cli: ['lab', 'migrate', 'felix', 'bgp', 'cni', 'policy', 'ipam', 'datastore', 'kernel', 'model', 'base'],
+  lab: ['cli', 'migrate', 'felix', 'bgp', 'cni', 'policy', 'ipam', 'datastore', 'kernel', 'model', 'base'],
 };
 
 /** Pure by design: data in, data out. */

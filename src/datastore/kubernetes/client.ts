@@ -75,6 +75,17 @@ export class ApiClient {
     return this.#written(place, await this.#call('PUT', objectPath(place), object), 'replace');
   }
 
+  /** The resources that the server has of a group's version; undefined where it has none. */
+  async discover(group: string, version: string): Promise<readonly Discovered[] | undefined> {
+    const path = `/apis/${group}/${version}`;
+    const answer = await this.#call('GET', path);
+    if (answer.status === 404) return undefined;
+    if (answer.status !== 200) throw failureOf(`discover ${path}`, answer);
+    const { resources = [] } = JSON.parse(answer.text) as { readonly resources?: readonly Discovered[] };
+    // `bgppeers/status` is a part of a resource.
+    return resources.filter(({ name }) => !name.includes('/'));
+  }
+
   /** A JSON merge patch (RFC 7396). @param part of the object, such as `/status`, whose right to be written is enough */
   async patch(place: Place, patch: object, part = ''): Promise<Written> {
     const path = `${objectPath(place)}${part}`;
@@ -142,6 +153,14 @@ export class ApiClient {
     const { timeoutMs: withinMs = 4000 } = this.options;
     return this.server.call({ method, path, withinMs, ...(body && { body: { type, text: formatJson(body) } }) });
   }
+}
+
+/** A resource as discovery tells of it (`meta/v1 APIResource`). */
+export interface Discovered {
+  /** Its plural. */
+  readonly name: string;
+  readonly kind: string;
+  readonly namespaced: boolean;
 }
 
 interface ApiList {

@@ -42,8 +42,11 @@ interface PodStatus {
   readonly podIPs?: readonly { readonly ip?: string }[];
 }
 
-/** @param interfacePrefix how names of pods' devices begin */
-export function podSource(interfacePrefix: string): Source {
+/**
+ * @param interfacePrefix how names of pods' devices begin
+ * @param all whether Pods without an address are endpoints too, as soon as they have a node
+ */
+export function podSource(interfacePrefix: string, all = false): Source {
   return {
     type: 'WorkloadEndpoint',
     resource: pods,
@@ -54,7 +57,7 @@ export function podSource(interfacePrefix: string): Source {
       return parts?.endpoint === device ? { resource: pods, namespace, name: parts.pod } : undefined;
     },
     keyOf: podKey,
-    read: (object, key) => readPod(object, key, interfacePrefix),
+    read: (object, key) => readPod(object, key, interfacePrefix, all),
     writer: {
       by: 'annotate',
       annotations: (key, value) => {
@@ -82,13 +85,13 @@ function podKey({ metadata, spec = {} }: ApiObject): Key | undefined {
   };
 }
 
-function readPod(object: ApiObject, key: Key, interfacePrefix: string): Value<Type> | undefined {
+function readPod(object: ApiObject, key: Key, interfacePrefix: string, all: boolean): Value<Type> | undefined {
   const { metadata } = object;
   const { name, namespace = '', uid, creationTimestamp, resourceVersion, annotations = {} } = metadata;
   const spec = (object.spec ?? {}) as PodSpec;
   const status = (object.status ?? {}) as PodStatus;
   const addresses = status.phase === 'Succeeded' || status.phase === 'Failed' ? [] : addressesOf(annotations, status);
-  if (addresses.length === 0) return undefined;
+  if (addresses.length === 0 && !all) return undefined;
   const account = spec.serviceAccountName || 'default';
   return parseResource('WorkloadEndpoint', {
     kind: 'WorkloadEndpoint',

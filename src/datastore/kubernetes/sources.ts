@@ -7,7 +7,7 @@ import { affinitySource, blockSource, configSource, handleSource, ipamConfigs } 
 import { nativeSources } from './native.ts';
 import { nodeSource } from './node.ts';
 import { podSource } from './pod.ts';
-import type { ApiObject, Place } from './resources.ts';
+import { type ApiObject, calicoGroup, type Place } from './resources.ts';
 import type { Reading, Source } from './source.ts';
 
 /** Kinds that only Kubernetes' own objects stand for. */
@@ -17,7 +17,12 @@ const notCustom = new Set<Type>(['Node', 'WorkloadEndpoint', 'Profile', 'Service
 export class Sources {
   readonly #all: readonly Source[];
 
-  constructor(interfacePrefix: string) {
+  /** @param own only what Kubernetes itself has, Pods without an address too; nothing by definitions of Calico's */
+  constructor(interfacePrefix: string, own = false) {
+    if (own) {
+      this.#all = [nodeSource, podSource(interfacePrefix, true), ...nativeSources];
+      return;
+    }
     const custom = Object.keys(kinds).flatMap((kind) =>
       isKind(kind) && !notCustom.has(kind) && kind !== 'IPAMConfiguration' ? [customSource(kind)] : [],
     );
@@ -36,6 +41,11 @@ export class Sources {
 
   of(types: readonly Type[]): readonly Source[] {
     return this.#all.filter(({ type }) => types.includes(type));
+  }
+
+  /** Whether a resource of Calico's group is read here. */
+  has(plural: string): boolean {
+    return this.#all.some(({ resource }) => resource.group === calicoGroup && resource.plural === plural);
   }
 
   /** The source and place of a key; undefined when no object can stand for it. @throws InputError */

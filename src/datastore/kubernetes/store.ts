@@ -13,6 +13,7 @@ import {
   type KeyOf,
   keyText,
   type Listing,
+  type Other,
   type Scope,
   type Store,
   StoreUnavailableError,
@@ -27,7 +28,7 @@ import type { KubernetesConfig } from './config.ts';
 import { Credentials } from './credentials.ts';
 import { ApiServer } from './http.ts';
 import { Affinities } from './own-affinities.ts';
-import { type ApiObject, type Place, resourceId } from './resources.ts';
+import { type ApiObject, calico, calicoGroup, type Place, resourceId } from './resources.ts';
 import { formatRevisions, parseRevisions } from './revision.ts';
 import type { Reading, Source, Writer } from './source.ts';
 import { readObject, Sources, sameRevision } from './sources.ts';
@@ -41,6 +42,8 @@ export interface KubernetesOptions extends ClientOptions {
   readonly probeMs?: number;
   /** Milliseconds between two looks for APIs that are not installed; default 60000. */
   readonly absentMs?: number;
+  /** Only what Kubernetes itself has, for those who keep Calico's objects elsewhere. Default false. */
+  readonly ownOnly?: boolean;
 }
 
 /** Objects understood before the event loop gets its turn. */
@@ -53,7 +56,7 @@ const attempts = 20;
 export function createKubernetesStore(config: KubernetesConfig, log: Log, options: KubernetesOptions = {}): Store {
   const clock = options.clock ?? systemClock;
   const server = new ApiServer(new Credentials(config, clock, log), clock, log);
-  return new KubernetesStore(server, new Sources(config.interfacePrefix), clock, log, options);
+  return new KubernetesStore(server, new Sources(config.interfacePrefix, options.ownOnly), clock, log, options);
 }
 
 class KubernetesStore implements Store {
@@ -158,6 +161,17 @@ class KubernetesStore implements Store {
     const { server, clock, log } = this;
     const deps = { server, client: this.#client, clock, log, timeoutMs, lifeSeconds, absentMs, probeMs };
     return watchTypes(deps, this.sources.of(types), parseRevisions(revision), signal);
+  }
+
+  async others(): Promise<readonly Other[]> {
+    const found: Other[] = [];
+    for (const { name: plural, kind, namespaced } of (await this.#client.discover(calicoGroup, 'v1')) ?? []) {
+      if (this.sources.has(plural)) continue;
+      const { objects } = await this.#client.list(calico(kind, plural, namespaced), {});
+      for (const { metadata } of objects)
+        found.push({ plural, name: metadata.name, ...(metadata.namespace && { namespace: metadata.namespace }) });
+    }
+    return found;
   }
 
   close(): void {
