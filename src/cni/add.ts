@@ -15,7 +15,7 @@ import { aborted } from './queue.ts';
 import { removeContainer } from './remove.ts';
 import type { CniRequest } from './request.ts';
 import { formatResult } from './result.ts';
-import { configurePod, createVeth, faults, type VethPlan } from './veth.ts';
+import { configurePod, createVeth, createVethAside, faults, type VethPlan } from './veth.ts';
 
 /*
  * ADD. The address, its handle and the endpoint are one transaction. While it is on its way felix makes the pod's chains
@@ -38,6 +38,8 @@ interface Work {
   readonly signal: AbortSignal;
   /** The device of this pod's name is of our making. */
   linked: boolean;
+  /** Until the pair of devices is made, or is known not to be. */
+  making?: Promise<readonly [PromiseSettledResult<void>]>;
   /** Addresses that are in the pod, or are to be when the transaction goes through. */
   configured?: readonly Ip[];
   announced?: Announcement | undefined;
@@ -79,9 +81,12 @@ export async function add(context: Working, request: AddRequest, signal: AbortSi
  * transaction finds out without being asked before. It does know the pod when the node was started anew.
  */
 async function addNew(work: Work): Promise<string> {
+  const { context, plan } = work;
   try {
     return await undoing(work, async () => {
       let proposed: readonly Ip[] | undefined;
+      work.linked = true;
+      work.making = Promise.allSettled([createVethAside(context.netlink, plan)]);
       const assigning = assign(work, undefined, (addresses) => {
         proposed = addresses;
       });
@@ -93,21 +98,26 @@ async function addNew(work: Work): Promise<string> {
   }
 }
 
-/** What needs no answer of the datastore: felix's rules for the pod, the pair of devices, and the pod's side of it. */
+/** What needs no answer of the datastore: felix's rules for the pod, and its side of the pair of devices. */
 async function prepare(work: Work, proposed: () => readonly Ip[] | undefined): Promise<void> {
   const { context, plan, place, pod } = work;
   // What policy selects it by is known before only where the endpoint is stored as it is told here.
   if (context.store.atomic) work.announced = context.felix.announce(place.key, endpointOf(work, []), familiesOf(work));
   confirm(work);
-  // Felix begins in the next turn, and the kernel takes its rules while the devices are made in the one after.
+  // Felix begins in the next turn, and the kernel takes its rules while the pod is configured in the one after.
   await setImmediate();
   await setImmediate();
-  work.linked = true;
-  createVeth(context.netlink, plan);
+  await made(work);
   const addresses = proposed();
   if (addresses === undefined) return;
   configurePod(context.netlink, pod, plan, addresses);
   work.configured = addresses;
+}
+
+/** @throws KernelError when the pair of devices was not made */
+async function made({ making }: Work): Promise<void> {
+  const [outcome] = (await making) ?? [];
+  if (outcome?.status === 'rejected') throw outcome.reason;
 }
 
 /** The pod has an endpoint or a device: of this container, then ADD is repeated, or of an earlier one. */
@@ -249,6 +259,7 @@ async function undoing(work: Work, make: () => Promise<string>): Promise<string>
     return await make();
   } catch (thrown) {
     work.announced?.withdraw();
+    await work.making;
     try {
       if (work.linked) context.netlink.deleteLink(place.hostDevice);
       if (!(thrown instanceof WriteConflictError)) {

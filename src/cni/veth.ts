@@ -1,4 +1,4 @@
-import type { KernelError, Netlink, Route } from '../kernel/types.ts';
+import type { KernelError, Netlink, Route, VethRequest } from '../kernel/types.ts';
 import { type Cidr, familyOf, hostCidr, type Ip, parseCidr, parseIp } from '../model/address.ts';
 import { gateway4, hostLinkLocal, hostMac } from './names.ts';
 import type { PodNamespace } from './ports.ts';
@@ -22,22 +22,27 @@ export interface VethPlan {
 
 /** Creates the pair, the host's end up, in place of a host end that an earlier container of the pod left. @throws KernelError */
 export function createVeth(host: Netlink, plan: VethPlan): void {
-  const add = () =>
-    host.addVeth({
-      hostName: plan.hostDevice,
-      podName: plan.ifName,
-      netns: plan.netns,
-      mtu: plan.mtu,
-      hostMac,
-      podMac: plan.mac,
-      hostUp: true,
-    });
+  const request = vethOf(plan);
   try {
-    add();
+    host.addVeth(request);
   } catch (thrown) {
     if ((thrown as KernelError).code !== 'EEXIST' || !host.deleteLink(plan.hostDevice)) throw thrown;
-    add();
+    host.addVeth(request);
   }
+}
+
+/** The same while this thread goes on. */
+export async function createVethAside(host: Netlink, plan: VethPlan): Promise<void> {
+  try {
+    await host.addVethAside(vethOf(plan));
+  } catch (thrown) {
+    if ((thrown as KernelError).code !== 'EEXIST') throw thrown;
+    createVeth(host, plan);
+  }
+}
+
+function vethOf({ hostDevice, ifName, netns, mtu, mac }: VethPlan): VethRequest {
+  return { hostName: hostDevice, podName: ifName, netns, mtu, hostMac, podMac: mac, hostUp: true };
 }
 
 /** Addresses, gateway and routes in the pod. Every step may find its work done already. @throws KernelError */
@@ -47,14 +52,14 @@ export function configurePod(host: Netlink, pod: PodNamespace, plan: VethPlan, a
     pod.enableIpv6();
     unlessThere(() => host.addAddress(plan.hostDevice, `${hostLinkLocal}/64`, { noDad: true }));
   }
-  pod.netlink.steadily(() => configureInside(pod.netlink, plan.ifName, addresses));
+  pod.netlink.together(() => configureInside(pod.netlink, plan.ifName, addresses));
 }
 
 function configureInside(netlink: Netlink, device: string, addresses: readonly Ip[]): void {
   netlink.setLink('lo', { up: true });
   netlink.setLink(device, { up: true });
   for (const address of addresses) {
-    unlessThere(() => netlink.addAddress(device, hostCidr(address), { noDad: true }));
+    netlink.addAddress(device, hostCidr(address), { noDad: true });
     netlink.setNeighbour({ device, address: gatewayFor(address), mac: hostMac });
   }
   const [failure] = netlink.applyRoutes(podRoutes(device, addresses), []);

@@ -56,7 +56,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   const six = config.ipv6Support && existsSync('/proc/sys/net/ipv6');
   if (config.ipv6Support && !six) log.warn('the kernel has no IPv6; only IPv4 is handled');
   log.info({ node: nodename, backend, ipv6: six }, 'starting');
-  const netlink = openNetlink();
+  const netlink = openNetlink({ aside: true });
   const conntrack = openConntrack();
   const policy = new RenderedPolicy(nodename, config, log);
   const families: readonly Family[] = six ? [4, 6] : [4];

@@ -86,8 +86,8 @@ export class FakeNetlink implements Netlink {
     this.linkByName.set('lo', { index: 1, name: 'lo', mtu: 65536, up: true, mac: '00:00:00:00:00:00' });
   }
 
-  steadily<T>(action: () => T): T {
-    return action();
+  together(action: () => void): void {
+    action();
   }
 
   links(): Link[] {
@@ -156,6 +156,10 @@ export class FakeNetlink implements Netlink {
     peerSpace.#peers.set(pod.name, { netlink: this, name: host.name });
     peerSpace.addLink(pod);
     this.addLink(host);
+  }
+
+  async addVethAside(request: VethRequest): Promise<void> {
+    this.addVeth(request);
   }
 
   addVxlan({ name, id, port, local, mac, mtu }: VxlanRequest): Link {

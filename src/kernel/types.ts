@@ -203,8 +203,12 @@ export interface RouteReading {
  * (microseconds each), batches are sliced by the caller.
  */
 export interface Netlink {
-  /** Runs `action`, in which nobody else makes, renames or deletes devices: each is then looked up once. */
-  steadily<T>(action: () => T): T;
+  /**
+   * What `action` asks of `setLink`, `addAddress`, `setNeighbour` and `applyRoutes` (routes to be set) goes to the kernel
+   * in one message after it, in order, and each device is looked up once.
+   * @throws KernelError, the first; what comes after it is done nonetheless
+   */
+  together(action: () => void): void;
   links(): Link[];
   link(name: string): Link | undefined;
   addresses(family?: Family): AddressOnLink[];
@@ -218,6 +222,8 @@ export interface Netlink {
    * @throws KernelError (`EEXIST` for either name), InputError for the namespace's path
    */
   addVeth(request: VethRequest): void;
+  /** The same while this thread goes on: the kernel takes a millisecond. */
+  addVethAside(request: VethRequest): Promise<void>;
   /** A VXLAN device without learning; it is down. @throws KernelError (`EEXIST`, `EOPNOTSUPP` without the module) */
   addVxlan(request: VxlanRequest): Link;
   /**

@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import type { Family, Ip } from '../../model/address.ts';
 import { openNamespace } from '../namespace-file.ts';
 import { mainTable } from '../route.ts';
+import { Serial } from '../serial.ts';
 import {
   type AddressOnLink,
   type Forwarding,
@@ -45,6 +46,7 @@ import {
   RTM_NEWLINK,
   RTM_NEWNEIGH,
   RTM_NEWQDISC,
+  RTM_NEWROUTE,
 } from './constants.ts';
 import {
   checkedName,
@@ -59,7 +61,7 @@ import {
 import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
 import { readQueue, writeQueueQuery, writeShaper, writeShaperRemoval } from './queue.ts';
-import type { IndexOf, NameOf } from './route.ts';
+import { type IndexOf, type NameOf, writeRoute } from './route.ts';
 import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
@@ -71,31 +73,44 @@ const lookupsBeforeDump = 4;
 /** LOOPBACK_IFINDEX of include/net/net_namespace.h: every namespace's first device. */
 const loopbackIndex = 1;
 
-/** rtnetlink of the current network namespace; stays there wherever the thread goes. @throws KernelError */
-export function openNetlink(): Netlink {
-  return new RtNetlink(new NetlinkSocket());
+/**
+ * rtnetlink of the current network namespace; stays there wherever the thread goes.
+ * @param options.aside with a second socket, by which `addVethAside` works beside everything else
+ * @throws KernelError
+ */
+export function openNetlink({ aside = false }: { readonly aside?: boolean } = {}): Netlink {
+  return new RtNetlink(new NetlinkSocket(), aside ? new NetlinkSocket() : undefined);
 }
 
 class RtNetlink implements Netlink {
   /** Family and table → what was last read of it. */
   readonly #dumps = new Map<string, RouteDump>();
-  /** Inside `steadily`: name → index. */
-  #indexByName: Map<string, number> | undefined;
+  /** Inside `together`: what is to be sent, and name → index of the devices asked for. */
+  #batch: { readonly requests: Request[]; readonly indexByName: Map<string, number> } | undefined;
 
-  constructor(private readonly socket: NetlinkSocket) {}
+  /** One request at a time goes through the socket aside. */
+  readonly #serial = new Serial();
+
+  constructor(
+    private readonly socket: NetlinkSocket,
+    private readonly aside?: NetlinkSocket,
+  ) {}
 
   links(): Link[] {
     const request = { operation: 'list links', type: RTM_GETLINK, body: writeLinkQuery };
     return this.socket.dump({ ...request, body: (w) => writeLinkQuery(w) }).map(readLink);
   }
 
-  steadily<T>(action: () => T): T {
-    this.#indexByName = new Map([['lo', loopbackIndex]]);
+  together(action: () => void): void {
+    const batch = { requests: [], indexByName: new Map([['lo', loopbackIndex]]) };
+    this.#batch = batch;
     try {
-      return action();
+      action();
     } finally {
-      this.#indexByName = undefined;
+      this.#batch = undefined;
     }
+    const failure = this.socket.batch(batch.requests).find((one) => one !== undefined);
+    if (failure) throw failure;
   }
 
   link(name: string): Link | undefined {
@@ -144,12 +159,18 @@ class RtNetlink implements Netlink {
   addVeth(request: VethRequest): void {
     const namespace = openNamespace(request.netns);
     try {
-      this.socket.request({
-        operation: `add veth ${request.hostName} with ${request.podName} in ${request.netns}`,
-        type: RTM_NEWLINK,
-        flags: NLM_F_CREATE | NLM_F_EXCL,
-        body: (w) => writeVeth(w, { ...request, namespace }),
-      });
+      this.socket.request(vethRequest(request, namespace));
+    } finally {
+      closeSync(namespace);
+    }
+  }
+
+  async addVethAside(request: VethRequest): Promise<void> {
+    const { aside } = this;
+    if (!aside) return this.addVeth(request);
+    const namespace = openNamespace(request.netns);
+    try {
+      await this.#serial.run(() => aside.requestAside(vethRequest(request, namespace)));
     } finally {
       closeSync(namespace);
     }
@@ -180,13 +201,13 @@ class RtNetlink implements Netlink {
   setLink(name: string, change: LinkChange): void {
     const operation = `set link ${name}`;
     const index = this.#indexOf(operation, name);
-    this.socket.request({ operation, type: RTM_NEWLINK, body: (w) => writeLinkChange(w, index, change) });
+    this.#request({ operation, type: RTM_NEWLINK, body: (w) => writeLinkChange(w, index, change) });
   }
 
   addAddress(device: string, cidr: string, options: { noDad?: boolean } = {}): void {
     const operation = `add address ${cidr} to ${device}`;
     const index = this.#indexOf(operation, device);
-    this.socket.request({
+    this.#request({
       operation,
       type: RTM_NEWADDR,
       flags: NLM_F_CREATE | NLM_F_REPLACE,
@@ -204,7 +225,7 @@ class RtNetlink implements Netlink {
   setNeighbour({ device, address, mac }: { device: string; address: Ip; mac: string }): void {
     const operation = `set neighbour ${address} on ${device}`;
     const index = this.#indexOf(operation, device);
-    this.socket.request({
+    this.#request({
       operation,
       type: RTM_NEWNEIGH,
       flags: NLM_F_CREATE | NLM_F_REPLACE,
@@ -286,6 +307,7 @@ class RtNetlink implements Netlink {
   }
 
   applyRoutes(upserts: readonly Route[], deletes: readonly Route[]): RouteFailure[] {
+    if (this.#batch) return this.#queueRoutes(this.#batch.requests, upserts);
     // Additions first: a route that moves to another metric leaves no gap.
     const refused = this.writeRoutes('set', packedList(upserts)).map(
       ({ at, cause }) => [nth(upserts, at), cause] as const,
@@ -314,6 +336,7 @@ class RtNetlink implements Netlink {
 
   close(): void {
     this.socket.close();
+    this.aside?.close();
   }
 
   /** RTM_NEWNEIGH for each. @throws KernelError, the first */
@@ -349,11 +372,28 @@ class RtNetlink implements Netlink {
 
   /** @throws KernelError (`ENODEV`) */
   #indexOf(operation: string, name: string): number {
-    const known = this.#indexByName?.get(name);
+    const known = this.#batch?.indexByName.get(name);
     if (known !== undefined) return known;
     const { index } = this.#existing(operation, name);
-    this.#indexByName?.set(name, index);
+    this.#batch?.indexByName.set(name, index);
     return index;
+  }
+
+  /** @throws KernelError for a device that is not there */
+  #queueRoutes(requests: Request[], routes: readonly Route[]): [] {
+    for (const route of routes) {
+      const operation = `set route ${route.destination}`;
+      for (const { device } of route.nextHops) if (device !== undefined) this.#indexOf(operation, device);
+      const indexes = this.#batch?.indexByName;
+      const body: Request['body'] = (w) => writeRoute(w, route, (device) => indexes?.get(device));
+      requests.push({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body });
+    }
+    return [];
+  }
+
+  #request(request: Request): void {
+    if (this.#batch) this.#batch.requests.push(request);
+    else this.socket.request(request);
   }
 
   #existing(operation: string, name: string): Link {
@@ -369,6 +409,15 @@ class RtNetlink implements Netlink {
     if (codes.includes(failure.code)) return true;
     throw failure;
   }
+}
+
+function vethRequest(request: VethRequest, namespace: number): Request {
+  return {
+    operation: `add veth ${request.hostName} with ${request.podName} in ${request.netns}`,
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: (w) => writeVeth(w, { ...request, namespace }),
+  };
 }
 
 /** @throws RangeError beyond the end, where nobody asks */

@@ -10,6 +10,8 @@ export interface Libc {
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, length: number): number;
   getsockname(fd: number, address: Uint8Array, length: Uint8Array): number;
   send(fd: number, bytes: Uint8Array, length: number, flags: number): number;
+  /** `send` by a thread of libuv's pool; the result is -1 for any error. */
+  sendAside(fd: number, bytes: Uint8Array, length: number, flags: number): Promise<number>;
   recv(fd: number, bytes: Uint8Array, length: number, flags: number): number;
   close(fd: number): number;
   setns(fd: number, type: number): number;
@@ -27,12 +29,18 @@ export function libc(): Libc {
 function load(): Libc {
   // Node itself is linked with the C library, so its own symbols serve whatever the library's file is called.
   const process = koffi.load(null);
+  const send = process.func('int64_t send(int fd, void *bytes, size_t length, int flags)');
   return {
     socket: process.func('int socket(int domain, int type, int protocol)'),
     bind: process.func('int bind(int fd, void *address, uint32_t length)'),
     setsockopt: process.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),
     getsockname: process.func('int getsockname(int fd, void *address, void *length)'),
-    send: process.func('int64_t send(int fd, void *bytes, size_t length, int flags)'),
+    send,
+    sendAside: (fd, bytes, length, flags) =>
+      new Promise((resolve, reject) => {
+        const done = (error: Error | null, sent: number) => (error ? reject(error) : resolve(sent));
+        send.async(fd, bytes, length, flags, done);
+      }),
     recv: process.func('int64_t recv(int fd, void *bytes, size_t length, int flags)'),
     close: process.func('int close(int fd)'),
     setns: process.func('int setns(int fd, int type)'),

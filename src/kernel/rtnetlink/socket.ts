@@ -89,6 +89,25 @@ export class NetlinkSocket {
     if (failure) throw failure;
   }
 
+  /**
+   * As `request`, while the kernel works in a thread of libuv's pool. One at a time, and nothing else of this socket
+   * meanwhile. @throws KernelError
+   */
+  async requestAside(request: Request): Promise<void> {
+    const sequence = this.#begin();
+    this.#write(request, NLM_F_REQUEST | NLM_F_ACK, sequence);
+    if (!this.#open) throw closedError(request.operation);
+    const bytes = this.#writer.written.slice();
+    if ((await libc().sendAside(this.fd, bytes, bytes.length, 0)) < 0)
+      throw new KernelError(request.operation, 'EIO', 'the request could not be sent');
+    for (const message of this.#receive(request.operation)) {
+      if (message.sequence !== sequence || message.type !== NLMSG_ERROR) continue;
+      const failure = readError(message, request.operation);
+      if (failure) throw failure;
+      return;
+    }
+  }
+
   /** One object (RTM_GET… without DUMP): its payload. @throws KernelError */
   get(request: Request): Uint8Array {
     const found = this.find(request, 0);
@@ -264,7 +283,7 @@ export class NetlinkSocket {
   }
 
   #send(operation: string): void {
-    if (!this.#open) throw new KernelError(operation, 'EBADF', 'the netlink socket is closed');
+    if (!this.#open) throw closedError(operation);
     const bytes = this.#writer.written;
     checked(operation, libc().send(this.fd, bytes, bytes.length, 0));
   }
@@ -295,4 +314,8 @@ export class NetlinkSocket {
     if (length < 0) return lastErrno();
     return length > this.#datagram.length ? 'EMSGSIZE' : this.#datagram.subarray(0, length);
   }
+}
+
+function closedError(operation: string): KernelError {
+  return new KernelError(operation, 'EBADF', 'the netlink socket is closed');
 }
