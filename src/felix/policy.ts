@@ -3,6 +3,7 @@ import { type Entry, type Event, keyText } from '../datastore/store.ts';
 import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
 import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { refuses } from '../policy/cut.ts';
+import type { Devices } from '../policy/endpoint.ts';
 import type { NodePolicy } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { parseFailsafe } from '../policy/render/failsafe.ts';
@@ -21,14 +22,21 @@ type RenderConfig = Pick<
   | 'verdictLogs'
 >;
 
-function rendererOf({ interfacePrefix, endpointToHost, vxlanPort, ...config }: RenderConfig): FilterRenderer {
+/** @param telling whether the kernel has what rules that tell of verdicts need */
+function rendererOf(
+  { interfacePrefix, endpointToHost, vxlanPort, ...config }: RenderConfig,
+  telling: boolean,
+): FilterRenderer {
   return new FilterRenderer({
     ...defaultRenderOptions,
     interfacePrefix,
     endpointToHost,
     vxlanPort,
     dropMidstream: config.establishedFlows === 'cut',
-    verdictLogs: { denied: config.verdictLogs !== 'none', allowed: config.verdictLogs === 'all' },
+    verdictLogs: {
+      denied: telling && config.verdictLogs !== 'none',
+      allowed: telling && config.verdictLogs === 'all',
+    },
     failsafeInbound: parseFailsafe(config.failsafeInbound, 'failsafeInboundHostPorts'),
     failsafeOutbound: parseFailsafe(config.failsafeOutbound, 'failsafeOutboundHostPorts'),
   });
@@ -49,13 +57,14 @@ export class RenderedPolicy implements PolicySource {
     private readonly node: string,
     config: RenderConfig,
     log: Log,
+    private readonly telling = true,
   ) {
     this.#index = new PolicyIndex(node, log);
-    this.#renderer = rendererOf(config);
+    this.#renderer = rendererOf(config, telling);
   }
 
   configure(config: RenderConfig): void {
-    this.#renderer = rendererOf(config);
+    this.#renderer = rendererOf(config, this.telling);
   }
 
   apply(event: Event): void {
@@ -67,6 +76,10 @@ export class RenderedPolicy implements PolicySource {
     if (spec?.node === this.node)
       this.#families.set(keyText(key), new Set(spec.ipNetworks.map((net) => familyOf(parseCidr(net)))));
     else this.#families.delete(keyText(key));
+  }
+
+  setDevices(devices: Devices): void {
+    this.#index.setDevices(devices);
   }
 
   /** Of this node's devices, which have both families. */
@@ -115,7 +128,10 @@ export class RenderedPolicy implements PolicySource {
     const own = new Map([...endpoints].filter(([key]) => this.#families.get(key)?.has(family)));
     const named = new Set<string>();
     for (const { tiers, host } of own.values())
-      for (const { ingress, egress } of [...tiers, ...(host?.forward ?? [])])
+      for (const { ingress, egress } of [
+        ...tiers,
+        ...(host ? [...host.forward, ...host.untracked, ...host.preDnat] : []),
+      ])
         for (const name of [...ingress, ...egress]) named.add(name);
     const inherited = new Set([...own.values()].flatMap((endpoint) => endpoint.profiles));
     return {

@@ -73,17 +73,32 @@ export const networkPolicySpec = z.looseObject({
   serviceAccountSelector: z.string().optional(),
 });
 
-const forHosts = z
-  .literal(false, { error: 'expected false: such a policy is of host endpoints, of which there are none' })
-  .optional();
-
-/** `applyOnForward` says what happens at host endpoints; pods are subject to the policy either way. */
-export const globalNetworkPolicySpec = networkPolicySpec.extend({
+/**
+ * `applyOnForward`, `doNotTrack` and `preDNAT` say what happens at host endpoints. The last two are of these alone; any
+ * other policy pods are subject to as well.
+ */
+const globalFields = networkPolicySpec.extend({
   namespaceSelector: z.string().optional(),
   applyOnForward: z.boolean().optional(),
-  doNotTrack: forHosts,
-  preDNAT: forHosts,
+  doNotTrack: z.boolean().optional(),
+  preDNAT: z.boolean().optional(),
 });
+
+/** What holds of policies that come before connection tracking, or before the destination is translated. */
+function checkStage(
+  { applyOnForward, doNotTrack, preDNAT, types, egress }: z.output<typeof globalFields>,
+  { addIssue }: { readonly addIssue: (issue: { code: 'custom'; message: string; path: string[] }) => void },
+): void {
+  const expect = (holds: boolean, field: string, message: string) =>
+    holds || addIssue({ code: 'custom', message: `expected ${message}`, path: [field] });
+  const early = doNotTrack || preDNAT;
+  expect(!(doNotTrack && preDNAT), 'preDNAT', 'only one of doNotTrack and preDNAT to be true');
+  expect(!early || applyOnForward === true, 'applyOnForward', 'true beside doNotTrack or preDNAT');
+  expect(!preDNAT || !egress?.length, 'egress', 'no egress rules beside preDNAT');
+  expect(!preDNAT || !types?.includes('Egress'), 'types', 'no Egress beside preDNAT');
+}
+
+export const globalNetworkPolicySpec = globalFields.superRefine(checkStage);
 
 /** What becomes of the policy of the same name once this is enforced: it is set to this, or deleted. */
 const stagedAction = z.enum(['Set', 'Delete']).default('Set');
@@ -95,8 +110,9 @@ const onlyNamed = (spec: { readonly stagedAction: 'Set' | 'Delete' }) =>
 const notOnlyNamed = { error: 'expected nothing but the tier beside Delete', path: ['stagedAction'] };
 
 export const stagedNetworkPolicySpec = networkPolicySpec.extend({ stagedAction }).refine(onlyNamed, notOnlyNamed);
-export const stagedGlobalNetworkPolicySpec = globalNetworkPolicySpec
+export const stagedGlobalNetworkPolicySpec = globalFields
   .extend({ stagedAction })
+  .superRefine(checkStage)
   .refine(onlyNamed, notOnlyNamed);
 /** In the words of `networking.k8s.io/v1`. */
 export const stagedKubernetesNetworkPolicySpec = kubernetesPolicySpec

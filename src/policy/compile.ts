@@ -2,8 +2,8 @@ import { InputError } from '../base/errors.ts';
 import type { Profile } from '../model/kinds.ts';
 import { kubernetesName } from '../model/kubernetes.ts';
 import { type PolicyRule, ruleIndexAnnotation, ruleNameAnnotation } from '../model/policy.ts';
-import { parseSelector, type Selector } from '../model/selector.ts';
-import type { PolicyRules, Rule } from './ir.ts';
+import { both, namespaceSelector, parseSelector, type Selector } from '../model/selector.ts';
+import type { EarlyStage, PolicyRules, Rule } from './ir.ts';
 import { compileMatch, type RuleContext } from './match.ts';
 import type { SetRequest } from './members.ts';
 import { type AnyPolicy, defaultTypes, policyName, policyTitle, scopeSelector, sortKey } from './scope.ts';
@@ -47,7 +47,9 @@ export function compilePolicy(
   const tier = spec.tier ?? 'default';
   const known = tierExists(tier);
   if (!known) problems.push(new InputError(`${where}.tier`, tier, 'a tier that exists'));
-  const selector = scopeSelector({ ...spec, namespace }, where, (part) => tolerate(problems, part));
+  const scope = scopeSelector({ ...spec, namespace }, where, (part) => tolerate(problems, part));
+  const stage: EarlyStage | undefined = spec['doNotTrack'] ? 'untracked' : spec['preDNAT'] ? 'preDnat' : undefined;
+  const selector = stage ? both(scope, hostsOnly) : scope;
   const sound = problems.length === 0;
   const compile = (direction: RuleContext['direction']) =>
     compileRules(
@@ -70,6 +72,7 @@ export function compilePolicy(
     rules: {
       name: policyName(name, namespace),
       title: policyTitle(kind, name, namespace),
+      ...(stage && { stage }),
       ingress: ingress.rules,
       egress: egress.rules,
     },
@@ -94,6 +97,9 @@ export function compileProfile({ metadata: { name }, spec }: Profile): CompiledR
     problems: [...ingress.problems, ...egress.problems],
   };
 }
+
+/** Every pod has a namespace, and no host endpoint can claim one. */
+export const hostsOnly = namespaceSelector(parseSelector('global()'));
 
 const actions = { Allow: 'allow', Deny: 'deny', Log: 'log', Pass: 'pass' } as const;
 

@@ -1,4 +1,4 @@
-import { hostCidr, parseCidr, parseIp } from '../model/address.ts';
+import { type Cidr, hostCidr, parseCidr, parseIp } from '../model/address.ts';
 import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { namespaceLabel } from '../model/selector.ts';
 import type { LabelMap } from './labels.ts';
@@ -16,7 +16,7 @@ export interface Labelled {
 /** What policy needs of a workload endpoint. */
 export interface Endpoint extends Labelled {
   readonly node: string;
-  /** Empty for a host endpoint of which only addresses are known: it is a member of sets, and nothing more. */
+  /** Empty for a host endpoint that is found by its addresses. */
   readonly interfaceName: string;
   readonly host: boolean;
 }
@@ -55,6 +55,21 @@ export function hostEndpointOf(key: string, { metadata, spec }: HostEndpoint): E
     labels: unclaimed(metadata.labels ?? {}),
     facts: { addresses: spec.expectedIPs.map((ip) => hostCidr(parseIp(ip))), ports: namedPorts(spec.ports) },
   };
+}
+
+/** A node's own devices: all but its pods'. */
+export type Devices = ReadonlyMap<string, ReadonlySet<Cidr>>;
+
+/**
+ * The devices of an endpoint: the one that it names; without a name, those that have one of its addresses. The loopback
+ * device is protected by its name only: what it carries came from the host itself.
+ */
+export function devicesOf({ interfaceName, facts }: Endpoint, devices: Devices): string[] {
+  if (interfaceName !== '') return [interfaceName];
+  const found = [...devices].filter(
+    ([device, addresses]) => device !== 'lo' && facts.addresses.some((address) => addresses.has(address)),
+  );
+  return found.map(([device]) => device).sort();
 }
 
 function namedPorts(ports: HostEndpoint['spec']['ports'] = []): EndpointFacts['ports'] {

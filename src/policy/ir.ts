@@ -61,12 +61,17 @@ export interface Rule {
   readonly name?: string;
 }
 
+/** Before connection tracking, and before the destination is translated. */
+export type EarlyStage = 'untracked' | 'preDnat';
+
 /** A policy's or profile's rules in both directions. */
 export interface PolicyRules {
   /** `shop/knp.default.allow-web`, `kns.shop`. */
   readonly name: string;
   /** As a person wrote it, for explain: `NetworkPolicy shop/allow-web`. */
   readonly title: string;
+  /** Of policies for host endpoints alone. */
+  readonly stage?: EarlyStage;
   readonly ingress: readonly Rule[];
   readonly egress: readonly Rule[];
 }
@@ -87,8 +92,20 @@ export interface EndpointPolicy {
   readonly tiers: readonly TierPolicies[];
   /** Names of profiles in order; one that is missing denies. */
   readonly profiles: readonly string[];
-  /** Of a host endpoint: the policies that apply to what the host forwards. */
-  readonly host?: { readonly forward: readonly TierPolicies[] };
+  readonly host?: HostPolicy;
+}
+
+/**
+ * What a host endpoint has besides `tiers`, which are for the host's own traffic. In the early stages no tier ends what
+ * none of its rules decides.
+ */
+export interface HostPolicy {
+  /** The device of its name, or those that have an expected address; `*`: every one that no other stands for. */
+  readonly devices: readonly string[];
+  /** For what the host forwards. */
+  readonly forward: readonly TierPolicies[];
+  readonly untracked: readonly TierPolicies[];
+  readonly preDnat: readonly TierPolicies[];
 }
 
 /** The whole node's policy: everything that local endpoints refer to and nothing else. */

@@ -1,8 +1,11 @@
 import type { CompiledPolicy } from './compile.ts';
-import type { PolicyRules, TierPolicies } from './ir.ts';
+import type { EarlyStage, PolicyRules, TierPolicies } from './ir.ts';
 import { LabelIndex, type LabelMap } from './labels.ts';
 import { type SetUser, sameRules } from './profiles.ts';
 import type { TierTable } from './tiers.ts';
+
+/** `forward`: those of `normal` that apply to what a host forwards, too. */
+export type Stage = 'normal' | 'forward' | EarlyStage;
 
 /**
  * Policies against local endpoints: which apply to each, in order. Only policies that select a local endpoint hold
@@ -60,13 +63,12 @@ export class PolicyTable {
     return this.#snapshot;
   }
 
-  /**
-   * The tiers with a policy for the endpoint, in order, each with its policies in order.
-   * @param forward of a host endpoint: only those that apply to what it forwards
-   */
-  tiersOf(endpoint: string, forward = false): TierPolicies[] {
+  /** The tiers with a policy for the endpoint in one stage, in order, each with its policies in order. */
+  tiersOf(endpoint: string, stage: Stage = 'normal'): TierPolicies[] {
     const matching = [...this.#index.matches(endpoint)].flatMap((key) => this.#compiled.get(key) ?? []);
-    const applying = forward ? matching.filter((policy) => policy.forward) : matching;
+    const applying = matching.filter(({ rules, forward }) =>
+      stage === 'forward' ? forward && !rules.stage : (rules.stage ?? 'normal') === stage,
+    );
     applying.sort(compareOrder);
     const byTier = Map.groupBy(applying, ({ tier }) => tier);
     return this.tiers.inOrder().flatMap(([tier, { defaultAction }]) => {

@@ -13,7 +13,15 @@ import type {
   WorkloadEndpoint,
 } from '../model/kinds.ts';
 import { compilePolicy } from './compile.ts';
-import { type Endpoint, effectiveLabels, endpointOf, hostEndpointOf, type Labelled } from './endpoint.ts';
+import {
+  type Devices,
+  devicesOf,
+  type Endpoint,
+  effectiveLabels,
+  endpointOf,
+  hostEndpointOf,
+  type Labelled,
+} from './endpoint.ts';
 import type { EndpointPolicy, NodePolicy } from './ir.ts';
 import { SetTable } from './members.ts';
 import { networkSetOf } from './network-set.ts';
@@ -50,6 +58,7 @@ export class PolicyIndex {
   /** Profile → endpoints and network sets that inherit from it. */
   readonly #heirs = new Map<string, Set<string>>();
   readonly #problems = new Map<string, readonly Error[]>();
+  #devices: Devices = new Map();
   #endpointPolicies: ReadonlyMap<string, EndpointPolicy> = new Map();
   #snapshot: NodePolicy | undefined;
 
@@ -117,6 +126,13 @@ export class PolicyIndex {
       last.sets === parts.sets;
     if (!last || !same) this.#snapshot = parts;
     return last && same ? last : parts;
+  }
+
+  /** The node's own devices with their addresses, by which host endpoints without a device's name find theirs. */
+  setDevices(devices: Devices): void {
+    this.#devices = devices;
+    for (const { key, host, interfaceName } of this.#endpoints.values())
+      if (host && interfaceName === '') this.#dirty.add(key);
   }
 
   /** Endpoints of this node by their addresses. */
@@ -239,7 +255,7 @@ export class PolicyIndex {
     for (const key of this.#dirty) {
       const endpoint = this.#endpoints.get(key);
       const before = next.get(key);
-      const after = endpoint?.node === this.node && endpoint.interfaceName ? this.#policyOf(endpoint) : undefined;
+      const after = endpoint && this.#policyOf(endpoint);
       if (JSON.stringify(before) === JSON.stringify(after)) continue;
       changed = true;
       if (after) next.set(key, after);
@@ -250,22 +266,31 @@ export class PolicyIndex {
     return this.#endpointPolicies;
   }
 
-  #policyOf({ key, interfaceName, profiles, host }: Endpoint): EndpointPolicy {
-    const forward = () => ({ host: { forward: this.#policies.tiersOf(key, true) } });
-    return { endpoint: key, interfaceName, tiers: this.#policies.tiersOf(key), profiles, ...(host && forward()) };
+  #policyOf(endpoint: Endpoint): EndpointPolicy | undefined {
+    const { key, profiles } = endpoint;
+    const devices = devicesOf(endpoint, this.#devices);
+    const [interfaceName] = devices;
+    if (endpoint.node !== this.node || interfaceName === undefined) return undefined;
+    const tiers = this.#policies.tiersOf(key);
+    if (!endpoint.host) return { endpoint: key, interfaceName, tiers, profiles };
+    const [forward, untracked, preDnat] = (['forward', 'untracked', 'preDnat'] as const).map((stage) =>
+      this.#policies.tiersOf(key, stage),
+    );
+    const host = { devices, forward: forward ?? [], untracked: untracked ?? [], preDnat: preDnat ?? [] };
+    return { endpoint: key, interfaceName, tiers, profiles, host };
   }
 
   #duplicates(): PolicyProblem[] {
-    const local = [...this.#endpoints.values()].filter(
-      ({ node, interfaceName }) => node === this.node && interfaceName,
+    const local = [...this.#endpoints.values()].filter(({ node }) => node === this.node);
+    const claims = local.flatMap((endpoint) =>
+      devicesOf(endpoint, this.#devices).map((device) => ({ device, key: endpoint.key })),
     );
-    const byInterface = Map.groupBy(local, ({ interfaceName }) => interfaceName);
-    return [...byInterface].flatMap(([name, endpoints]) =>
-      endpoints.length < 2
+    return [...Map.groupBy(claims, ({ device }) => device)].flatMap(([device, claimed]) =>
+      claimed.length < 2
         ? []
-        : endpoints.map(({ key }) => ({
+        : claimed.map(({ key }) => ({
             key,
-            error: new InputError('spec.interfaceName', name, 'an interface that no other endpoint of the node has'),
+            error: new InputError('spec.interfaceName', device, 'an interface that no other endpoint of the node has'),
           })),
     );
   }

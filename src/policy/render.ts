@@ -87,13 +87,14 @@ export class FilterRenderer {
     const write = (kind: 'policy' | 'profile', list: readonly PolicyRules[]) =>
       (['ingress', 'egress'] as const).flatMap((direction) =>
         list.map((rules) => {
-          const rendered = cache.rendered(rules, direction, family, this.options.logPrefix);
+          const chain = chainName(prefixes[direction][kind], rules.name);
+          const rendered = cache.rendered(rules, direction, family, { ...this.options, chain });
           for (const set of rendered.nets) sets.set(set.name, set);
           for (const [id, type] of rendered.sets) {
             const set = cache.set(policy.sets.get(id), id, type, family);
             sets.set(set.name, set);
           }
-          return [chainName(prefixes[direction][kind], rules.name), rendered.rules] as const;
+          return [chain, rendered.rules] as const;
         }),
       );
     const policies = Map.groupBy(policy.policies.values(), ({ stage }) => stage ?? 'normal');

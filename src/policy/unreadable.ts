@@ -1,6 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { Key } from '../datastore/store.ts';
-import type { CompiledPolicy } from './compile.ts';
+import { both } from '../model/selector.ts';
+import { type CompiledPolicy, hostsOnly } from './compile.ts';
 import type { Rule } from './ir.ts';
 import { defaultTypes, policyName, policyTitle, scopeSelector, sortKey, type Types } from './scope.ts';
 
@@ -18,15 +19,17 @@ export function unreadablePolicy({ type, name, namespace }: PolicyKey, value: un
   const allowsOnly = type === 'NetworkPolicy' && name.startsWith('knp.default.');
   const rules: Rule[] = allowsOnly ? [] : [{ action: 'deny', match: {}, index: 0 }];
   const ofHosts = type === 'GlobalNetworkPolicy' && (spec['doNotTrack'] === true || spec['preDNAT'] === true);
-  const types: Types = ofHosts ? [] : typesOf(spec);
+  const types = typesOf(spec);
+  const scope = scopeSelector({ namespace, ...selectorsOf(spec) }, 'spec', readable);
   return {
     tier: 'default',
     order: allowsOnly ? 1000 : Number.NEGATIVE_INFINITY,
     sortKey: sortKey(type, name, namespace),
-    selector: scopeSelector({ namespace, ...selectorsOf(spec) }, 'spec', readable),
+    // Denied after connection tracking, so that what stands goes on.
+    selector: ofHosts ? both(scope, hostsOnly) : scope,
     ingress: types.includes('Ingress'),
     egress: types.includes('Egress'),
-    forward: spec['applyOnForward'] !== undefined && spec['applyOnForward'] !== false,
+    forward: ofHosts || (spec['applyOnForward'] !== undefined && spec['applyOnForward'] !== false),
     rules: {
       name: policyName(name, namespace),
       title: policyTitle(type, name, namespace),

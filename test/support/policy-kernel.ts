@@ -59,8 +59,16 @@ export class PolicyKernel {
     const filters = { 4: renderFilter(policy, 4, options), 6: renderFilter(policy, 6, options) };
     const sets = new Map<string, DesiredSet>([...filters[4].sets, ...filters[6].sets]);
     await this.#ipsets.applyUpdates(sets);
-    for (const family of [4, 6] as const)
-      await this.#iptables[family].apply(new Map([['filter', filters[family].table]]));
+    for (const family of [4, 6] as const) {
+      const { table, early } = filters[family];
+      await this.#iptables[family].apply(
+        new Map([
+          ['raw', early.raw],
+          ['mangle', early.mangle],
+          ['filter', table],
+        ]),
+      );
+    }
     await this.#ipsets.applyDeletions(sets);
   }
 

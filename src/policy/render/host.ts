@@ -60,7 +60,7 @@ export function hostRules(
       ...devices.flatMap(({ device, host }) =>
         (['ingress', 'egress'] as const).map((direction): Chains[number] => [
           nameOf(device, direction, 'endpoint'),
-          ownChain(host, direction, family, policy, options),
+          ownChain({ device, host }, direction, family, policy, options),
         ]),
       ),
       ...from,
@@ -128,19 +128,19 @@ export function doubtful({ dropInvalid, dropMidstream }: HostOptions): RuleText[
 
 /** The host's own traffic: failsafe ports, then tiers and profiles, and what nothing allows is dropped. */
 function ownChain(
-  host: EndpointPolicy,
+  { device, host }: Device,
   direction: 'ingress' | 'egress',
   family: Family,
   policy: NodePolicy,
   options: HostOptions,
 ): RuleText[] {
-  const chain = nameOf(host, direction, 'endpoint');
+  const chain = nameOf(device, direction, 'endpoint');
   return [
     established,
     ...doubtful(options),
     ...neighbours(family),
     `-j ${direction === 'ingress' ? chains.failsafeIn : chains.failsafeOut}`,
-    '-j MARK --set-xmark 0x0/0x30000',
+    clear,
     ...tierRules(chain, host.tiers, direction, policy, options),
     ...profileRules(host.profiles, direction, policy),
     ...endRules(chain, options),
@@ -167,13 +167,13 @@ function forward(
     ...devices.map(({ device, host }): Chains[number] => [
       nameOf(device, direction, 'forward'),
       // A device of its own without such a policy is not subject to that of all devices.
-      asks(host) ? forwardChain(host, direction, policy, options) : [],
+      asks(host) ? forwardChain({ device, host }, direction, policy, options) : [],
     ]),
   ];
 }
 
 function forwardChain(
-  { host }: EndpointPolicy,
+  { device, host }: Device,
   direction: 'ingress' | 'egress',
   policy: NodePolicy,
   options: HostOptions,
@@ -182,7 +182,7 @@ function forwardChain(
     established,
     ...doubtful(options),
     clear,
-    ...tierRules(host?.forward ?? [], direction, policy),
+    ...tierRules(nameOf(device, direction, 'forward'), host.host?.forward ?? [], direction, policy, options),
     ...(direction === 'egress' ? [`-g ${chains.accept}`] : []),
   ];
 }

@@ -70,7 +70,12 @@ export function parseVerdictPrefix(text: string): VerdictMark | undefined {
 /** The target of the rule that tells, with the limit before it; nothing when such verdicts are not told. */
 export function verdictTarget(logs: VerdictLogs, mark: VerdictMark): RuleText[] {
   if (!(mark.verdict === 'allow' ? logs.allowed : logs.denied)) return [];
+  return [tellingRule(verdictPrefix(mark))];
+}
+
+/** What a kernel must take for verdicts to be told. */
+export function tellingRule(prefix: string): RuleText {
   const { perSecond, burst } = verdictLimit;
   const limit = `-m limit --limit ${perSecond}/sec --limit-burst ${burst}`;
-  return [`${limit} -j NFLOG --nflog-group ${verdictGroup} --nflog-prefix "${verdictPrefix(mark)}"`];
+  return `${limit} -j NFLOG --nflog-group ${verdictGroup} --nflog-prefix "${prefix}"`;
 }

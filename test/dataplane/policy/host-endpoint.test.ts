@@ -161,10 +161,109 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     );
   });
 
+  const early = { applyOnForward: true, order: 1 };
+
+  test('doNotTrack decides before connections are tracked, both ways, and leaves the rest to others', async () => {
+    const stateless = policy('stateless', {
+      ...early,
+      doNotTrack: true,
+      ingress: [
+        { action: 'Deny', protocol: 'TCP', destination: { ports: [8080, 85] } },
+        ...allow(80),
+        { action: 'Allow', protocol: 'UDP', source: { ports: [80] } },
+      ],
+      egress: [
+        { action: 'Deny', protocol: 'UDP', destination: { ports: [8080, 85] } },
+        { action: 'Allow', protocol: 'TCP', source: { ports: [80] } },
+        { action: 'Allow', protocol: 'UDP', destination: { ports: [80] } },
+      ],
+    });
+    const tracked = policy('tracked', {
+      ingress: [...allow(8080), { action: 'Allow', protocol: 'UDP', destination: { ports: [53] } }],
+      egress: [{ action: 'Allow', protocol: 'UDP', destination: { ports: [8080, 53] } }],
+    });
+    await load(host('uplink'), stateless, tracked);
+    await expectOnly(
+      [
+        ['outside', gateway, 'TCP', 80],
+        ['node', outside4, 'UDP', 80],
+        ['node', outside6, 'UDP', 80],
+        ['outside', gateway, 'UDP', 53],
+        ['node', outside4, 'UDP', 53],
+        // Failsafe ports of the host itself, in spite of the deny.
+        ['outside', gateway, 'TCP', 85],
+        ['node', outside4, 'UDP', 85],
+        ['outside', '10.65.0.1', 'TCP', 53],
+        ['pod-0', outside4, 'TCP', 53],
+        ['pod-0', '10.65.0.2', 'TCP', 8080],
+      ],
+      [
+        ['outside', gateway, 'TCP', 8080],
+        ['node', outside4, 'UDP', 8080],
+        ['outside', gateway, 'TCP', 53],
+        ['outside', '10.65.0.1', 'TCP', 85],
+        ['outside', 'fd00::1', 'TCP', 8080],
+      ],
+    );
+    const connections = await kernel.network.onNode('conntrack', '-L', '-d', gateway);
+    expect(connections).toMatch(/udp .*dport=53 /);
+    expect(connections).toMatch(/tcp .*dport=85 /);
+    expect(connections).not.toMatch(/dport=80 /);
+  });
+
+  test('preDNAT sees the destination as it was sent, wherever it leads', async () => {
+    const nodePort = ['-p', 'tcp', '--dport', '9000', '-j', 'DNAT', '--to-destination', '10.65.0.1:80'];
+    const nat = (how: string) =>
+      kernel.network.onNode(`iptables-${backend}`, '-t', 'nat', how, 'PREROUTING', '-i', 'uplink', ...nodePort);
+    await nat('-A');
+    try {
+      const closed = policy('closed', { applyOnForward: true, order: 2, ingress: [{ action: 'Deny' }] });
+      const rules = (ports: number[]) =>
+        policy('before', {
+          ...early,
+          preDNAT: true,
+          ingress: [
+            ...(ports.length > 0 ? allow(...ports) : []),
+            { action: 'Deny', protocol: 'TCP', destination: { ports: [9000, 53, 85] } },
+          ],
+        });
+      const profiles = ['projectcalico-default-allow'];
+      await load(host('*', { profiles }), rules([9000]), closed);
+      await expectOnly(
+        [
+          // Accepted early, so that nothing later asks the host endpoint again.
+          ['outside', gateway, 'TCP', 9000],
+          ['outside', gateway, 'TCP', 85],
+          ['pod-0', outside4, 'TCP', 80],
+          ['node', outside6, 'TCP', 80],
+        ],
+        [
+          ['outside', '10.65.0.1', 'TCP', 80],
+          ['outside', 'fd00::1', 'TCP', 80],
+          ['outside', gateway, 'TCP', 53],
+        ],
+      );
+      await load(host('uplink', { profiles }), rules([]));
+      await expectOnly(
+        [
+          ['outside', '10.65.0.1', 'TCP', 80],
+          ['outside', gateway, 'TCP', 80],
+        ],
+        [
+          ['outside', gateway, 'TCP', 9000],
+          ['outside', '10.65.0.1', 'TCP', 53],
+          ['outside', 'fd00::1', 'TCP', 85],
+        ],
+      );
+    } finally {
+      await nat('-D');
+    }
+  });
+
   test('the last host endpoint leaves nothing behind', async () => {
     await load();
-    const saved = await kernel.network.onNode(`iptables-${backend}-save`, '-t', 'filter');
-    expect(saved).not.toMatch(/cali-(fh|th|failsafe|from-host|to-host|from-hep|to-hep)/);
+    const saved = await kernel.network.onNode(`iptables-${backend}-save`);
+    expect(saved).not.toMatch(/cali-(fh|th|failsafe|from-host|to-host|from-hep|to-hep|PREROUTING)/);
     await expectOnly([...untouched, ['outside', gateway, 'TCP', 80]], []);
   });
 });

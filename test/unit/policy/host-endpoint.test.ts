@@ -3,6 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { InputError } from '../../../src/base/errors.ts';
 import { createLog } from '../../../src/base/log.ts';
 import type { Event } from '../../../src/datastore/store.ts';
+import { ownDevices } from '../../../src/felix/calc/devices.ts';
+import { rawTable } from '../../../src/felix/calc/raw.ts';
+import { joined } from '../../../src/felix/calc/table.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { resourceProblems } from '../../../src/model/kinds.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
@@ -44,7 +47,12 @@ test('global policies select host endpoints by their labels; namespaced and Kube
     interfaceName: 'eth0',
     profiles: [],
     tiers: [{ tier: 'default', defaultAction: 'deny', ingress: ['own'], egress: ['all'] }],
-    host: { forward: [{ tier: 'default', defaultAction: 'deny', ingress: [], egress: ['all'] }] },
+    host: {
+      devices: ['eth0'],
+      forward: [{ tier: 'default', defaultAction: 'deny', ingress: [], egress: ['all'] }],
+      untracked: [],
+      preDnat: [],
+    },
   });
 });
 
@@ -82,6 +90,106 @@ test('expected addresses are members of sets, also of other nodes and without a 
   );
   expect([...found.endpoints.keys()]).toEqual(['WorkloadEndpoint/one/node--1-k8s-web-eth0']);
   expect([...found.sets.values()].map(({ members }) => [...members])).toEqual([['192.0.2.9/32', 'fd00::9/128']]);
+});
+
+describe('without the name of a device', () => {
+  const devices = (found: Record<string, string[]>) =>
+    new Map(Object.entries(found).map(([device, list]) => [device, new Set(list.map((net) => parseCidr(net)))]));
+  const given = (index: PolicyIndex) => index.snapshot().endpoints.get('HostEndpoint/a')?.host?.devices;
+
+  test('those that have an expected address are meant, as addresses come and go; never the loopback device', () => {
+    const index = new PolicyIndex(node, createLog('test', 'silent'));
+    index.setDevices(devices({ eth0: ['192.0.2.1/32', 'fd00::1/128'], eth1: ['192.0.2.9/32'], lo: ['192.0.2.9/32'] }));
+    index.apply(host('a', { expectedIPs: ['192.0.2.9', 'fd00::1'] }));
+    expect(given(index)).toEqual(['eth0', 'eth1']);
+    const before = index.snapshot();
+    index.setDevices(devices({ eth0: ['fd00::1/128'], eth1: ['192.0.2.9/32'] }));
+    expect(index.snapshot()).toBe(before);
+    index.setDevices(devices({ eth1: ['192.0.2.9/32'] }));
+    expect(given(index)).toEqual(['eth1']);
+    expect(renderFilter(index.snapshot(), 4).table.chains.get('cali-from-host-endpoint')).toEqual([
+      '-i eth1 -g cali-fh-eth1',
+    ]);
+    index.setDevices(new Map());
+    expect(given(index)).toBeUndefined();
+  });
+
+  test('a device that another names is claimed by both', () => {
+    const index = new PolicyIndex(node, createLog('test', 'silent'));
+    index.setDevices(devices({ eth0: ['192.0.2.1/32'] }));
+    for (const event of [host('a', { expectedIPs: ['192.0.2.1'] }), host('b', { interfaceName: 'eth0' })])
+      index.apply(event);
+    expect(index.problems().map(({ key }) => key)).toEqual(['HostEndpoint/a', 'HostEndpoint/b']);
+  });
+
+  test('addresses of pods are none of the node, and one device may have several', () => {
+    const found = ownDevices(
+      [
+        { device: 'eth0', address: parseIp('192.0.2.1') },
+        { device: 'cali123', address: parseIp('169.254.1.1') },
+        { device: 'eth0', address: parseIp('fd00::1') },
+      ],
+      'cali',
+    );
+    expect(found).toEqual(new Map([['eth0', new Set(['192.0.2.1/32', 'fd00::1/128'])]]));
+  });
+});
+
+describe('before the filter table', () => {
+  const all = host('a', { interfaceName: '*' });
+  const untracked = policy('u', { doNotTrack: true, applyOnForward: true, ingress: [{ action: 'Deny' }] });
+  const preDnat = policy('d', { preDNAT: true, applyOnForward: true, ingress: [{ action: 'Allow' }] });
+
+  test('there is nothing as long as no policy asks for it', () => {
+    const { early, table } = renderFilter(snapshot(all, policy('p', { applyOnForward: true })).policy, 4);
+    expect([early.raw.chains.size, early.mangle.chains.size]).toEqual([0, 0]);
+    expect(table.chains.get('cali-FORWARD')?.[0]).toBe('-j MARK --set-xmark 0x0/0x30000');
+    expect(table.chains.get('cali-INPUT')?.[1]).toBe('-j MARK --set-xmark 0x0/0x30000');
+  });
+
+  test('their chains are in their tables alone, and no tier of theirs denies what no rule decides', () => {
+    const { policy: found } = snapshot(all, untracked, preDnat, policy('p', { ingress: [{ action: 'Allow' }] }));
+    expect(found.endpoints.get('HostEndpoint/a')?.tiers).toEqual([
+      { tier: 'default', defaultAction: 'deny', ingress: ['p'], egress: [] },
+    ]);
+    const { early, table } = renderFilter(found, 4);
+    const policies = (chains: ReadonlyMap<string, unknown>) =>
+      [...chains.keys()].filter((name) => /^cali-pi-/.test(name));
+    expect([table, early.raw, early.mangle].map(({ chains }) => policies(chains))).toEqual([
+      ['cali-pi-p'],
+      ['cali-pi-u'],
+      ['cali-pi-d'],
+    ]);
+    for (const { chains } of [early.raw, early.mangle])
+      expect(chains.get('cali-fh-any-interface-at-all')?.at(-1)).toBe('-m mark --mark 0x10000/0x10000 -j RETURN');
+  });
+
+  test('marks are cleared before they mean anything, and kept where they do', () => {
+    const only = renderFilter(snapshot(all, preDnat).policy, 4);
+    expect(only.early.raw.chains.get('cali-PREROUTING')).toEqual(['-j MARK --set-xmark 0x0/0x30000']);
+    expect(only.table.chains.get('cali-FORWARD')?.[0]).toBe('-j MARK --set-xmark 0x0/0x20000');
+    // What the host itself sends has passed nothing that clears.
+    expect(only.table.chains.get('cali-OUTPUT')?.[1]).toBe('-j MARK --set-xmark 0x0/0x30000');
+    const both = renderFilter(snapshot(all, untracked).policy, 4);
+    expect(both.early.raw.chains.get('cali-OUTPUT')?.[0]).toBe('-j MARK --set-xmark 0x0/0x30000');
+    expect(both.table.chains.get('cali-OUTPUT')?.[1]).toBe('-m mark --mark 0x10000/0x10000 -j ACCEPT');
+  });
+
+  test('they come after what pods may not send, in the chain that both share', () => {
+    const { raw } = renderFilter(snapshot(all, untracked).policy, 4).early;
+    const shared = joined(rawTable(4, 'cali'), raw);
+    expect(shared.chains.get('cali-PREROUTING')?.slice(0, 2)).toEqual([
+      '-i cali+ -j cali-from-wl-raw',
+      '-j MARK --set-xmark 0x0/0x30000',
+    ]);
+    expect(shared.insertions).toEqual(
+      new Map([
+        ['PREROUTING', ['-j cali-PREROUTING']],
+        ['OUTPUT', ['-j cali-OUTPUT']],
+      ]),
+    );
+    expect(joined(rawTable(4, 'cali'), renderFilter(snapshot().policy, 4).early.raw)).toEqual(rawTable(4, 'cali'));
+  });
 });
 
 test('of two that claim a device the first by name has it, and both are reported', () => {

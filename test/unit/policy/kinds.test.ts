@@ -3,7 +3,7 @@ import { createLog } from '../../../src/base/log.ts';
 import { createMemoryStore } from '../../../src/datastore/memory.ts';
 import type { Event, Key } from '../../../src/datastore/store.ts';
 import { parseIp } from '../../../src/model/address.ts';
-import { parseResource } from '../../../src/model/kinds.ts';
+import { parseResource, resourceProblems } from '../../../src/model/kinds.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import {
@@ -86,19 +86,30 @@ describe('global policies', () => {
     expect(verdict(index, '10.0.0.2', web).verdict).toBe('deny');
   });
 
-  test('those of host endpoints are refused, and select no pod', () => {
-    const value = {
-      kind: 'GlobalNetworkPolicy',
-      apiVersion: 'projectcalico.org/v3',
-      metadata: { name: 'g' },
-      spec: { preDNAT: true },
-    };
-    expect(() => parseResource('GlobalNetworkPolicy', value)).toThrow(
-      /spec\.preDNAT: true: expected false: such a policy/,
-    );
+  test('those of host endpoints alone select no pod, even when they cannot be read', () => {
+    const spec = { preDNAT: true, applyOnForward: true, ingress: [{ action: 'Deny' }] };
+    const sound = indexOf(calicoEvent('GlobalNetworkPolicy', { name: 'g' }, spec));
+    expect(verdict(sound, '10.0.0.2', web).verdict).toBe('allow');
+    expect(sound.snapshot().policies.size).toBe(0);
     const key = { type: 'GlobalNetworkPolicy', name: 'g' } as const;
-    const index = indexOf({ op: 'invalid', entry: { key, error: new Error('refused'), value } });
+    const index = indexOf({ op: 'invalid', entry: { key, error: new Error('refused'), value: { spec } } });
     expect(verdict(index, '10.0.0.2', web).verdict).toBe('allow');
+  });
+
+  test.each([
+    [{ preDNAT: true, doNotTrack: true, applyOnForward: true }, ['preDNAT']],
+    [{ preDNAT: true }, ['applyOnForward']],
+    [{ doNotTrack: true, applyOnForward: false }, ['applyOnForward']],
+    [{ preDNAT: true, applyOnForward: true, egress: [{ action: 'Deny' }] }, ['egress']],
+    [{ preDNAT: true, applyOnForward: true, types: ['Ingress', 'Egress'] }, ['types']],
+    [{ preDNAT: true, applyOnForward: true, types: ['Ingress'], egress: [] }, []],
+    [{ doNotTrack: true, applyOnForward: true, egress: [{ action: 'Deny' }] }, []],
+    [{ doNotTrack: false, preDNAT: false }, []],
+  ])('%j of host endpoints is checked as a whole', (spec, fields) => {
+    for (const kind of ['GlobalNetworkPolicy', 'StagedGlobalNetworkPolicy'] as const)
+      expect(resourceProblems(kind, { metadata: { name: 'g' }, spec }).map(({ field }) => field)).toEqual(
+        fields.map((field) => `${kind}.spec.${field}`),
+      );
   });
 });
 
