@@ -1,6 +1,7 @@
 import type { Failure } from '../base/reconcile.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
 import { type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
+import { ownDevices } from './calc/devices.ts';
 import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
 import type { DesiredFirewall, Graph } from './calc/graph.ts';
 import type { Candidate, RouteClass } from './calc/routes.ts';
@@ -122,8 +123,9 @@ export class Dataplane {
   }
 
   readAddresses(): void {
-    this.#devices = new Map(this.kernel.netlink.addresses().map(({ address, device }) => [address, device]));
-    this.graph.setLinkAddresses([...this.#devices.keys()]);
+    const addresses = this.kernel.netlink.addresses();
+    this.#devices = new Map(addresses.map(({ address, device }) => [address, device]));
+    this.graph.setLinkAddresses([...this.#devices.keys()], ownDevices(addresses, this.interfacePrefix));
   }
 
   invalidateSets(): void {

@@ -12,6 +12,7 @@ import { RemoteBlocks, type TunnelSettings } from './remote.ts';
 import { blackhole, gatewayRoute } from './route.ts';
 import { RouteTable } from './routes.ts';
 import { ServiceLoops } from './service-loops.ts';
+import { joined, type PolicyTables } from './table.ts';
 import { poolMode } from './tunnels.ts';
 
 /** The filter table and its sets; the policy compiler's side of the calculation. */
@@ -20,7 +21,9 @@ export interface PolicySource {
   /** An endpoint of this node that will have addresses of these families; its entry has none yet. */
   announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void;
   /** The same objects again as long as nothing changed. */
-  filter(family: Family): { readonly table: DesiredTable; readonly sets: ReadonlyMap<string, DesiredSet> };
+  filter(family: Family): PolicyTables;
+  /** The node's own devices with their addresses as prefixes. */
+  setDevices(devices: ReadonlyMap<string, ReadonlySet<Cidr>>): void;
   problems(): readonly { readonly key: string; readonly error: Error }[];
   /** Takes over changed settings; `filter` gives new objects then. */
   configure(config: {
@@ -176,8 +179,12 @@ export class Graph {
     return dropped.length;
   }
 
-  /** The addresses on the node's own devices; a route through one of them leads nowhere. */
-  setLinkAddresses(addresses: readonly Ip[]): void {
+  /**
+   * The addresses on the node's own devices; a route through one of them leads nowhere.
+   * @param devices the same by device, as prefixes
+   */
+  setLinkAddresses(addresses: readonly Ip[], devices: ReadonlyMap<string, ReadonlySet<Cidr>> = new Map()): void {
+    this.options.policy.setDevices(devices);
     const before = this.ownAddresses;
     this.#linkAddresses = addresses;
     this.#ownChanged(before);
@@ -210,14 +217,17 @@ export class Graph {
   #tables(
     family: Family,
     nat: DesiredFirewall,
-    filter: { readonly table: DesiredTable },
+    filter: PolicyTables,
     natUnchanged: boolean,
     standing: ReadonlySet<string>,
   ): ReadonlyMap<TableName, DesiredTable> {
     const before = this.#firewall?.tables.get(family);
     if (before && natUnchanged && this.#filters.get(family) === filter) return before;
+    const fixed = new Map(nat.tables.get(family));
     return new Map([
-      ...(nat.tables.get(family) ?? []),
+      ...fixed,
+      ['raw', joined(fixed.get('raw'), filter.early.raw)],
+      ['mangle', filter.early.mangle],
       ['filter', this.#withTunnels(this.services.guarded(filter.table, family), family, standing)],
     ]);
   }
