@@ -4,6 +4,7 @@ import { type Family, type Ip, parseIp } from '../model/address.ts';
 import { type Action, type Ending, type Event, type Machine, type State, step, type TimerName } from './fsm.ts';
 import { defaultLimits } from './limits.ts';
 import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiate.ts';
+import { Outgoing } from './outgoing.ts';
 import { MessageTally } from './tally.ts';
 import { Timers } from './timers.ts';
 import { WireError } from './wire/errors.ts';
@@ -21,8 +22,10 @@ export interface ConnectionEvents {
   ended(connection: Connection, ending: Ending, negotiated: Negotiated | undefined, established: boolean): void;
   update(connection: Connection, update: Update): void;
   refresh(connection: Connection, family: Family, subtype: RefreshSubtype): void;
-  /** What was queued has gone out. */
+  /** What was queued has gone out, after `writable` said that it was too much. */
   drained(connection: Connection): void;
+  /** All that came at once has been told of. */
+  taken(connection: Connection): void;
 }
 
 export interface ConnectionDeps {
@@ -43,6 +46,7 @@ export interface ConnectionDeps {
 const drainMilliseconds = 2000;
 /** Octets that came at once after which the event loop goes round before more is read: about a socket's buffer. */
 const chunkWorthATurn = 32_768;
+const nothing = new Uint8Array(0);
 
 /** Runs the state machine of one TCP connection: its actions become writes, timers and events to the peer. */
 export class Connection {
@@ -51,10 +55,14 @@ export class Connection {
   #last: Socket | undefined;
   #sentOpen: Uint8Array | undefined;
   #receivedOpen: Uint8Array | undefined;
-  #rest: Uint8Array = new Uint8Array(0);
-  #corked = false;
-  /** An UPDATE in the octets that are being read has shown the state machine that the peer lives. */
-  #heard = false;
+  #outgoing: Outgoing | undefined;
+  /** Somebody waits for `drained`. */
+  #full = false;
+  /** The beginning of a message whose end has not come. */
+  #rest: Uint8Array = nothing;
+  /** When the last UPDATE came: the hold timer looks at it before it judges. Milliseconds. */
+  #heard = Number.NEGATIVE_INFINITY;
+  #holdMilliseconds = 0;
   #families: ReadonlySet<Family> = new Set();
   readonly #timers: Timers<TimerName>;
   readonly #tally: MessageTally;
@@ -112,32 +120,21 @@ export class Connection {
     for (const action of actions) this.#run(action, before);
   }
 
-  /** Hands whole messages to the socket; what is handed over in one turn leaves in one write. */
+  /** Hands over whole messages; those of one turn leave in one write. */
   send(messages: readonly Uint8Array[]): void {
-    const socket = this.#socket;
-    if (!socket || socket.destroyed || socket.writableEnded) return;
-    if (!this.#corked) {
-      this.#corked = true;
-      socket.cork();
-      process.nextTick(() => {
-        this.#corked = false;
-        socket.uncork();
-      });
-    }
-    const last = messages.length - 1;
-    for (const [i, message] of messages.entries()) {
-      this.#tally.sent(message);
-      if (i < last) socket.write(message);
-      else socket.write(message, () => this.#progressed(socket));
-    }
-    if (this.#timers.left('sendHold') === undefined) this.#armSendHold();
+    if (!this.#outgoing) return;
+    for (const message of messages) this.#tally.sent(message);
+    this.#outgoing.send(messages);
   }
 
-  /** The kernel has taken what was handed over up to some point: the peer reads. */
+  /** The kernel has taken what was handed over up to some point: the peer reads. Or it takes no more. */
   #progressed(socket: Socket): void {
     if (this.#socket !== socket) return;
-    if (socket.writableLength === 0) this.#timers.disarm('sendHold');
+    if (this.unsent === 0) this.#timers.disarm('sendHold');
     else this.#armSendHold();
+    if (!this.#full || !this.writable()) return;
+    this.#full = false;
+    this.deps.events.drained(this);
   }
 
   #armSendHold(): void {
@@ -146,11 +143,14 @@ export class Connection {
 
   /** Octets that wait for the peer to read. */
   get unsent(): number {
-    return this.#socket?.writableLength ?? 0;
+    return this.#outgoing?.unsent ?? 0;
   }
 
+  /** When it is not, `drained` tells of the time when it is again. */
   writable(): boolean {
-    return this.unsent < (this.deps.queuedOctets ?? defaultLimits.queuedOctets);
+    const writable = this.unsent < (this.deps.queuedOctets ?? defaultLimits.queuedOctets);
+    if (!writable) this.#full = true;
+    return writable;
   }
 
   /** No timer of an ended connection fires any more. */
@@ -178,6 +178,7 @@ export class Connection {
         this.#sendMessage(action.message, before);
         break;
       case 'arm':
+        if (action.timer === 'hold') this.#holdMilliseconds = action.seconds * 1000;
         this.#timers.arm(action.timer, this.#jittered(action.timer, action.seconds) * 1000);
         break;
       case 'disarm':
@@ -217,6 +218,11 @@ export class Connection {
     const socket = this.#socket;
     setImmediate(() => {
       if (this.#timers.left(name) !== undefined || this.#socket !== socket || this.state === 'Idle') return;
+      const left = name === 'hold' ? this.#heard + this.#holdMilliseconds - this.deps.clock.monotonic() : 0;
+      if (left > 0) {
+        this.#timers.arm(name, left);
+        return;
+      }
       if (name === 'hold' || this.unsent > 0) this.event({ on: `${name}Expired` });
     });
   }
@@ -225,7 +231,10 @@ export class Connection {
     this.#detach();
     this.#socket = socket;
     this.#last = socket;
-    this.#rest = new Uint8Array(0);
+    this.#outgoing = new Outgoing(socket, () => this.#progressed(socket));
+    this.#full = false;
+    this.#rest = nothing;
+    this.#heard = Number.NEGATIVE_INFINITY;
     socket.setNoDelay(true);
     const current = (react: () => void) => () => {
       if (this.#socket === socket) react();
@@ -237,15 +246,12 @@ export class Connection {
     socket.on('data', (chunk: Uint8Array) => {
       if (this.#socket !== socket) return;
       this.#received(chunk);
+      this.deps.events.taken(this);
       // libuv hands over up to 32 chunks at once; other sessions' timers and the tables shall not wait for all of them.
       if (this.#socket !== socket || chunk.length < chunkWorthATurn) return;
       socket.pause();
       setImmediate(() => socket.resume());
     });
-    socket.on(
-      'drain',
-      current(() => this.deps.events.drained(this)),
-    );
     socket.on(
       'end',
       current(() => this.#lost('closed by the peer')),
@@ -269,36 +275,37 @@ export class Connection {
     this.#timers.disarm('sendHold');
     this.#socket?.destroy();
     this.#socket = undefined;
+    this.#outgoing = undefined;
   }
 
   /** Half-close, so that the last message arrives, then drain what still comes in. RFC 4271 §6 wants it delivered. */
   #close(): void {
-    const socket = this.#socket;
+    const [socket, outgoing] = [this.#socket, this.#outgoing];
     this.#socket = undefined;
+    this.#outgoing = undefined;
     this.#timers.disarm('sendHold');
     if (!socket || socket.destroyed) return;
     if (socket.connecting) {
       socket.destroy();
       return;
     }
-    if (this.#corked) socket.uncork();
+    outgoing?.flush();
     socket.resume();
     socket.end();
     const cancel = this.deps.clock.after(drainMilliseconds, () => socket.destroy());
     socket.once('close', cancel);
   }
 
+  /** @param chunk the caller's again afterwards: nothing may keep a part of it */
   #received(chunk: Uint8Array): void {
     const joined = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    // A plain array: slices of a Buffer would be views and keep all of it alive.
+    // A plain array, of which slices are copies; those of a Buffer would be views.
     const stream = new Uint8Array(joined.buffer, joined.byteOffset, joined.length);
     const socket = this.#socket;
+    const most = () => (this.negotiated?.extendedMessages ? maxExtendedLength : maxMessageLength);
     let at = 0;
-    this.#heard = false;
     try {
-      for (;;) {
-        const frame = readFrame(stream, at, this.negotiated?.extendedMessages ? maxExtendedLength : maxMessageLength);
-        if (!frame) break;
+      for (let frame = readFrame(stream, at, most()); frame; frame = readFrame(stream, at, most())) {
         at += frame.length;
         this.#take(frame);
         if (this.#socket !== socket) return;
@@ -308,7 +315,7 @@ export class Connection {
       this.event({ on: 'wireError', error: thrown });
       return;
     }
-    this.#rest = stream.subarray(at);
+    this.#rest = at === stream.length ? nothing : stream.slice(at);
   }
 
   /** @throws WireError */
@@ -317,13 +324,13 @@ export class Connection {
     switch (frame.type) {
       case 'open':
         this.#receivedOpen = writeFrame('open', (w) => w.bytes(frame.body));
-        this.event({ on: 'open', open: readOpen(frame.body) });
+        this.event({ on: 'open', open: readOpen(frame.body.slice()) });
         break;
       case 'keepalive':
         this.event({ on: 'keepalive' });
         break;
       case 'notification':
-        this.event({ on: 'notification', notification: readNotification(frame.body) });
+        this.event({ on: 'notification', notification: readNotification(frame.body.slice()) });
         break;
       case 'update':
         this.#takeUpdate(frame.body);
@@ -341,8 +348,8 @@ export class Connection {
       return;
     }
     const update = readUpdate(body, negotiated, this.#families, this.deps.known);
-    if (!this.#heard) this.event({ on: 'update' });
-    this.#heard = true;
+    // The event would arm the hold timer again, for each message: the timer looks for itself.
+    this.#heard = this.deps.clock.monotonic();
     this.deps.events.update(this, update);
   }
 

@@ -7,6 +7,7 @@ import type { AttributeInterner } from './intern.ts';
 import type { Limits } from './limits.ts';
 import type { NodeAddress } from './settings.ts';
 import type { RouteTable } from './table.ts';
+import type { Turns } from './turns.ts';
 
 /** What the speaker gives each of its peers. */
 export interface SpeakerContext {
@@ -16,6 +17,8 @@ export interface SpeakerContext {
   readonly clusterId: Ip;
   readonly addresses: readonly NodeAddress[];
   readonly tables: Readonly<Record<Family, RouteTable>>;
+  /** When the tables are worked on. */
+  readonly turns: Turns;
   readonly interner: AttributeInterner;
   readonly clock: Clock;
   readonly log: Log;

@@ -242,6 +242,7 @@ export class Peer {
         update: (_, update) => this.#routes.update(update),
         refresh: (_, family, subtype) => this.#routes.refresh(family, subtype),
         drained: () => this.#routes.resume(),
+        taken: () => this.context.turns.read(),
       },
     });
   }

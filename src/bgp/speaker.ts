@@ -21,7 +21,8 @@ import { AdjRibIn, type Source } from './rib.ts';
 import type { PeerConfig, SpeakerConfig } from './settings.ts';
 import { Strangers } from './strangers.ts';
 import { RouteTable, type Selected } from './table.ts';
-import { protectAccepted, type Remote, remoteOf, transportOf } from './transport.ts';
+import { protectAccepted, type Remote, remoteOf, taken, transportOf } from './transport.ts';
+import { Turns } from './turns.ts';
 import { warmUp } from './warm-up.ts';
 
 /** Seconds after which a start counts as complete although peers are still missing. RFC 4724 §4.1. */
@@ -59,6 +60,7 @@ const families: readonly Family[] = [4, 6];
 export class Speaker {
   readonly tables: Readonly<Record<Family, RouteTable>>;
   readonly #interner = new AttributeInterner();
+  readonly #turns: Turns;
   readonly #peers = new Map<string, Peer>();
   readonly #convergence = new Convergence();
   readonly #listeners = new Set<RouteListener>();
@@ -81,6 +83,7 @@ export class Speaker {
   ) {
     this.#config = config;
     const { lookup, clock, log } = deps;
+    this.#turns = new Turns(() => clock.monotonic());
     this.#nextHops = lookup && new NextHops({ lookup, clock, log, changed: (hops) => this.#reconsider(hops) });
     this.tables = { 4: this.#table(4), 6: this.#table(6) };
     this.#originated = {
@@ -219,7 +222,7 @@ export class Speaker {
     return new RouteTable(
       family,
       {
-        schedule: (work) => void setImmediate(work),
+        schedule: (work) => this.#turns.schedule(work),
         now: () => this.deps.clock.monotonic(),
         interner: this.#interner,
         selected: (changes) => {
@@ -258,6 +261,7 @@ export class Speaker {
       clusterId: this.#config.clusterId ?? this.#config.identifier,
       addresses: this.#config.addresses,
       tables: this.tables,
+      turns: this.#turns,
       interner: this.#interner,
       clock,
       log,
@@ -314,7 +318,7 @@ export class Speaker {
       socket.destroy();
       return;
     }
-    peer.accept(socket);
+    peer.accept(taken(socket));
   }
 
   #configured({ address, zone }: Remote): Peer | undefined {

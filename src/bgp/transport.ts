@@ -64,8 +64,47 @@ export function dial(endpoint: Endpoint): Socket {
     return socket;
   }
   // Without manualStart Node would read from a socket that is not connected yet.
-  const adopted = { fd, readable: true, writable: true, manualStart: true };
-  return new Socket(adopted).connect({ host: hostOf(endpoint), port: endpoint.port });
+  return reading({ fd, manualStart: true }).connect({ host: hostOf(endpoint), port: endpoint.port });
+}
+
+/** What every socket is read into. */
+const incoming = new Uint8Array(65_536);
+
+/**
+ * A socket whose `data` events are views of one buffer that all sockets share: each holds until its handler returns. The
+ * stream's way, a buffer and several calls for each read, takes as long as all that BGP does with an UPDATE.
+ */
+function reading(source: object): Socket {
+  const callback = (octets: number) => socket.emit('data', incoming.subarray(0, octets));
+  const socket: Socket = new Socket({
+    ...source,
+    readable: true,
+    writable: true,
+    onread: { buffer: incoming, callback },
+  });
+  return socket;
+}
+
+/** Takes over an accepted connection, to be read as dialled ones are. */
+export function taken(accepted: Socket): Socket {
+  const shell = accepted as unknown as Handled;
+  const handle = shell._handle;
+  if (!handle) return accepted;
+  shell._handle = null;
+  // Without its handle it only tells its server that it is gone.
+  accepted.destroy();
+  return reading({ handle });
+}
+
+/** What Node keeps of an open socket, by a name that has been the same since its first release. */
+interface Handled {
+  _handle?: { readonly fd?: number } | null;
+}
+
+/** Undefined once the socket is closed. */
+export function descriptorOf(socket: Socket): number | undefined {
+  const fd = (socket as unknown as Handled)._handle?.fd ?? -1;
+  return fd < 0 ? undefined : fd;
 }
 
 /** A descriptor with every option set, bound but not connected. @throws KernelError */
@@ -109,9 +148,9 @@ export function minHops(ttlSecurity: number): number {
  * @throws KernelError
  */
 export function protectAccepted(socket: Socket, family: Family, transport: TransportOptions): void {
-  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } | null };
-  if (handle?.fd === undefined || handle.fd < 0) throw new KernelError('accepted socket', 'EBADF');
-  protect(handle.fd, family, transport);
+  const fd = descriptorOf(socket);
+  if (fd === undefined) throw new KernelError('accepted socket', 'EBADF');
+  protect(fd, family, transport);
 }
 
 function hostOf(endpoint: Endpoint): string {

@@ -76,6 +76,7 @@ beforeEach(async () => {
       update: nothing,
       refresh: nothing,
       drained: nothing,
+      taken: nothing,
     },
   });
   connection.event({ on: 'start' });
