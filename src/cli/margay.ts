@@ -3,6 +3,7 @@ import { runBgpProgram } from './bgp.ts';
 import { runBgpFile } from './bgp-file.ts';
 import { cleanupNode } from './cleanup.ts';
 import { installCni, uninstallCni } from './cni.ts';
+import { runControllersProgram } from './controllers.ts';
 import { ExitError, exitCode, runProgram } from './exit.ts';
 import { runFelixProgram } from './felix.ts';
 import { runNode, runStartup } from './node.ts';
@@ -38,6 +39,10 @@ function command(): Command {
     .command('startup')
     .description('write this node, and if there are none the default pools, to the datastore; then end')
     .action(() => runStartup(process.env));
+  program
+    .command('controllers')
+    .description('once for a cluster: free what departed nodes and pods left, audit addresses, copy Kubernetes to etcd')
+    .action(() => runControllersProgram(process.env));
   const cni = program.command('cni').description('the CNI plugin of this node');
   cni
     .command('install')

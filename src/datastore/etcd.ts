@@ -34,9 +34,14 @@ export interface EtcdOptions {
  */
 export function createEtcdStore(config: EtcdConfig, log: Log, options: EtcdOptions = {}): Store {
   const clock = options.clock ?? systemClock;
+  return new KvStore(createEtcdKv(config, log, options), () => clock.wall());
+}
+
+/** The keys and values beneath the store, for what is no resource. @throws EnvironmentError as createEtcdStore */
+export function createEtcdKv(config: EtcdConfig, log: Log, options: EtcdOptions = {}): Kv {
+  const clock = options.clock ?? systemClock;
   const { timeoutMs = 4000, recheckMs = 10_000 } = options;
-  const members = new Members(config, { clock, timeoutMs, recheckMs }, log);
-  return new KvStore(new EtcdKv(members, clock, options), () => clock.wall());
+  return new EtcdKv(new Members(config, { clock, timeoutMs, recheckMs }, log), clock, options);
 }
 
 class EtcdKv implements Kv {

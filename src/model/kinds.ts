@@ -4,6 +4,7 @@ import { asNumber, bgpConfigurationSpec, bgpFilterSpec, bgpPeerSpec } from './bg
 import { felixConfigurationSpec } from './felix-configuration.ts';
 import { cidr, ip } from './fields.ts';
 import { hostEndpointSpec } from './host-endpoint.ts';
+import { kubeControllersConfigurationSpec } from './kube-controllers.ts';
 import {
   globalNetworkPolicySpec,
   networkPolicySpec,
@@ -122,6 +123,11 @@ export const kinds = {
   HostEndpoint: { plural: 'hostendpoints', namespaced: false, spec: hostEndpointSpec },
   IPAMConfiguration: { plural: 'ipamconfigurations', namespaced: false, spec: ipamConfigurationSpec },
   IPPool: { plural: 'ippools', namespaced: false, spec: ipPoolSpec },
+  KubeControllersConfiguration: {
+    plural: 'kubecontrollersconfigurations',
+    namespaced: false,
+    spec: kubeControllersConfigurationSpec,
+  },
   NetworkPolicy: { plural: 'networkpolicies', namespaced: true, spec: networkPolicySpec },
   NetworkSet: { plural: 'networksets', namespaced: true, spec: networkSetSpec },
   Node: { plural: 'nodes', namespaced: false, spec: nodeSpec },
@@ -150,6 +156,7 @@ export type IpPool = ResourceOf<'IPPool'>;
 export type Node = ResourceOf<'Node'>;
 export type HostEndpoint = ResourceOf<'HostEndpoint'>;
 export type WorkloadEndpoint = ResourceOf<'WorkloadEndpoint'>;
+export type KubeControllersConfiguration = ResourceOf<'KubeControllersConfiguration'>;
 export type FelixConfiguration = ResourceOf<'FelixConfiguration'>;
 export type BgpConfiguration = ResourceOf<'BGPConfiguration'>;
 export type BgpFilter = ResourceOf<'BGPFilter'>;
