@@ -19,6 +19,9 @@ interface Call {
   readonly method?: 'POST';
   readonly body?: string;
   readonly accept?: string;
+  /** An answer without end, in which nothing may come for long. */
+  readonly endless?: boolean;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -56,6 +59,28 @@ export async function list(
     take(item);
   }
   throw unreachable(call, 'the list broke off');
+}
+
+/**
+ * Reads what an agent tells as it happens, a line of JSON at a time, until the signal aborts.
+ * @throws ExitError as `ask` does, and when the agent ends
+ */
+export async function follow(
+  runDir: string,
+  agent: Agent,
+  path: string,
+  take: (item: unknown) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const call: Call = { runDir, agent, path, accept: 'application/x-ndjson', endless: true, signal };
+  try {
+    const response = await answerTo(call);
+    for await (const line of createInterface({ input: response })) take(parse(line, call));
+  } catch (cause) {
+    if (signal.aborted) return;
+    throw cause instanceof ExitError ? cause : unreachable(call, errorCode(cause) ?? 'the agent ended', cause);
+  }
+  if (!signal.aborted) throw unreachable(call, 'the agent ended');
 }
 
 /**
@@ -122,10 +147,14 @@ function complaintIn(text: string): string | undefined {
 }
 
 function respond(call: Call): Promise<IncomingMessage> {
-  const { runDir, agent, path, method = 'GET', body = '', accept = 'application/json' } = call;
+  const { runDir, agent, path, method = 'GET', body = '', accept = 'application/json', endless, signal } = call;
   const socketPath = join(runDir, `${agent}.sock`);
   return new Promise((resolve, reject) => {
-    const sent = request({ socketPath, path, method, headers: { accept }, timeout: deadlineMs }, resolve);
+    const options = { socketPath, path, method, headers: { accept }, timeout: deadlineMs, ...(signal && { signal }) };
+    const sent = request(options, (response) => {
+      if (endless) sent.setTimeout(0);
+      resolve(response);
+    });
     sent.once('timeout', () => sent.destroy(new Error(`no answer within ${deadlineMs / 1000} s`)));
     sent.on('error', (cause) => reject(unreachable(call, errorCode(cause) ?? cause.message, cause)));
     sent.end(body);

@@ -12,8 +12,10 @@ import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
 import { explainCommand } from './explain.ts';
+import { flowsCommand } from './flows.ts';
 import { ipamCommand } from './ipam.ts';
 import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from './local.ts';
+import { migrateCommand } from './migrate.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
 import { bgpCommand } from './peering.ts';
@@ -54,10 +56,12 @@ function command(): Command {
   get.action(show);
   program.addCommand(bgpCommand());
   program.addCommand(explainCommand());
+  program.addCommand(flowsCommand());
   program.addCommand(validateCommand());
   program.addCommand(policyCommand());
   program.addCommand(ipamCommand());
   program.addCommand(datastoreCommand());
+  program.addCommand(migrateCommand());
   program
     .command('status')
     .description("this node's agents: datastore, dataplane, BGP sessions, problems")

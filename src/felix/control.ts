@@ -1,12 +1,20 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createConnection } from 'node:net';
-import { EnvironmentError, errorCode } from '../base/errors.ts';
+import { EnvironmentError, errorCode, explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { FelixStatus } from './status.ts';
 
+/** Answers a GET with a value for JSON, or a promise of it, or `Streamed`. @throws InputError for a bad parameter */
+export type View = (query: URLSearchParams) => unknown;
+
+/** An answer that a view writes itself. */
+export class Streamed {
+  constructor(readonly to: (response: ServerResponse) => void) {}
+}
+
 /**
- * Serves `GET /v1/status`, `/v1/endpoints`, `/v1/routes` and `more` as JSON on `felix.sock`, for this node's root only. The
+ * Serves `GET /v1/status`, `/v1/endpoints`, `/v1/routes` and `more` (`POST /path`: by that method) as JSON on `felix.sock`, for this node's root only. The
  * socket is also what keeps a second felix off the node.
  * @throws EnvironmentError when a live process serves the socket, or the folder cannot be used
  */
@@ -14,7 +22,7 @@ export async function serveControl(
   runDir: string,
   status: () => FelixStatus,
   log: Log,
-  more: Readonly<Record<string, () => unknown>> = {},
+  more: Readonly<Record<string, View>> = {},
 ): Promise<{ close(): Promise<void> }> {
   const path = `${runDir}/felix.sock`;
   try {
@@ -29,7 +37,7 @@ export async function serveControl(
     );
   }
   rmSync(path, { force: true });
-  const server = createServer((request, response) => answer(request, response, status, more));
+  const server = createServer((request, response) => void answer(request, response, status, more, log));
   server.requestTimeout = 5_000;
   server.maxConnections = 64;
   await listen(server, path);
@@ -38,23 +46,40 @@ export async function serveControl(
   return { close: () => closed(server) };
 }
 
-function answer(
+async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   status: () => FelixStatus,
-  more: Readonly<Record<string, () => unknown>>,
-): void {
-  const views: Readonly<Record<string, () => unknown>> = {
+  more: Readonly<Record<string, View>>,
+  log: Log,
+): Promise<void> {
+  const views: Readonly<Record<string, View>> = {
     '/v1/status': status,
     '/v1/endpoints': () => status().endpoints,
     '/v1/routes': () => status().routes,
     ...more,
   };
-  const path = new URL(request.url ?? '/', 'http://felix').pathname;
-  const view = Object.hasOwn(views, path) ? views[path] : undefined;
-  if (!view) send(response, 404, { error: `${path}: expected one of ${Object.keys(views).join(', ')}` });
-  else if (request.method !== 'GET') send(response, 405, { error: `${request.method}: expected GET` });
-  else send(response, 200, view());
+  const { pathname: path, searchParams } = new URL(request.url ?? '/', 'http://felix');
+  const { method = 'GET' } = request;
+  const viewOf = (name: string) => (Object.hasOwn(views, name) ? views[name] : undefined);
+  const [getting, posting] = [viewOf(path), viewOf(`POST ${path}`)];
+  const view = method === 'GET' ? getting : method === 'POST' ? posting : undefined;
+  if (view) await show(response, view, searchParams, log);
+  else if (getting ?? posting) send(response, 405, { error: `${method}: expected ${getting ? 'GET' : 'POST'}` });
+  else send(response, 404, { error: `${path}: expected one of ${Object.keys(views).join(', ')}` });
+}
+
+async function show(response: ServerResponse, view: View, query: URLSearchParams, log: Log): Promise<void> {
+  try {
+    const found = await view(query);
+    if (found instanceof Streamed) found.to(response);
+    else send(response, 200, found);
+  } catch (thrown) {
+    const refused = thrown instanceof InputError;
+    if (!refused) log.error({ error: explain(thrown) }, 'a question over the control socket failed');
+    if (response.headersSent) response.destroy();
+    else send(response, refused ? 400 : 500, { error: explain(thrown) });
+  }
 }
 
 function send(response: ServerResponse, code: number, body: unknown): void {

@@ -2,11 +2,14 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Store } from '../datastore/store.ts';
 import type { Ipsets, Iptables, Netlink } from '../kernel/types.ts';
+import type { OpenUdpTunnel } from '../kernel/udp-tunnel.ts';
 import type { Family } from '../model/address.ts';
 import type { PolicySource } from './calc/graph.ts';
 import type { TunnelSettings } from './calc/remote.ts';
+import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';
 import type { Configuration } from './configuration.ts';
+import type { View } from './control.ts';
 import type { WriteSysctl } from './managers/endpoints.ts';
 import type { DeleteFlows } from './managers/flows.ts';
 
@@ -20,12 +23,16 @@ export interface FelixDependencies {
   readonly policy: PolicySource;
   readonly deleteFlows: DeleteFlows;
   readonly writeSysctl: WriteSysctl;
+  /** Opens the userspace tunnel in the node's namespace; without it there is none. */
+  readonly openUdpTunnel?: OpenUdpTunnel;
   readonly nodename: string;
   /** Holds `felix.sock` and `routes.sock`. */
   readonly runDir: string;
   /** At the start; `configuration` changes it while felix runs. */
   readonly config: FelixConfig;
   readonly configuration?: Configuration;
+  /** Further views of the control socket. */
+  readonly views?: Readonly<Record<string, View>>;
   /** Without it no route feed is followed, and routes to nodes of the same subnet come from the datastore. */
   readonly bgp?: boolean;
   /** MTU of pods' devices; undefined: as the tunnels or the uplink leave it. */
@@ -35,12 +42,18 @@ export interface FelixDependencies {
 }
 
 /** Which tunnels the settings allow. */
-export function tunnelsOf({ vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled }: FelixConfig): TunnelSettings {
-  return { vxlan: { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni }, ipip: { enabled: ipipEnabled } };
+export function tunnelsOf(config: FelixConfig): TunnelSettings {
+  const { vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled, udpTunnelPort } = config;
+  return {
+    vxlan: { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni },
+    ipip: { enabled: ipipEnabled },
+    udp: { port: udpTunnelPort },
+  };
 }
 
 /** Configured MTU of a tunnel; 0: what the uplink leaves. */
-export function mtuOf({ vxlanMtu, vxlanMtuV6, ipipMtu }: FelixConfig, kind: 'vxlan' | 'ipip', family: Family): number {
-  if (kind === 'ipip') return ipipMtu;
-  return family === 4 ? vxlanMtu : vxlanMtuV6;
+export function mtuOf(config: FelixConfig, kind: Encapsulation, family: Family): number {
+  if (kind === 'ipip') return config.ipipMtu;
+  if (kind === 'udp') return config.udpTunnelMtu;
+  return family === 4 ? config.vxlanMtu : config.vxlanMtuV6;
 }

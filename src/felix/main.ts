@@ -10,6 +10,7 @@ import type { FeedMessage } from '../model/feed.ts';
 import { Announced, type Announcement } from './announced.ts';
 import { Dataplane } from './apply.ts';
 import { Graph, watchedTypes } from './calc/graph.ts';
+import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine } from './configuration.ts';
 import { serveControl } from './control.ts';
@@ -81,9 +82,15 @@ export class Felix {
     this.#graph.services.configure(config.serviceLoops);
     this.#intake = new Intake(clock, (event) => this.#take(event));
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
-    const kernel = { netlink, iptables, ipsets, writeSysctl };
-    this.#dataplane = new Dataplane(this.#graph, kernel, this.#flows, interfacePrefix, (kind, family) =>
-      mtuOf(this.#config, kind, family),
+    const { openUdpTunnel } = deps;
+    const kernel = { netlink, iptables, ipsets, writeSysctl, ...(openUdpTunnel && { openUdpTunnel }) };
+    this.#dataplane = new Dataplane(
+      this.#graph,
+      kernel,
+      this.#flows,
+      interfacePrefix,
+      (kind, family) => mtuOf(this.#config, kind, family),
+      () => this.#changed.fire(),
     );
     this.#support = new TunnelSupport(log);
     this.#stale = new StaleTimer(clock, config.staleRouteSeconds * 1000, () => this.#dropStaleRoutes());
@@ -97,7 +104,10 @@ export class Felix {
     const { store, netlink, clock, log, runDir } = this.deps;
     const stop = new AbortController();
     const all = AbortSignal.any([signal, stop.signal]);
-    const control = await serveControl(runDir, () => this.status(), log, { '/v1/config': () => this.configLines() });
+    const control = await serveControl(runDir, () => this.status(), log, {
+      '/v1/config': () => this.configLines(),
+      ...this.deps.views,
+    });
     try {
       await netlink.monitor((event) => this.#onKernelEvent(event), all, { othersRoutes: true }).ready;
       this.#stale.start();
@@ -113,6 +123,7 @@ export class Felix {
     } finally {
       stop.abort();
       this.#stale.stop();
+      await this.#dataplane.release();
       await control.close();
     }
   }
@@ -189,7 +200,7 @@ export class Felix {
   }
 
   /** Tells of every change of what tunnels this kernel lacks, from the first pass on. */
-  onTunnelSupport(listener: (lacking: ReadonlySet<'vxlan' | 'ipip'>) => void): void {
+  onTunnelSupport(listener: (lacking: ReadonlySet<Encapsulation>) => void): void {
     this.#support.onChange(listener);
   }
 
@@ -244,7 +255,7 @@ export class Felix {
     const report = await this.#dataplane.pass(retry);
     this.#busySince = undefined;
     this.#ledger.update(report.failures);
-    this.#support.update(this.#dataplane.tunnels(), this.#graph.remote.poolsWithoutFallback());
+    this.#support.update(this.#dataplane.tunnels(), (kind) => this.#graph.remote.poolsWithout(kind));
     if (report.again) this.#changed.fire();
     const first = this.#lastApply === undefined;
     this.#lastApply = {
@@ -281,11 +292,10 @@ export class Felix {
     this.#mustRead = false;
     if (this.#monitoring) return;
     this.#monitoring = true;
-    const adopted = this.#dataplane.routes.ours();
-    this.#graph.adopt(adopted);
+    this.#graph.adopt(this.#dataplane.routes.ours());
     // The time may have run out before there was anything to keep.
     if (!this.#feed.connected) this.#stale.start();
-    this.deps.log.info({ routes: adopted.length }, 'took over the routes in the kernel');
+    this.deps.log.info({ routes: this.#dataplane.routes.owned }, 'took over the routes in the kernel');
   }
 
   #onUpdate(update: Update): void {
