@@ -89,11 +89,11 @@ export class DeferringHandler implements Verbs {
       await this.options.queue.prepare();
       this.#watcher = this.#watch();
     }
-    return this.#drain(signal);
+    return this.drain(signal);
   }
 
-  /** One go at everything that waits. @returns whether nothing is left */
-  async #drain(signal: AbortSignal): Promise<boolean> {
+  /** One go at everything that waits. @returns whether nothing is left @throws Error of the file system */
+  async drain(signal: AbortSignal): Promise<boolean> {
     let clear = true;
     for (const removal of await this.options.queue.list()) {
       if (signal.aborted) return false;

@@ -124,7 +124,8 @@ export function world(options: { size?: number; families?: Family[] } = {}): Wor
   return { kernel, store, ipam, felix, context, handler: new CniHandler(context) };
 }
 
-function fakePods(kernel: FakeKernel): OpenPod {
+/** Opens the namespaces of a pretended machine. */
+export function fakePods(kernel: FakeKernel): OpenPod {
   return (netns) => {
     if (!kernel.namespaces.has(netns)) {
       throw new CniError(cniCodes.unknownContainer, `CNI_NETNS: "${netns}": expected the path of a network namespace`);
