@@ -4,7 +4,7 @@ import { type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
 import { ownDevices } from './calc/devices.ts';
 import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
 import type { DesiredFirewall, Graph } from './calc/graph.ts';
-import type { Candidate, RouteClass } from './calc/routes.ts';
+import type { RouteClass, Winner } from './calc/routes.ts';
 import { EndpointManager, type WriteSysctl } from './managers/endpoints.ts';
 import { SetManager, TablesManager } from './managers/firewall.ts';
 import type { FlowManager } from './managers/flows.ts';
@@ -177,7 +177,7 @@ export class Dataplane {
     failures.push(...refused, ...this.#openTunnels(refused.length > 0));
     failures.push(...(await this.#endpoints.apply(endpoints.values())));
     failures.push(...this.#shaping.apply(endpoints.values()));
-    const opened = await this.routes.apply((candidate) => this.#mayOpen(candidate));
+    const opened = await this.routes.apply((winner) => this.#mayOpen(winner));
     this.#cut(opened.released);
     const ended = this.#tunnels.map((tunnel) => tunnel.close());
     failures.push(...ended.flatMap((one) => one.failures));
@@ -303,13 +303,12 @@ export class Dataplane {
     }
   }
 
-  #mayOpen({ class: routeClass, owner, route }: Candidate): boolean {
+  #mayOpen({ class: routeClass, owner, family }: Winner): boolean {
     if (!gated.has(routeClass)) return true;
     if (routeClass !== 'localWorkload') {
-      const family = familyOf(route.destination);
       return this.#tunnels.some(({ kind, ready }) => kind.kind === routeClass && kind.family === family && ready);
     }
-    const endpoint = this.graph.endpoints.get(owner);
+    const endpoint = owner === undefined ? undefined : this.graph.endpoints.get(owner);
     return endpoint !== undefined && this.#chainsStand(endpoint) && this.#endpoints.ready(endpoint);
   }
 

@@ -12,15 +12,14 @@ export function describe(
   feed: { readonly connected: boolean; readonly reason?: string },
   podMtu?: number,
 ): Pick<FelixStatus, 'feed' | 'podMtu' | 'endpoints' | 'routes' | 'tunnels' | 'failures' | 'invalid'> {
-  const said = [...graph.feed.routes.values()];
   const list = routeList(graph, dataplane, ledger);
-  const count = (wanted: RouteClass) => list.filter((route) => route.class === wanted).length;
+  const count = (wanted: RouteClass) => graph.routes.count(wanted);
   return {
     feed: {
       ...feed,
       complete: graph.feed.complete,
-      routes: said.length,
-      stale: said.filter(({ stale }) => stale).length,
+      routes: graph.feed.count,
+      stale: graph.feed.staleCount,
     },
     ...(podMtu !== undefined && { podMtu }),
     endpoints: endpointList(graph, dataplane, ledger, podMtu),
@@ -42,7 +41,7 @@ export function countsOf(
   inSync: boolean,
 ): Counts {
   const { tables, sets } = graph.firewall();
-  const local = [...graph.routes.winners.values()].filter((route) => route.class !== 'bgp').length;
+  const remote = graph.routes.count('bgp');
   const versions = [...tables.keys()].map(String);
   const setsOf = (version: string) => [...sets.values()].filter(({ family }) => String(family) === version).length;
   return {
@@ -52,8 +51,8 @@ export function countsOf(
     inSync,
     tunnels: new Map(tunnels.map(({ device, state }) => [device, state === 'up'])),
     routes: new Map([
-      ['local', local],
-      ['remote', graph.routes.winners.size - local],
+      ['local', graph.routes.count() - remote],
+      ['remote', remote],
     ]),
     sets: new Map(versions.map((version) => [version, setsOf(version)])),
     tables: [...tables].flatMap(([family, byName]) =>

@@ -1,15 +1,15 @@
 import { InputError } from '../../base/errors.ts';
 import { type Entry, type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
-import type { DesiredSet, DesiredTable, Route, TableName } from '../../kernel/types.ts';
+import type { DesiredSet, DesiredTable, Route, RouteForm, TableName } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf, type Ip, parseCidr, parseIp } from '../../model/address.ts';
-import { type FeedMessage, hopParts } from '../../model/feed.ts';
+import { type FeedMessage, type Hop, hopParts } from '../../model/feed.ts';
 import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
 import { natSets, natTable, type PoolNat } from './nat.ts';
 import { isRawEndpoint, rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
-import { blackhole, gatewayRoute } from './route.ts';
+import { blackhole, gatewayForm } from './route.ts';
 import { RouteTable } from './routes.ts';
 import { ServiceLoops } from './service-loops.ts';
 import { joined, type PolicyTables } from './table.ts';
@@ -84,12 +84,14 @@ export interface DesiredFirewall {
 export class Graph {
   readonly #endpoints: LocalEndpoints;
   readonly routes = new RouteTable();
-  readonly feed = new FeedTable();
+  readonly feed = new FeedTable(this.routes.destinations);
   readonly #pools = new Map<string, PoolNat>();
   readonly #blocks = new Set<Cidr>();
   readonly #invalid = new Map<string, Error>();
   #nodeAddresses: readonly Ip[] = [];
   #linkAddresses: readonly Ip[] = [];
+  /** What the next hops that were looked at last come to. */
+  #feedForm: { readonly nextHops: readonly Hop[]; readonly form: RouteForm | undefined } | undefined;
   #nat: DesiredFirewall | undefined;
   #firewall: DesiredFirewall | undefined;
   /** Version of `remote` and the standing tunnels that the firewall was made of. */
@@ -168,7 +170,7 @@ export class Graph {
   }
 
   /** Next hops found in the kernel at start stay until the feed has been heard. */
-  adopt(found: readonly Route[]): void {
+  adopt(found: Iterable<Route>): void {
     this.#refreshFeed(this.feed.adopt(found));
   }
 
@@ -266,7 +268,7 @@ export class Graph {
         this.options.policy.apply(event);
         break;
       case 'BGPConfiguration':
-        if (this.services.apply(event)) this.#refreshFeed([...this.feed.routes.keys()]);
+        if (this.services.apply(event)) this.#refreshFeed(this.feed.prefixes());
         break;
       case 'Node':
         this.options.policy.apply(event);
@@ -341,21 +343,22 @@ export class Graph {
 
   #ownChanged(before: ReadonlySet<Ip>): void {
     const now = this.ownAddresses;
-    if (now.symmetricDifference(before).size > 0) this.#refreshFeed([...this.feed.routes.keys()]);
+    if (now.symmetricDifference(before).size === 0) return;
+    this.#feedForm = undefined;
+    this.#refreshFeed(this.feed.prefixes());
   }
 
   /** The feed's wish for each prefix, without next hops that are our own. */
-  #refreshFeed(prefixes: readonly Cidr[]): void {
-    const own = this.ownAddresses;
+  #refreshFeed(prefixes: Iterable<Cidr>): void {
     for (const prefix of prefixes) {
-      const told = (this.feed.routes.get(prefix)?.nextHops ?? []).map(hopParts);
-      const hops = told.filter(({ gateway }) => !own.has(gateway));
-      if (hops.length === 0 || !this.#handles(prefix) || this.services.covers(prefix))
+      const nextHops = this.feed.nextHops(prefix);
+      // Many in a row have the same.
+      if (nextHops && this.#feedForm?.nextHops !== nextHops)
+        this.#feedForm = { nextHops, form: feedForm(nextHops, this.ownAddresses) };
+      const form = nextHops && this.#feedForm?.form;
+      if (!form || !this.#handles(prefix) || this.services.covers(prefix))
         this.routes.remove(prefix, { class: 'bgp', owner: prefix });
-      else {
-        const route = gatewayRoute(prefix, hops);
-        this.routes.add({ class: 'bgp', owner: prefix, preference: '', route });
-      }
+      else this.routes.want('bgp', prefix, form);
     }
   }
 
@@ -383,6 +386,12 @@ export class Graph {
     ]);
     return { tables, sets: new Map(sets.map((set) => [set.name, set])) };
   }
+}
+
+/** Through those of the hops that are not our own; undefined without one. */
+function feedForm(nextHops: readonly Hop[], own: ReadonlySet<Ip>): RouteForm | undefined {
+  const hops = nextHops.map(hopParts).filter(({ gateway }) => !own.has(gateway));
+  return hops.length > 0 ? gatewayForm(hops) : undefined;
 }
 
 /** `10.0.0.1/24` or a bare address. */

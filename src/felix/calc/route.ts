@@ -1,4 +1,4 @@
-import type { NextHop, Route } from '../../kernel/types.ts';
+import type { NextHop, Route, RouteForm } from '../../kernel/types.ts';
 import { type Cidr, familyOf } from '../../model/address.ts';
 
 /** rtm_protocol of every route of ours (Calico's number). */
@@ -23,7 +23,12 @@ export function blackhole(destination: Cidr): Route {
 
 /** A route through gateways, ECMP when there are several. */
 export function gatewayRoute(destination: Cidr, nextHops: readonly NextHop[]): Route {
-  return { ...ours, destination, type: 'unicast', nextHops, scope: 'universe' };
+  return { ...gatewayForm(nextHops), destination };
+}
+
+/** Any route through these gateways. */
+export function gatewayForm(nextHops: readonly NextHop[]): RouteForm {
+  return { ...ours, type: 'unicast', nextHops, scope: 'universe' };
 }
 
 /**
@@ -31,8 +36,12 @@ export function gatewayRoute(destination: Cidr, nextHops: readonly NextHop[]): R
  * blackhole, a weight of 1), so only what is asked for is compared.
  */
 export function sameRoute(wanted: Route, found: Route): boolean {
+  return wanted.destination === found.destination && sameForm(wanted, found);
+}
+
+/** As `sameRoute`, for routes to one destination. */
+export function sameForm(wanted: RouteForm, found: RouteForm): boolean {
   return (
-    wanted.destination === found.destination &&
     wanted.type === found.type &&
     wanted.protocol === found.protocol &&
     wanted.scope === found.scope &&
@@ -44,9 +53,11 @@ export function sameRoute(wanted: Route, found: Route): boolean {
 
 function sameHops(wanted: readonly NextHop[], found: readonly NextHop[]): boolean {
   if (wanted.length !== found.length) return false;
+  const [hop, other] = [wanted[0], found[0]];
+  if (wanted.length === 1) return hop !== undefined && other !== undefined && sameHop(hop, other);
   const left = [...found];
-  return wanted.every((hop) => {
-    const at = left.findIndex((other) => sameHop(hop, other));
+  return wanted.every((one) => {
+    const at = left.findIndex((each) => sameHop(one, each));
     if (at >= 0) left.splice(at, 1);
     return at >= 0;
   });

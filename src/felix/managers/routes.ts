@@ -1,10 +1,16 @@
 import type { Failure } from '../../base/reconcile.ts';
-import type { Netlink, Route } from '../../kernel/types.ts';
+import { withDestination } from '../../kernel/route.ts';
+import type { Netlink, Route, RouteForm } from '../../kernel/types.ts';
 import { bits, type Cidr, cidrParts, type Family, familyOf, type Ip } from '../../model/address.ts';
-import { mainTable, ourProtocol, sameRoute } from '../calc/route.ts';
-import type { Candidate, RouteTable } from '../calc/routes.ts';
+import type { DestinationId } from '../calc/destinations.ts';
+import type { FormId } from '../calc/forms.ts';
+import { mainTable, ourProtocol, sameForm } from '../calc/route.ts';
+import type { RouteTable, Winner } from '../calc/routes.ts';
+import { nextTurn } from '../slices.ts';
+import { HeldRoutes, onPodDevice } from './held-routes.ts';
+import { RouteBatch } from './route-batch.ts';
 
-/** Routes written in one call, between which the event loop runs. */
+/** Destinations looked at, and at most written, in one turn of the event loop. */
 const sliceLength = 1024;
 /** Repairs of one destination between two readings of the kernel; beyond it, something else wants the route too. */
 const repairLimit = 100;
@@ -18,25 +24,20 @@ export interface RoutesReport {
   readonly released: Ip[];
 }
 
-/** What is written in one call. */
+/** What is written in one turn. */
 interface Slice {
-  /** Where the kernel has nothing. */
-  fresh: Route[];
-  upserts: Route[];
-  deletes: Route[];
+  readonly sets: RouteBatch;
+  readonly deletes: RouteBatch;
 }
 
 /**
  * Brings the main table to what the route table wants. It keeps what the kernel is believed to hold, from a first
  * reading and then from events and its own writing, so that a change costs only the routes it touches. Where the kernel
- * holds what is wanted, belief and wish are one object. Ours are all routes of protocol 80 and Calico's workload routes
+ * holds what is wanted, belief and wish are one form. Ours are all routes of protocol 80 and Calico's workload routes
  * (protocol 3 on a pod's device); any other route is never replaced or removed.
  */
 export class RouteManager {
-  #actual = new Map<Cidr, readonly Route[]>();
-  /** Pods' devices → destinations of the routes through them. */
-  #byDevice = new Map<string, Set<Cidr>>();
-  #dirty = new Set<Cidr>();
+  #held: HeldRoutes;
   readonly #failed = new Map<Cidr, Failure>();
   #repairs = new Map<Cidr, number>();
   /** Belief has changed since the kernel was last read. */
@@ -46,43 +47,62 @@ export class RouteManager {
     private readonly netlink: Netlink,
     private readonly table: RouteTable,
     private readonly options: { readonly families: readonly Family[]; readonly interfacePrefix: string },
-  ) {}
+  ) {
+    this.#held = new HeldRoutes(table, options.interfacePrefix);
+  }
 
   /** Looks at the kernel's routes; every difference is mended at the next `apply`. */
   read(): void {
-    const readings = this.options.families.map((family) => this.netlink.readRoutes(family, mainTable));
+    const { families, interfacePrefix } = this.options;
+    const readings = families.map((family) => ({ family, ...this.netlink.readRoutes(family, mainTable) }));
     this.#repairs = new Map();
     this.retry();
     if (!this.#moved && readings.every(({ unchanged }) => unchanged)) return;
-    this.#actual = new Map();
-    this.#byDevice = new Map();
-    for (const reading of readings) for (const route of reading.routes()) this.#take(route);
-    const { winners } = this.table;
-    for (const [destination, { route }] of winners) if (!this.stands(route)) this.#dirty.add(destination);
+    const before = this.#held;
+    this.#held = new HeldRoutes(this.table, interfacePrefix);
+    for (const { family, each } of readings)
+      each((octets, at, length, form) => {
+        const id = this.table.destinations.internOctets(family, octets, at, length);
+        this.#held.add(id, this.#formOf(id, form));
+      });
+    before.clear();
+    for (let id = 0; id < this.table.destinations.bound; id++) if (this.#differs(id)) this.table.touch(id);
     this.#moved = false;
   }
 
   /** Our routes in the kernel, as far as is known. */
-  ours(): Route[] {
-    return [...this.#actual.values()].flatMap((routes) => routes.filter((route) => this.#owns(route)));
+  *ours(): Generator<Route> {
+    const { destinations, forms } = this.table;
+    for (const id of this.#held.destinations())
+      for (const form of this.#held.get(id))
+        if (this.#owns(form)) yield withDestination(forms.get(form), destinations.cidr(id));
+  }
+
+  /** How many `ours` gives. */
+  get owned(): number {
+    let count = 0;
+    for (const id of this.#held.destinations()) for (const form of this.#held.get(id)) if (this.#owns(form)) count++;
+    return count;
   }
 
   /** Takes over what the kernel reports. @returns whether something is to be mended */
   onRoute(route: Route, gone: boolean): boolean {
-    if (route.table !== mainTable || !this.options.families.includes(familyOf(route.destination))) return false;
     const { destination } = route;
-    const found = this.#found(destination);
-    const others = found.filter((other) => other.metric !== route.metric);
-    this.#believe(destination, gone ? others : [...others, route], found);
-    if (!this.#differs(destination)) return false;
+    if (route.table !== mainTable || !this.options.families.includes(familyOf(destination))) return false;
+    const { destinations, forms } = this.table;
+    const id = gone ? destinations.find(destination) : destinations.intern(destination);
+    if (id === undefined) return false;
+    const others = this.#held.get(id).filter((other) => forms.get(other).metric !== route.metric);
+    this.#believe(id, gone ? others : [...others, this.#formOf(id, route)]);
+    if (!this.#differs(id)) return false;
     const repairs = (this.#repairs.get(destination) ?? 0) + 1;
     this.#repairs.set(destination, repairs);
     if (repairs > repairLimit) {
       const cause = new Error(`changed ${repairs} times by something else; left alone until the next resync`);
-      this.#failed.set(destination, { kind: 'route', item: destination, cause });
+      this.#fail(destination, cause);
       return false;
     }
-    this.#dirty.add(destination);
+    this.table.touch(id);
     return true;
   }
 
@@ -91,28 +111,31 @@ export class RouteManager {
    * it drops with another device it alone knows: then `read`.
    */
   deviceDown(name: string): void {
-    for (const destination of this.#byDevice.get(name) ?? []) {
-      const found = this.#found(destination);
-      const left = found.filter(({ nextHops }) => !nextHops.some(({ device }) => device === name));
-      this.#believe(destination, left, found);
-      this.#dirty.add(destination);
+    for (const id of this.#held.through(name)) {
+      const left = this.#held.get(id).filter((form) => !this.#leadsTo(form, name));
+      this.#believe(id, left);
+      this.table.touch(id);
     }
   }
 
   /** What failed is tried again at the next `apply`. */
   retry(): void {
-    for (const destination of this.#failed.keys()) this.#dirty.add(destination);
+    for (const destination of this.#failed.keys()) {
+      const id = this.table.destinations.find(destination);
+      if (id !== undefined) this.table.touch(id);
+    }
   }
 
   /** Whether the kernel holds the route, as far as is known. */
   stands(route: Route): boolean {
-    const found = this.#actual.get(route.destination);
-    return found !== undefined && (found[0] === route || found.some((one) => sameRoute(route, one)));
+    const id = this.table.destinations.find(route.destination);
+    return id !== undefined && this.#held.get(id).some((form) => sameForm(route, this.table.forms.get(form)));
   }
 
   /** Whether a route to the destination through the device is in the kernel, as far as is known. */
   through(destination: Cidr, device: string): boolean {
-    return this.#found(destination).some(({ nextHops }) => nextHops.some((hop) => hop.device === device));
+    const id = this.table.destinations.find(destination);
+    return id !== undefined && this.#held.get(id).some((form) => this.#leadsTo(form, device));
   }
 
   get hasFailed(): boolean {
@@ -120,144 +143,141 @@ export class RouteManager {
   }
 
   /** @param ready whether a route may be added now; the others wait for a later call, what stands of them stays */
-  async apply(ready: (candidate: Candidate) => boolean): Promise<RoutesReport> {
-    const dirty = this.#takeDirty();
+  async apply(ready: (winner: Winner) => boolean): Promise<RoutesReport> {
+    const dirty = this.table.takeDirty();
     const report = { changed: 0, released: [] as Ip[] };
-    const slice: Slice = { fresh: [], upserts: [], deletes: [] };
-    let planned = 0;
-    for (const destination of dirty) {
-      if (planned > 0 && planned % sliceLength === 0) {
-        this.#write(slice, report);
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      planned++;
-      this.#plan(destination, ready, slice);
+    for (let at = 0; at < dirty.length; at += sliceLength) {
+      if (at > 0) await nextTurn();
+      const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
+      for (const id of dirty.slice(at, at + sliceLength)) this.#plan(id, ready, slice);
+      this.#write(slice, report);
+      slice.sets.done();
+      slice.deletes.done();
     }
-    this.#write(slice, report);
+    this.#forgetFailures();
     return { ...report, failures: [...this.#failed.values()] };
   }
 
-  #takeDirty(): ReadonlySet<Cidr> {
-    const said = this.table.takeDirty();
-    const before = this.#dirty;
-    this.#dirty = new Set();
-    if (before.size === 0) return said;
-    for (const destination of said) before.add(destination);
-    return before;
-  }
-
-  /** Writes what a slice holds and empties it. */
-  #write(slice: Slice, report: { changed: number; released: Ip[] }): void {
-    const { fresh, upserts, deletes } = slice;
-    if (fresh.length + upserts.length + deletes.length === 0) return;
-    slice.fresh = [];
-    slice.upserts = [];
-    slice.deletes = [];
-    const released = this.#released(upserts, deletes);
-    const failures = this.netlink.applyRoutes(upserts.length > 0 ? [...upserts, ...fresh] : fresh, deletes);
-    const failed = new Set(failures.map(({ route }) => route));
-    for (const { route, cause } of failures) {
-      this.#failed.set(route.destination, { kind: 'route', item: route.destination, cause });
-    }
-    for (const route of deletes) if (!failed.has(route)) this.#replace(route, []);
-    for (const route of upserts) if (!failed.has(route)) this.#replace(route, [route]);
-    for (const route of fresh)
-      if (failed.size === 0 || !failed.has(route)) this.#believe(route.destination, [route], undefined);
-    report.changed += fresh.length + upserts.length + deletes.length - failures.length;
+  /** Writes what a slice holds. */
+  #write({ sets, deletes }: Slice, report: { changed: number; released: Ip[] }): void {
+    const released = [...this.#moving(sets), ...this.#going(deletes)];
+    const refused = sets.count > 0 ? this.netlink.writeRoutes('set', sets) : [];
+    const kept = deletes.count > 0 ? this.netlink.writeRoutes('delete', deletes) : [];
+    for (const { at, cause } of refused) this.#fail(sets.destination(at), cause);
+    for (const { at, cause } of kept) this.#fail(deletes.destination(at), cause);
+    const stayed = new Set(kept.map(({ at }) => at));
+    for (let at = 0; at < deletes.count; at++)
+      if (!stayed.has(at)) this.#believe(deletes.id(at), this.#others(deletes.id(at), deletes.formId(at)));
+    const failed = new Set(refused.map(({ at }) => at));
+    for (let at = 0; at < sets.count; at++) if (!failed.has(at)) this.#stands(sets.id(at), sets.formId(at));
+    report.changed += sets.count + deletes.count - refused.length - kept.length;
     report.released.push(...released);
   }
 
   /** What has to happen to one destination. */
-  #plan(destination: Cidr, ready: (candidate: Candidate) => boolean, slice: Slice): void {
-    if (this.#failed.size > 0) this.#failed.delete(destination);
-    const winner = this.table.winners.get(destination);
-    const found = this.#actual.get(destination);
-    if (found) this.#planOver(destination, winner, found, ready, slice);
-    else if (winner && ready(winner)) slice.fresh.push(winner.route);
-    else if (winner) this.#dirty.add(destination);
+  #plan(id: DestinationId, ready: (winner: Winner) => boolean, slice: Slice): void {
+    if (this.#failed.size > 0) this.#failed.delete(this.table.destinations.cidr(id));
+    const wanted = this.table.form(id);
+    const only = this.#held.only(id);
+    if (only === wanted) return;
+    if (only !== undefined) this.#planOver(id, wanted, ready, slice);
+    else if (wanted !== undefined) this.#planSet(id, wanted, ready, slice);
   }
 
-  #planOver(
-    destination: Cidr,
-    winner: Candidate | undefined,
-    found: readonly Route[],
-    ready: (candidate: Candidate) => boolean,
-    slice: Slice,
-  ): void {
-    const wanted = winner?.route;
-    for (const route of found)
-      if (route !== wanted && route.metric !== wanted?.metric && this.#owns(route)) slice.deletes.push(route);
-    if (!winner || !wanted || this.stands(wanted)) return;
-    const foreign = found.find((route) => route.metric === wanted.metric && !this.#owns(route));
-    if (foreign) {
-      const cause = new Error(`a route of protocol ${foreign.protocol}, which is not ours, is in its place`);
-      this.#failed.set(destination, { kind: 'route', item: destination, cause });
-    } else if (ready(winner)) slice.upserts.push(wanted);
-    else this.#dirty.add(destination);
-  }
-
-  #differs(destination: Cidr): boolean {
-    const wanted = this.table.winners.get(destination)?.route;
-    const found = this.#found(destination);
-    if (wanted && !found.some((route) => sameRoute(wanted, route))) return true;
-    return found.some((route) => this.#owns(route) && !(wanted && sameRoute(wanted, route)));
-  }
-
-  #released(upserts: readonly Route[], deletes: readonly Route[]): Ip[] {
-    const moved: Route[] = [];
-    for (const route of upserts)
-      for (const before of this.#found(route.destination))
-        if (this.#owns(before) && !sameRoute(route, before)) moved.push(before);
-    return [...deletes, ...moved].flatMap((route) => {
-      const { address, length, family } = cidrParts(route.destination);
-      return length === bits(family) && this.#onPodDevice(route) ? [address] : [];
-    });
-  }
-
-  #replace(route: Route, by: readonly Route[]): void {
-    const found = this.#actual.get(route.destination);
-    const others = found?.filter(({ metric }) => metric !== route.metric) ?? [];
-    this.#believe(route.destination, others.length > 0 ? [...others, ...by] : by, found);
-  }
-
-  /** A route as it was read. One of ours that is not wanted so goes at the next `apply`. */
-  #take(route: Route): void {
-    const { destination } = route;
-    const wanted = this.table.winners.get(destination)?.route;
-    const same = wanted !== undefined && sameRoute(wanted, route);
-    if (!same && this.#owns(route)) this.#dirty.add(destination);
-    const before = this.#actual.get(destination);
-    const kept = same ? wanted : route;
-    this.#believe(destination, before ? [...before, kept] : [kept], before);
-  }
-
-  #found(destination: Cidr): readonly Route[] {
-    return this.#actual.get(destination) ?? [];
-  }
-
-  #believe(destination: Cidr, routes: readonly Route[], before: readonly Route[] | undefined): void {
-    this.#moved = true;
-    if (before) for (const route of before) this.#index(route, false);
-    if (routes.length > 0) this.#actual.set(destination, routes);
-    else if (before) this.#actual.delete(destination);
-    for (const route of routes) this.#index(route, true);
-  }
-
-  #index({ destination, nextHops }: Route, there: boolean): void {
-    for (const { device } of nextHops) {
-      if (device === undefined || !device.startsWith(this.options.interfacePrefix)) continue;
-      const known = this.#byDevice.get(device) ?? new Set();
-      if (there) this.#byDevice.set(device, known.add(destination));
-      else if (known.delete(destination) && known.size === 0) this.#byDevice.delete(device);
+  #planOver(id: DestinationId, wanted: FormId | undefined, ready: (winner: Winner) => boolean, slice: Slice): void {
+    const { forms, destinations } = this.table;
+    const metric = wanted === undefined ? undefined : forms.get(wanted).metric;
+    const found = this.#held.get(id);
+    for (const form of found) if (forms.get(form).metric !== metric && this.#owns(form)) slice.deletes.push(id, form);
+    if (wanted === undefined || found.some((form) => this.#same(wanted, form))) return;
+    const foreign = found.find((form) => forms.get(form).metric === metric && !this.#owns(form));
+    if (foreign === undefined) this.#planSet(id, wanted, ready, slice);
+    else {
+      const { protocol } = forms.get(foreign);
+      const cause = new Error(`a route of protocol ${protocol}, which is not ours, is in its place`);
+      this.#fail(destinations.cidr(id), cause);
     }
   }
 
-  #owns(route: Route): boolean {
-    return route.protocol === ourProtocol || (route.protocol === bootProtocol && this.#onPodDevice(route));
+  #planSet(id: DestinationId, wanted: FormId, ready: (winner: Winner) => boolean, slice: Slice): void {
+    if (ready(this.table.winner(id))) slice.sets.push(id, wanted);
+    else this.table.touch(id);
   }
 
-  #onPodDevice({ nextHops }: Route): boolean {
-    const { interfacePrefix } = this.options;
-    return nextHops.length > 0 && nextHops.every(({ device }) => device?.startsWith(interfacePrefix) ?? false);
+  #differs(id: DestinationId): boolean {
+    const wanted = this.table.form(id);
+    if (this.#held.only(id) === wanted) return false;
+    const found = this.#held.get(id);
+    if (wanted !== undefined && !found.some((form) => this.#same(wanted, form))) return true;
+    return found.some((form) => this.#owns(form) && !(wanted !== undefined && this.#same(wanted, form)));
+  }
+
+  /** Pod addresses that lead elsewhere once these are set. */
+  *#moving(sets: RouteBatch): Generator<Ip> {
+    for (let at = 0; at < sets.count; at++) {
+      const id = sets.id(at);
+      if (this.#held.only(id) === undefined) continue;
+      for (const before of this.#held.get(id))
+        if (this.#owns(before) && !this.#same(sets.formId(at), before)) yield* this.#podAddress(id, before);
+    }
+  }
+
+  *#going(deletes: RouteBatch): Generator<Ip> {
+    for (let at = 0; at < deletes.count; at++) yield* this.#podAddress(deletes.id(at), deletes.formId(at));
+  }
+
+  *#podAddress(id: DestinationId, form: FormId): Generator<Ip> {
+    const { destinations, forms } = this.table;
+    if (destinations.length(id) !== bits(destinations.family(id))) return;
+    if (onPodDevice(forms.get(form), this.options.interfacePrefix)) yield cidrParts(destinations.cidr(id)).address;
+  }
+
+  /** The form of a route as found: what is wanted, where it is the same. */
+  #formOf(id: DestinationId, found: RouteForm): FormId {
+    const wanted = this.table.form(id);
+    return wanted !== undefined && sameForm(this.table.forms.get(wanted), found)
+      ? wanted
+      : this.table.forms.intern(found);
+  }
+
+  #same(wanted: FormId, found: FormId): boolean {
+    return wanted === found || sameForm(this.table.forms.get(wanted), this.table.forms.get(found));
+  }
+
+  /** The route is in the kernel now. */
+  #stands(id: DestinationId, form: FormId): void {
+    this.#believe(id, [...this.#others(id, form), form]);
+  }
+
+  /** What stands beside a route of the form: the kernel tells them apart by metric. */
+  #others(id: DestinationId, form: FormId): FormId[] {
+    const { forms } = this.table;
+    const { metric } = forms.get(form);
+    return this.#held.get(id).filter((other) => forms.get(other).metric !== metric);
+  }
+
+  #believe(id: DestinationId, forms: readonly FormId[]): void {
+    this.#moved = true;
+    this.#held.set(id, forms);
+  }
+
+  #leadsTo(form: FormId, device: string): boolean {
+    return this.table.forms.get(form).nextHops.some((hop) => hop.device === device);
+  }
+
+  #owns(form: FormId): boolean {
+    const found = this.table.forms.get(form);
+    const { protocol } = found;
+    return protocol === ourProtocol || (protocol === bootProtocol && onPodDevice(found, this.options.interfacePrefix));
+  }
+
+  #fail(destination: Cidr, cause: unknown): void {
+    this.#failed.set(destination, { kind: 'route', item: destination, cause });
+  }
+
+  /** Of destinations that nobody speaks of any more. */
+  #forgetFailures(): void {
+    for (const destination of this.#failed.keys())
+      if (this.table.destinations.find(destination) === undefined) this.#failed.delete(destination);
   }
 }

@@ -73,7 +73,8 @@ test('adopted routes count as said before, and only those of ours with gateways'
   const foreign = { ...gatewayRoute(parseCidr('10.9.0.0/16'), [{ gateway: hop }]), protocol: 4 };
   const local = gatewayRoute(parseCidr('10.0.0.1/32'), [{ device: 'cali1' }]);
   expect(table.adopt([found, foreign, local])).toEqual([prefix]);
-  expect([...table.routes.values()]).toEqual([{ prefix, nextHops: [hop], stale: true }]);
+  expect([...table.prefixes()]).toEqual([prefix]);
+  expect([table.nextHops(prefix), table.isStale(prefix), table.staleCount]).toEqual([[hop], true, 1]);
   expect(table.dropStale()).toEqual([prefix]);
 });
 
@@ -130,11 +131,11 @@ test('a link-local next hop has its device, in the feed and as found in the kern
   const line = '{"type":"route","prefix":"10.0.0.0/26","nextHops":["fe80::1%eth1","fe80::1%eth0"],"source":"ebgp"}';
   const table = new FeedTable();
   expect(table.apply(parseFeedMessage(line))).toEqual([prefix]);
-  const { nextHops = [] } = table.routes.get(prefix) ?? {};
+  const nextHops = table.nextHops(prefix) ?? [];
   expect(nextHops).toEqual(['fe80::1%eth0', 'fe80::1%eth1']);
   const hops = nextHops.map(hopParts);
   expect(hops[0]).toEqual({ gateway: 'fe80::1', device: 'eth0' });
   const fresh = new FeedTable();
   expect(fresh.adopt([gatewayRoute(prefix, hops)])).toEqual([prefix]);
-  expect(fresh.routes.get(prefix)?.nextHops).toEqual(nextHops);
+  expect(fresh.nextHops(prefix)).toEqual(nextHops);
 });

@@ -1,0 +1,106 @@
+import { fitting } from '../../base/id-index.ts';
+import type { RouteForm } from '../../kernel/types.ts';
+import type { DestinationId } from '../calc/destinations.ts';
+import type { FormId } from '../calc/forms.ts';
+import type { RouteTable } from '../calc/routes.ts';
+
+const none: readonly FormId[] = [];
+
+/**
+ * The routes that the kernel is believed to hold, by destination. One route to a destination, as nearly always, takes
+ * four octets; where there are several, for they differ in metric, there is a list.
+ */
+export class HeldRoutes {
+  /** By destination: the form of its only route, + 1; 0: there is none, -1: several. */
+  #only = new Int32Array(256);
+  readonly #several = new Map<DestinationId, readonly FormId[]>();
+  /** Pods' devices → destinations of the routes through them. */
+  readonly #byDevice = new Map<string, Set<DestinationId>>();
+
+  constructor(
+    private readonly table: RouteTable,
+    private readonly interfacePrefix: string,
+  ) {}
+
+  /** Of a destination with one route at most: its form; `several` for any other. */
+  only(id: DestinationId): FormId | undefined | 'several' {
+    const only = this.#only[id] ?? 0;
+    if (only > 0) return only - 1;
+    return only === 0 ? undefined : 'several';
+  }
+
+  get(id: DestinationId): readonly FormId[] {
+    const only = this.only(id);
+    if (only === undefined) return none;
+    return only === 'several' ? (this.#several.get(id) ?? none) : [only];
+  }
+
+  set(id: DestinationId, forms: readonly FormId[]): void {
+    const before = this.get(id);
+    const [first, ...more] = forms;
+    if (before.length === 0 && first !== undefined && more.length === 0) this.#first(id, first);
+    else this.#replace(id, before, forms);
+  }
+
+  /** One more route. */
+  add(id: DestinationId, form: FormId): void {
+    if ((this.#only[id] ?? 0) === 0) this.#first(id, form);
+    else this.set(id, [...this.get(id), form]);
+  }
+
+  /** Destinations of routes through a pod's device. */
+  through(device: string): readonly DestinationId[] {
+    return [...(this.#byDevice.get(device) ?? [])];
+  }
+
+  /** Every destination that has a route. */
+  *destinations(): Generator<DestinationId> {
+    for (let id = 0; id < this.#only.length; id++) if (this.#only[id] !== 0) yield id;
+  }
+
+  clear(): void {
+    const { destinations, forms } = this.table;
+    for (const id of this.destinations()) {
+      for (const form of this.get(id)) forms.release(form);
+      destinations.release(id);
+    }
+    this.#only.fill(0);
+    this.#several.clear();
+    this.#byDevice.clear();
+  }
+
+  #first(id: DestinationId, form: FormId): void {
+    this.#only = fitting(this.#only, id);
+    this.#only[id] = form + 1;
+    this.table.destinations.retain(id);
+    this.table.forms.retain(form);
+    this.#index(id, form, true);
+  }
+
+  #replace(id: DestinationId, before: readonly FormId[], forms: readonly FormId[]): void {
+    for (const form of forms) this.table.forms.retain(form);
+    if (before.length === 0 && forms.length > 0) this.table.destinations.retain(id);
+    for (const form of before) this.#index(id, form, false);
+    this.#only = fitting(this.#only, id);
+    this.#only[id] = forms.length > 1 ? -1 : (forms[0] ?? -1) + 1;
+    if (forms.length > 1) this.#several.set(id, forms);
+    else this.#several.delete(id);
+    for (const form of forms) this.#index(id, form, true);
+    for (const form of before) this.table.forms.release(form);
+    if (before.length > 0 && forms.length === 0) this.table.destinations.release(id);
+  }
+
+  #index(id: DestinationId, form: FormId, there: boolean): void {
+    for (const { device } of this.table.forms.get(form).nextHops) {
+      if (device === undefined || !device.startsWith(this.interfacePrefix)) continue;
+      const known = this.#byDevice.get(device) ?? new Set();
+      if (there) this.#byDevice.set(device, known.add(id));
+      else if (known.delete(id) && known.size === 0) this.#byDevice.delete(device);
+    }
+  }
+}
+
+/** Whether routes of the form lead to pods and nowhere else. */
+export function onPodDevice({ nextHops }: RouteForm, interfacePrefix: string): boolean {
+  return nextHops.length > 0 && nextHops.every(({ device }) => device?.startsWith(interfacePrefix) ?? false);
+}
