@@ -1,5 +1,7 @@
 import type { Reason } from '../policy/evaluate.ts';
-import type { Condition, EndpointTrace, PolicyTrace, RuleTrace } from '../policy/explain.ts';
+import type { Condition, EndpointTrace, PolicyTrace, RuleTrace, TierTrace } from '../policy/explain.ts';
+import type { HostReason, StageTrace } from '../policy/host.ts';
+import type { HostStep } from '../policy/path.ts';
 import type { Answer, Side, Transport } from '../policy/question.ts';
 
 /** The page of `margayctl explain`. Rules are counted from 1. Pure. */
@@ -8,7 +10,9 @@ export function explainPage(answer: Answer): string {
   const head = `${sideText(source)} -> ${sideText(destination)}, ${transportText(transport)}: ${past(verdict)}`;
   return [
     head,
-    ...(always ? [alwaysText[always]] : [...end('egress', source), ...end('ingress', destination)]),
+    ...(always
+      ? [alwaysText[always]]
+      : [...end('egress', source), ...answer.hosts.flatMap((step) => hostLines(step)), ...end('ingress', destination)]),
     ...answer.problems.map((problem) => `! ${problem}`),
     '',
   ].join('\n');
@@ -20,7 +24,8 @@ const alwaysText = {
 };
 
 function sideText({ address, namespace, pod, node }: Side): string {
-  return pod === undefined ? address : `${namespace}/${pod} (${address} on ${node})`;
+  if (pod === undefined) return node === undefined ? address : `host ${node} (${address})`;
+  return `${namespace}/${pod} (${address} on ${node})`;
 }
 
 export function transportText(transport: Transport): string {
@@ -34,18 +39,50 @@ function past(verdict: 'allow' | 'deny'): string {
 function end(direction: 'ingress' | 'egress', side: Side): string[] {
   const name = side.pod === undefined ? side.address : `${side.namespace}/${side.pod}`;
   const of = `${direction} ${direction === 'egress' ? 'from' : 'to'} ${name}`;
+  if (!side.trace && side.node !== undefined) return [];
   if (!side.trace) return ['', `${of}: not a pod of this cluster, so no policy is asked`];
   const { trace } = side;
   return [
     '',
     `${of}: ${past(trace.verdict)}, ${reasonText(trace)}`,
     `  chain ${trace.chain} on ${side.node}`,
-    ...trace.tiers.flatMap(({ tier, outcome, policies }) => [
-      `  tier ${tier}: ${outcomeText[outcome]}`,
-      ...policies.flatMap((policy) => policyLines(policy)),
-    ]),
+    ...tierLines(trace.tiers),
     ...(trace.profiles.length > 0 ? ['  profiles', ...trace.profiles.flatMap((policy) => policyLines(policy))] : []),
   ];
+}
+
+/** What a host endpoint decides. */
+function hostLines({ hostEndpoint, node, device, direction, passage, verdict, reason, stages }: HostStep): string[] {
+  const does = passage === 'own' ? (direction === 'egress' ? 'sent' : 'received') : 'forwarded';
+  return [
+    '',
+    `${direction} at host endpoint ${hostEndpoint} (${device} of ${node}), ${does} by the host: ${past(verdict)}, ${hostReason(reason, stages)}`,
+    ...stages.flatMap(({ stage, table, chain, tiers, profiles }) => [
+      `  ${stageText[stage]} (table ${table}, chain ${chain})`,
+      ...tierLines(tiers),
+      ...(profiles.length > 0 ? ['  profiles', ...profiles.flatMap((policy) => policyLines(policy))] : []),
+    ]),
+  ];
+}
+
+const stageText = {
+  untracked: 'before connection tracking',
+  preDnat: 'before the destination is translated',
+  own: "for the host's own traffic",
+  forward: 'for forwarded traffic',
+};
+
+function hostReason(reason: HostReason, stages: readonly StageTrace[]): string {
+  switch (reason.by) {
+    case 'failsafe':
+      return 'as it is a failsafe port';
+    case 'neighbourDiscovery':
+      return 'as there is no IPv6 without it';
+    case 'forwarding':
+      return 'as no policy with applyOnForward decides';
+    default:
+      return reasonText({ reason, tiers: stages.at(-1)?.tiers ?? [], profiles: stages.at(-1)?.profiles ?? [] });
+  }
 }
 
 const outcomeText = {
@@ -55,6 +92,13 @@ const outcomeText = {
   defaultDeny: 'no rule decides, so the tier denies',
   none: 'no rule decides, and the tier passes on',
 };
+
+function tierLines(tiers: readonly TierTrace[]): string[] {
+  return tiers.flatMap(({ tier, outcome, policies }) => [
+    `  tier ${tier}: ${outcomeText[outcome]}`,
+    ...policies.flatMap((policy) => policyLines(policy)),
+  ]);
+}
 
 function policyLines({ policy, chain, rules }: PolicyTrace): string[] {
   return [
@@ -79,7 +123,7 @@ function conditionText({ condition, wanted }: Condition): string {
   return `${words.replace(/ (port )?sets$/, (_, port) => (port ? ' named port' : ' selector'))} ${wanted}`;
 }
 
-function reasonText({ reason, tiers, profiles }: EndpointTrace): string {
+function reasonText({ reason, tiers, profiles }: Pick<EndpointTrace, 'reason' | 'tiers' | 'profiles'>): string {
   const hit = (traces: readonly PolicyTrace[], rule: number) => `by rule ${rule + 1} of ${traces.at(-1)?.policy}`;
   return reasonOf(reason, (by, rule) => hit(by === 'policy' ? (tiers.at(-1)?.policies ?? []) : profiles, rule));
 }

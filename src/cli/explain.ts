@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
-import { answer, parseParty, parseTarget } from '../policy/question.ts';
+import { answer, parseEnd, parseTarget } from '../policy/question.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { explainPage } from './explain-page.ts';
@@ -18,8 +18,8 @@ interface Options {
 export function explainCommand(): Command {
   return new Command('explain')
     .description('whether policy lets a connection pass at both of its ends, and which rule decides')
-    .argument('<from>', 'POD, NAMESPACE/POD or an address')
-    .argument('<to>', 'POD:PORT, POD:PORT/udp, POD:icmp; also with NAMESPACE/POD or an address')
+    .argument('<from>', 'POD, NAMESPACE/POD, host:NODE or an address')
+    .argument('<to>', 'POD:PORT, POD:PORT/udp, POD:icmp; also with NAMESPACE/POD, host:NODE or an address')
     .option(
       '-f, --filename <file>',
       'objects from a file instead of the datastore; may be given several times',
@@ -34,7 +34,7 @@ export function explainCommand(): Command {
 async function explainConnection(from: string, to: string, options: Options): Promise<void> {
   const { filename, namespace, family } = options;
   const format = parseFormat(options.output);
-  const source = parseParty(from, namespace, 'FROM');
+  const source = parseEnd(from, namespace, 'FROM');
   const { party: destination, transport } = parseTarget(to, namespace, 'TO');
   if (family !== undefined && family !== '4' && family !== '6') throw new InputError('--family', family, '4 or 6');
   const cluster = filename ? await clusterOfFiles(filename, namespace) : await clusterOfStore();

@@ -44,12 +44,21 @@ export function evaluate(policy: NodePolicy, packet: Packet): Verdict {
   const endpoint = policy.endpoints.get(packet.endpoint);
   const passed: RuleHit[] = [];
   if (!endpoint) return { verdict: 'deny', reason: { by: 'unknownEndpoint' }, passed };
-  const reason = byTiers(policy, endpoint, packet, passed) ?? byProfiles(policy, endpoint, packet, passed);
-  const verdict = 'action' in reason && reason.action === 'allow' ? 'allow' : 'deny';
-  return { verdict, reason, passed };
+  const reason = byTiers(policy, endpoint.tiers, packet, passed) ?? byProfiles(policy, endpoint, packet, passed);
+  return { verdict: verdictOf(reason), reason, passed };
 }
 
-function byTiers(policy: NodePolicy, { tiers }: EndpointPolicy, packet: Packet, passed: RuleHit[]): Reason | undefined {
+export function verdictOf(reason: Reason): Verdict['verdict'] {
+  return 'action' in reason && reason.action === 'allow' ? 'allow' : 'deny';
+}
+
+/** @param passed takes the log and pass rules on the way */
+export function byTiers(
+  policy: NodePolicy,
+  tiers: readonly TierPolicies[],
+  packet: Packet,
+  passed: RuleHit[],
+): Reason | undefined {
   for (const tier of tiers) {
     const names = tier[packet.direction];
     if (names.length === 0) continue;
@@ -78,7 +87,12 @@ function inTier(
   return undefined;
 }
 
-function byProfiles(policy: NodePolicy, { profiles }: EndpointPolicy, packet: Packet, passed: RuleHit[]): Reason {
+export function byProfiles(
+  policy: NodePolicy,
+  { profiles }: EndpointPolicy,
+  packet: Packet,
+  passed: RuleHit[],
+): Reason {
   for (const name of profiles) {
     const profile = policy.profiles.get(name);
     if (!profile) return { by: 'missingProfile', profile: name };

@@ -57,22 +57,31 @@ export function explain(policy: NodePolicy, packet: Packet): EndpointTrace {
   const { direction } = packet;
   const { verdict, reason } = evaluate(policy, packet);
   const endpoint = policy.endpoints.get(packet.endpoint);
-  const tiers: TierTrace[] = [];
-  for (const tier of endpoint?.tiers ?? []) {
-    if (tier[direction].length === 0) continue;
-    const trace = traceTier(policy, tier, packet);
-    tiers.push(trace);
-    if (trace.outcome !== 'pass' && trace.outcome !== 'none') break;
-  }
-  const profiles = reason.by === 'profile' || reason.by === 'noProfile' || reason.by === 'missingProfile';
   return {
     direction,
     verdict,
     reason,
     chain: chainName(prefixes[direction].endpoint, endpoint?.interfaceName ?? ''),
-    tiers,
-    profiles: profiles ? traceProfiles(policy, endpoint?.profiles ?? [], packet) : [],
+    tiers: traceTiers(policy, endpoint?.tiers ?? [], packet),
+    profiles: byProfile(reason) ? traceProfiles(policy, endpoint?.profiles ?? [], packet) : [],
   };
+}
+
+/** Whether no tier decided and the profiles were asked. */
+export function byProfile({ by }: { readonly by: string }): boolean {
+  return by === 'profile' || by === 'noProfile' || by === 'missingProfile';
+}
+
+/** Up to the tier that decides. */
+export function traceTiers(policy: NodePolicy, tiers: readonly TierPolicies[], packet: Packet): TierTrace[] {
+  const traces: TierTrace[] = [];
+  for (const tier of tiers) {
+    if (tier[packet.direction].length === 0) continue;
+    const trace = traceTier(policy, tier, packet);
+    traces.push(trace);
+    if (trace.outcome !== 'pass' && trace.outcome !== 'none') break;
+  }
+  return traces;
 }
 
 function traceTier(policy: NodePolicy, tier: TierPolicies, packet: Packet): TierTrace {
@@ -86,7 +95,7 @@ function traceTier(policy: NodePolicy, tier: TierPolicies, packet: Packet): Tier
   return { tier: tier.tier, outcome: tier.defaultAction === 'deny' ? 'defaultDeny' : 'none', policies };
 }
 
-function traceProfiles(policy: NodePolicy, names: readonly string[], packet: Packet): PolicyTrace[] {
+export function traceProfiles(policy: NodePolicy, names: readonly string[], packet: Packet): PolicyTrace[] {
   const traces: PolicyTrace[] = [];
   for (const name of names) {
     const profile = policy.profiles.get(name);

@@ -14,18 +14,21 @@ import {
 import type { Node, WorkloadEndpoint } from '../model/kinds.ts';
 import type { Packet } from './evaluate.ts';
 import { type EndpointTrace, explain } from './explain.ts';
+import { addressesOfHost, type HostStep, hostPath, hostWith, type PathEnd } from './path.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { slice, sliceNode } from './slice.ts';
 
 export interface Question {
-  readonly source: Party;
-  readonly destination: Party;
+  readonly source: End;
+  readonly destination: End;
   readonly transport: Transport;
   /** Where both ends have both: 4 unless told. */
   readonly family?: Family;
 }
 
 export type Party = { readonly address: Ip } | { readonly namespace: string; readonly pod: string };
+/** An end of a connection; `host` is a node itself. */
+export type End = Party | { readonly host: string };
 export type Transport =
   | { readonly protocol: 'tcp' | 'udp' | 'sctp'; readonly port: number }
   | { readonly protocol: 'icmp' };
@@ -34,6 +37,7 @@ export interface Side {
   readonly address: Ip;
   readonly namespace?: string;
   readonly pod?: string;
+  /** Where the pod runs, or the node itself. */
   readonly node?: string;
   readonly interface?: string;
   /** Absent where no policy is asked: no pod of the cluster, or a reason in `always`. */
@@ -45,10 +49,18 @@ export interface Answer {
   readonly transport: Transport;
   readonly source: Side;
   readonly destination: Side;
+  /** What the host endpoints on the way decide, in its order. */
+  readonly hosts: readonly HostStep[];
   /** Why no policy is asked: the packet stays in the pod, or comes from the pod's own node. */
   readonly always?: 'samePod' | 'ownNode';
   /** What is wrong in the objects that count here; they are treated as more strict. */
   readonly problems: readonly string[];
+}
+
+/** What `parseParty` reads, or `host:node`. @throws InputError naming `field` */
+export function parseEnd(text: string, namespace: string, field: string): End {
+  const host = /^host:([a-z0-9][a-z0-9.-]{0,252})$/i.exec(text)?.[1];
+  return host === undefined ? parseParty(text, namespace, field) : { host };
 }
 
 /** `pod`, `namespace/pod`, an address, or an IPv6 address in brackets. @throws InputError naming `field` */
@@ -61,12 +73,12 @@ export function parseParty(text: string, namespace: string, field: string): Part
 }
 
 /** `party:port`, `party:port/udp` or `party:icmp`. @throws InputError naming `field` */
-export function parseTarget(text: string, namespace: string, field: string): { party: Party; transport: Transport } {
-  const found = /^(\[[^\]]*\]|[^[\]:]+):(?:(\d{1,5})(?:\/(tcp|udp|sctp))?|(icmp))$/i.exec(text);
+export function parseTarget(text: string, namespace: string, field: string): { party: End; transport: Transport } {
+  const found = /^(\[[^\]]*\]|(?:host:)?[^[\]:]+):(?:(\d{1,5})(?:\/(tcp|udp|sctp))?|(icmp))$/i.exec(text);
   const port = Number(found?.[2] ?? 1);
   if (!found?.[1] || port < 1 || port > 65535)
     throw new InputError(field, text, 'POD:PORT, POD:PORT/udp or POD:icmp, an IPv6 address in brackets');
-  const party = parseParty(found[1], namespace, field);
+  const party = parseEnd(found[1], namespace, field);
   if (found[4]) return { party, transport: { protocol: 'icmp' } };
   const protocol = (found[3] ?? 'tcp').toLowerCase() as 'tcp' | 'udp' | 'sctp';
   return { party, transport: { protocol, port } };
@@ -84,8 +96,8 @@ export function answer(cluster: readonly Event[], question: Question, log: Log):
   for (const event of cluster)
     if (event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint')
       endpoints.push(event.entry.value as WorkloadEndpoint);
-  const from = resolve(endpoints, question.source, 'source');
-  const to = resolve(endpoints, question.destination, 'destination');
+  const from = resolve(cluster, endpoints, question.source, 'source');
+  const to = resolve(cluster, endpoints, question.destination, 'destination');
   const families = ([4, 6] as const).filter(
     (family) => addressOf(from, family) !== undefined && addressOf(to, family) !== undefined,
   );
@@ -98,22 +110,25 @@ export function answer(cluster: readonly Event[], question: Question, log: Log):
   const { transport } = question;
   const free =
     from.found && from.found.key === to.found?.key ? 'samePod' : ownNode(cluster, source, to) ? 'ownNode' : undefined;
-  if (free) return { verdict: 'allow', transport, ...ends, always: free, problems: [] };
+  if (free) return { verdict: 'allow', transport, ...ends, hosts: [], always: free, problems: [] };
   const index = new PolicyIndex(sliceNode, log);
   for (const event of slice(cluster, [source, destination])) index.apply(event);
   const policy = index.snapshot();
   const packet = { source, destination, ...layerOf(transport, familyOf(source)) };
-  const trace = ({ found }: Resolved, direction: Packet['direction']) =>
+  const trace = ({ found }: Resolved, direction: Packet['direction']): { readonly trace?: EndpointTrace } =>
     found ? { trace: explain(policy, { ...packet, endpoint: found.key, direction }) } : {};
   const egress = trace(from, 'egress');
   const ingress = trace(to, 'ingress');
-  const denied = [egress, ingress].some((end) => 'trace' in end && end.trace?.verdict === 'deny');
+  const path = hostPath(cluster, packet, endOf(from), endOf(to), log);
+  const traces = [egress.trace, ingress.trace, ...path.steps];
+  const denied = traces.some((trace) => trace?.verdict === 'deny');
   return {
     verdict: denied ? 'deny' : 'allow',
     transport,
     source: { ...ends.source, ...egress },
     destination: { ...ends.destination, ...ingress },
-    problems: index.problems().map(({ key, error }) => `${key}: ${error.message}`),
+    hosts: path.steps,
+    problems: [...index.problems().map(({ key, error }) => `${key}: ${error.message}`), ...path.problems],
   };
 }
 
@@ -131,21 +146,40 @@ interface Found {
 
 interface Resolved {
   readonly found: Found | undefined;
+  /** The node that it is. */
+  readonly host: string | undefined;
   readonly addresses: readonly Ip[];
 }
 
-function resolve(endpoints: readonly WorkloadEndpoint[], party: Party, field: string): Resolved {
+function resolve(
+  cluster: readonly Event[],
+  endpoints: readonly WorkloadEndpoint[],
+  party: End,
+  field: string,
+): Resolved {
+  if ('host' in party) {
+    const addresses = addressesOfHost(cluster, party.host);
+    if (addresses.length === 0)
+      throw new InputError(field, party.host, 'a node with an address, or a host endpoint of it with expectedIPs');
+    return { found: undefined, host: party.host, addresses };
+  }
   if ('address' in party) {
     const net = hostCidr(party.address);
     const found = endpoints.find(({ spec }) => spec.ipNetworks.includes(net));
-    return { found: found && foundOf(found), addresses: [party.address] };
+    const host = found ? undefined : hostWith(cluster, party.address);
+    return { found: found && foundOf(found), host, addresses: [party.address] };
   }
   const found = endpoints.find(
     ({ metadata, spec }) => metadata.namespace === party.namespace && (spec.pod ?? metadata.name) === party.pod,
   );
   if (!found)
     throw new InputError(field, `${party.namespace}/${party.pod}`, 'a pod that exists; -n sets the namespace');
-  return { found: foundOf(found), addresses: found.spec.ipNetworks.map((net) => cidrParts(parseCidr(net)).address) };
+  const addresses = found.spec.ipNetworks.map((net) => cidrParts(parseCidr(net)).address);
+  return { found: foundOf(found), host: undefined, addresses };
+}
+
+function endOf({ found, host }: Resolved): PathEnd {
+  return { node: host ?? found?.value.spec.node, host: host !== undefined };
 }
 
 function foundOf(value: WorkloadEndpoint): Found {
@@ -157,8 +191,8 @@ function addressOf({ addresses }: Resolved, family: Family): Ip | undefined {
   return addresses.find((address) => familyOf(address) === family);
 }
 
-function sideOf({ found }: Resolved, address: Ip): Side {
-  if (!found) return { address };
+function sideOf({ found, host }: Resolved, address: Ip): Side {
+  if (!found) return { address, ...(host !== undefined && { node: host }) };
   const { metadata, spec } = found.value;
   return {
     address,

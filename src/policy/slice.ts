@@ -17,34 +17,40 @@ export const sliceNode = 'here';
  * The part of a cluster that a verdict on packets between the addresses depends on: endpoints, network sets,
  * nodes and EndpointSlices that hold one of them, their profiles, and the policies that select such an endpoint. All endpoints are put on one node.
  * Work is one pass over the objects, without compiling what does not count.
+ * @param host a host endpoint that is asked instead of the endpoints; it is put on the node, too, under a device
  */
-export function slice(cluster: readonly Event[], addresses: readonly Ip[]): Event[] {
+export function slice(cluster: readonly Event[], addresses: readonly Ip[], host?: Event): Event[] {
   const byType = Map.groupBy(cluster, (event) => keyOf(event).type);
   const of = (...types: readonly Type[]) => types.flatMap((type) => byType.get(type) ?? []);
-  const hosts = addresses.map(hostCidr);
-  const holders = of(
+  const nets = addresses.map(hostCidr);
+  const others = of(
     'WorkloadEndpoint',
     'HostEndpoint',
     'Node',
     'EndpointSlice',
     'NetworkSet',
     'GlobalNetworkSet',
-  ).filter((event) => holdsAny(event, addresses, hosts));
+  ).filter((event) => event !== host && holdsAny(event, addresses, nets));
+  const holders = host ? [host, ...others] : others;
   const profiles = new Set(holders.flatMap((event) => labelledOf(event)?.profiles ?? []));
   const known = new Map<string, LabelMap>();
   const inherited = of('Profile').filter((event) => profiles.has(nameOf(keyOf(event))));
   for (const event of inherited)
     if (event.op === 'set' && event.entry.key.type === 'Profile')
       known.set(event.entry.key.name, new Map(Object.entries((event.entry.value as Profile).spec.labelsToApply ?? {})));
-  const labels = holders
-    .filter((event) => keyOf(event).type === 'WorkloadEndpoint')
+  const labels = (host ? [host] : holders.filter((event) => keyOf(event).type === 'WorkloadEndpoint'))
     .flatMap((event) => labelledOf(event) ?? [])
     .map((each) => effectiveLabels(each, (profile) => known.get(profile)));
   const selects = selection(labels);
   const policies = of('NetworkPolicy', 'GlobalNetworkPolicy').filter((event) =>
     selects(event, namespaceOf(keyOf(event))),
   );
-  return [...holders.map(moved), ...of('Tier'), ...inherited, ...policies];
+  return [
+    ...holders.map((event) => (event === host ? onDevice(event) : moved(event))),
+    ...of('Tier'),
+    ...inherited,
+    ...policies,
+  ];
 }
 
 function keyOf(event: Event): Key {
@@ -122,6 +128,14 @@ function readable(part: () => Selector): Selector {
     if (thrown instanceof InputError) return parseSelector('all()');
     throw thrown;
   }
+}
+
+/** Whatever its device is, it is asked as having one. */
+function onDevice(event: Event): Event {
+  if (event.op !== 'set') return event;
+  const value = event.entry.value as HostEndpoint;
+  const spec = { ...value.spec, node: sliceNode, interfaceName: 'host' };
+  return { op: 'set', entry: { ...event.entry, value: { ...value, spec } } };
 }
 
 function moved(event: Event): Event {

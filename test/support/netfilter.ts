@@ -15,6 +15,10 @@ export interface WirePacket {
   readonly icmp?: { readonly type: number; readonly code: number };
   readonly input: string;
   readonly output: string;
+  /** That it carries from an earlier table. */
+  readonly mark?: number;
+  /** Whether its destination is not the host itself. */
+  readonly forwarded?: boolean;
 }
 
 const protocolNumbers: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, udplite: 136, 'ipv6-icmp': 58 };
@@ -27,7 +31,7 @@ export function traverse(
   entry: string,
   packet: WirePacket,
 ): { readonly end: 'ACCEPT' | 'DROP' | 'RETURN'; readonly mark: number; readonly told: readonly string[] } {
-  let mark = 0;
+  let mark = packet.mark ?? 0;
   const told: string[] = [];
   const enter = (chain: string): 'ACCEPT' | 'DROP' | 'RETURN' => {
     const rules = chains.get(chain);
@@ -38,7 +42,7 @@ export function traverse(
       if (!conditions(words.slice(0, target)).every((holds) => holds)) continue;
       const [how, name = '', ...options] = words.slice(target);
       if (name === 'ACCEPT' || name === 'DROP' || name === 'RETURN') return name;
-      if (name === 'LOG') continue;
+      if (name === 'LOG' || name === 'CT') continue;
       if (name === 'NFLOG') {
         told.push((options.at(-1) ?? '').replaceAll('"', ''));
         continue;
@@ -98,6 +102,10 @@ export function traverse(
         const [wanted = 0, mask = 0] = value.split('/').map(Number);
         return (mark & mask) === wanted;
       }
+      case '--dst-type':
+        return value === 'UNICAST' ? packet.forwarded === true : packet.forwarded !== true;
+      case '--src-type':
+        return packet.input === '';
       case '--match-set':
         return inSet(value, rest.shift() ?? '');
       default:
