@@ -11,6 +11,11 @@ import { octetsFor } from './wire/nlri.ts';
 export class Exporter {
   /** What became of attributes within one batch, by verdict, then by attributes and source. */
   readonly #known = new Map<Verdict, Map<number, AttributeId>>();
+  /** The last of them, which mostly comes again. */
+  #lastVerdict: Verdict;
+  #lastAttributes: AttributeId = 0;
+  #lastSource: SourceId = 0;
+  #lastResult: AttributeId = 0;
   readonly #judged = new Uint8Array(16);
 
   constructor(
@@ -23,23 +28,31 @@ export class Exporter {
     if (attributes === 0) return 0;
     const verdict = this.#judge(id, attributes, source);
     if (verdict === 'reject') return 0;
-    let known = this.#known.get(verdict);
+    if (attributes === this.#lastAttributes && source === this.#lastSource && verdict === this.#lastVerdict)
+      return this.#lastResult;
+    if (this.#lastAttributes !== 0) this.#keepLast();
+    const result = this.#known.get(verdict)?.get(keyOf(attributes, source)) ?? this.#form(attributes, source, verdict);
+    this.#lastVerdict = verdict;
+    this.#lastAttributes = attributes;
+    this.#lastSource = source;
+    this.#lastResult = result;
+    return result;
+  }
+
+  /** Another one takes its place. */
+  #keepLast(): void {
+    let known = this.#known.get(this.#lastVerdict);
     if (!known) {
       known = new Map();
-      this.#known.set(verdict, known);
+      this.#known.set(this.#lastVerdict, known);
     }
-    const key = attributes * 0x100000 + source;
-    let result = known.get(key);
-    if (result === undefined) {
-      result = this.#form(attributes, source, verdict);
-      known.set(key, result);
-    }
-    return result;
+    known.set(keyOf(this.#lastAttributes, this.#lastSource), this.#lastResult);
   }
 
   /** The batch ends: identifiers mean something else from now on. */
   forget(): void {
-    this.#known.clear();
+    this.#lastAttributes = 0;
+    if (this.#known.size > 0) this.#known.clear();
   }
 
   #form(id: AttributeId, sourceId: SourceId, verdict: Exclude<Verdict, 'reject'>): AttributeId {
@@ -59,4 +72,8 @@ export class Exporter {
     prefixes.copy(id, this.#judged, 0, octetsFor(length));
     return filter.judge(this.#judged, 0, length, interner.get(attributes), sources.get(source).kind !== 'local');
   }
+}
+
+function keyOf(attributes: AttributeId, source: SourceId): number {
+  return attributes * 0x100000 + source;
 }

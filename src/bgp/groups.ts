@@ -40,24 +40,25 @@ export class UpdateGroup extends Group<Pending> {
 
   apply(_: readonly PrefixId[], changed: readonly PrefixId[], selected: ChosenRoutes): void {
     if (changed.length === 0) return;
+    const out = this.#out;
     // Before anything changes: a source that loses its last route loses its identifier.
-    const members = [...this.members.values()].map((member) => ({ member, self: this.idOf(member) }));
-    const partitions = new Map<number, Partition>();
-    let last: Partition | undefined;
+    const selves: SourceId[] = [];
+    for (const member of this.members.values()) selves.push(this.idOf(member));
+    const partitions = new Partitions();
     for (const id of changed) {
-      const before = this.#out.attributes(id);
-      const beforeSource = this.#out.source(id);
-      const after = this.exporter.export(id, selected.attributes(id), selected.source(id));
-      const afterSource = after === 0 ? 0 : selected.source(id);
-      if (!this.#out.set(id, after, afterSource)) continue;
-      const same = before === after;
-      if (last?.before !== beforeSource || last.after !== afterSource || last.same !== same)
-        last = partitionOf(partitions, beforeSource, afterSource, same);
-      last.ids.push(id);
+      const before = out.attributes(id);
+      const beforeSource = out.source(id);
+      const source = selected.source(id);
+      const after = this.exporter.export(id, selected.attributes(id), source);
+      const afterSource = after === 0 ? 0 : source;
+      if (out.set(id, after, afterSource)) partitions.add(id, beforeSource, afterSource, before === after);
     }
     this.exporter.forget();
-    for (const { member, self } of members)
-      for (const partition of partitions.values()) this.#tell(member, self, partition);
+    let at = 0;
+    for (const member of this.members.values()) {
+      const self = selves[at++] ?? 0;
+      for (const partition of partitions.all) this.#tell(member, self, partition);
+    }
   }
 
   protected none(): Pending {
@@ -110,12 +111,18 @@ export class UpdateGroup extends Group<Pending> {
   }
 
   #announcements(ids: readonly PrefixId[]): Uint8Array[] {
-    for (const [attributes, prefixes] of this.#byAttributes(ids)) {
-      if (this.packer.announce(attributes, { prefixes, length: prefixes.length })) continue;
-      this.report(this.rib.interner.get(attributes), prefixes.length);
-      this.packer.withdraw({ prefixes, length: prefixes.length });
-    }
+    const [first] = ids;
+    const only = first === undefined ? 0 : this.#out.attributes(first);
+    if (ids.every((id) => this.#out.attributes(id) === only)) this.#announce(only, ids);
+    else for (const [attributes, prefixes] of this.#byAttributes(ids)) this.#announce(attributes, prefixes);
     return this.packer.take();
+  }
+
+  #announce(attributes: AttributeId, prefixes: readonly PrefixId[]): void {
+    const items = { prefixes, length: prefixes.length };
+    if (items.length === 0 || this.packer.announce(attributes, items)) return;
+    this.report(this.rib.interner.get(attributes), items.length);
+    this.packer.withdraw(items);
   }
 
   #byAttributes(ids: readonly PrefixId[]): Map<AttributeId, PrefixId[]> {
@@ -141,12 +148,35 @@ export class UpdateGroup extends Group<Pending> {
   }
 }
 
-function partitionOf(partitions: Map<number, Partition>, before: SourceId, after: SourceId, same: boolean): Partition {
-  const key = (before * 0x100000 + after) * 2 + (same ? 1 : 0);
-  let partition = partitions.get(key);
-  if (!partition) {
-    partition = { before, after, same, ids: [] };
-    partitions.set(key, partition);
+/** The partitions of one batch; mostly it is a single one. */
+class Partitions {
+  readonly all: Partition[] = [];
+  /** Of several, by what they have in common. */
+  #keyed: Map<number, Partition> | undefined;
+  #last: Partition | undefined;
+
+  add(id: PrefixId, before: SourceId, after: SourceId, same: boolean): void {
+    let last = this.#last;
+    if (last === undefined || last.before !== before || last.after !== after || last.same !== same) {
+      last = this.#partition(before, after, same);
+      this.#last = last;
+    }
+    last.ids.push(id);
   }
-  return partition;
+
+  #partition(before: SourceId, after: SourceId, same: boolean): Partition {
+    const [first] = this.all;
+    // Only a second one needs a map.
+    if (first) this.#keyed ??= new Map([[keyOf(first), first]]);
+    const wanted: Partition = { before, after, same, ids: [] };
+    const known = this.#keyed?.get(keyOf(wanted));
+    if (known) return known;
+    this.#keyed?.set(keyOf(wanted), wanted);
+    this.all.push(wanted);
+    return wanted;
+  }
+}
+
+function keyOf({ before, after, same }: Partition): number {
+  return (before * 0x100000 + after) * 2 + (same ? 1 : 0);
 }

@@ -1,14 +1,15 @@
 import { type Cidr, cidrOf, type Family, octets as octetsOf } from '../model/address.ts';
 import type { SpeakerContext } from './context.ts';
 import { type Filter, operated, type Verdict } from './filters.ts';
-import { type ImportContext, rejectAttributes, rejectPrefix } from './importing.ts';
+import { type ImportContext, type Rejection, rejectAttributes, rejectPrefix } from './importing.ts';
 import type { AttributeId } from './intern.ts';
 import { limitExceeded, limitState } from './prefix-limit.ts';
 import { Rejections } from './rejections.ts';
 import type { AdjRibIn } from './rib.ts';
 import type { PeerConfig } from './settings.ts';
+import type { Attributes } from './wire/attributes.ts';
 import type { WireError } from './wire/errors.ts';
-import { eachPrefix, octetsFor, type PathCidr, type PrefixBlock, pathCidrsOf } from './wire/nlri.ts';
+import { eachPrefix, octetsFor, type PathCidr, type PrefixBlock, pathCidrsOf, pathIdAt } from './wire/nlri.ts';
 import type { Announced, Update } from './wire/update.ts';
 
 /** Prefixes of one family that a peer told and withdrew in the session. */
@@ -33,6 +34,8 @@ export class Intake {
   /** Families near their limit, of which the log has told in this session. */
   readonly #warned = new Set<Family>();
   #rules: ImportRules | undefined;
+  /** What was judged last, under these rules. */
+  #last: { readonly attributes: Attributes; readonly rejection: Rejection | undefined } | undefined;
 
   constructor(
     private readonly name: string,
@@ -42,7 +45,7 @@ export class Intake {
 
   /** A session begins. */
   open(rules: ImportRules, families: readonly Family[]): void {
-    this.#rules = rules;
+    this.adopt(rules);
     this.#warned.clear();
     for (const family of families) this.#tallies.set(family, { received: 0, withdrawn: 0 });
   }
@@ -50,10 +53,17 @@ export class Intake {
   /** What comes from now on is judged so. */
   adopt(rules: ImportRules): void {
     this.#rules = rules;
+    this.#last = undefined;
   }
 
+  /** Of this session, or of the last one. */
   tally(family: Family): Tally {
-    return this.#tallies.get(family) ?? { received: 0, withdrawn: 0 };
+    let tally = this.#tallies.get(family);
+    if (!tally) {
+      tally = { received: 0, withdrawn: 0 };
+      this.#tallies.set(family, tally);
+    }
+    return tally;
   }
 
   get faults(): Readonly<Record<string, number>> {
@@ -106,62 +116,114 @@ export class Intake {
   }
 
   #announce({ block, attributes, id }: Announced): void {
-    const { family } = block;
+    const { family, octets, paths } = block;
     const adj = this.ribs.get(family);
     const rules = this.#rules;
     if (!adj || !rules) return;
+    const rejection = this.#judged(attributes, rules);
+    const filter = rules.filters.get(family);
+    if (rejection || filter || this.context.monitor.active || this.rejections.size > 0) {
+      this.#announceEach(adj, { block, attributes, ...(id === undefined ? {} : { id }) }, rules, rejection);
+      return;
+    }
+    const { prefixes } = this.context.tables[family].rib;
+    const kept = id ?? this.context.interner.intern(attributes);
+    let count = 0;
+    for (let at = 0; at < octets.length; count++) {
+      const pathId = paths ? pathIdAt(octets, at) : 0;
+      if (paths) at += 4;
+      const length = octets[at++] ?? 0;
+      const reason = rejectPrefix(family, octets, at, length, rules.context);
+      if (reason) this.#refuse(adj, block, at, length, pathId, reason, attributes);
+      else adj.announce(prefixes.intern(octets, at, length), kept, pathId);
+      at += octetsFor(length);
+    }
+    this.tally(family).received += count;
+  }
+
+  /** Where more than the prefix decides, or somebody listens. */
+  #announceEach(
+    adj: AdjRibIn,
+    { block, attributes, id }: Announced,
+    rules: ImportRules,
+    rejection: Rejection | undefined,
+  ): void {
+    const { family } = block;
     const { monitor, interner } = this.context;
-    const rejection = rejectAttributes(attributes, rules.context);
     const { prefixes } = this.context.tables[family].rib;
     const filter = rules.filters.get(family);
     const shared = new Map<Verdict, AttributeId>();
     if (id !== undefined) shared.set(undefined, id);
     const told = monitor.active ? new Map<AttributeId, PathCidr[]>() : undefined;
     const gone: PathCidr[] = [];
-    const named = (prefix: Cidr, pathId: number): PathCidr => (block.paths ? { prefix, pathId } : prefix);
-    const tally = this.#tallies.get(family);
+    const tally = this.tally(family);
     eachPrefix(block, (octets, at, length, pathId) => {
-      if (tally) tally.received++;
+      tally.received++;
       const reason = rejection ?? rejectPrefix(family, octets, at, length, rules.context);
       const verdict = reason ? 'reject' : filter?.judge(octets, at, length, attributes, true);
-      if (verdict !== 'reject') {
-        this.#unreject(family, octets, at, length);
-        const kept = shared.get(verdict) ?? interner.intern(operated(attributes, verdict ?? []));
-        shared.set(verdict, kept);
-        if (told) listIn(told, kept).push(named(prefixAt(family, octets, at, length), pathId));
-        adj.announce(prefixes.intern(octets, at, length), kept, pathId);
+      if (verdict === 'reject') {
+        const refused = this.#refuse(adj, block, at, length, pathId, reason ?? 'filter', attributes);
+        if (refused !== undefined) gone.push(refused);
         return;
       }
-      this.#reject(reason ?? 'filter');
-      const prefix = prefixAt(family, octets, at, length);
-      const which = block.paths ? { pathId } : {};
-      this.rejections.add({ prefix, ...which, reason: reason ?? 'filter', attributes });
-      const known = prefixes.find(octets, at, length);
-      if (known === undefined) return;
-      adj.withdraw(known, pathId);
-      gone.push(named(prefix, pathId));
+      this.#unreject(family, octets, at, length);
+      const kept = shared.get(verdict) ?? interner.intern(operated(attributes, verdict ?? []));
+      shared.set(verdict, kept);
+      if (told) listIn(told, kept).push(named(block, prefixAt(family, octets, at, length), pathId));
+      adj.announce(prefixes.intern(octets, at, length), kept, pathId);
     });
     for (const [kept, list] of told ?? []) monitor.announced(this.name, family, interner.get(kept), list);
-    monitor.withdrawn(this.name, family, gone);
+    if (gone.length > 0) monitor.withdrawn(this.name, family, gone);
+  }
+
+  /** What all prefixes with the attributes share; mostly the last ones come again. */
+  #judged(attributes: Attributes, { context }: ImportRules): Rejection | undefined {
+    if (this.#last?.attributes !== attributes)
+      this.#last = { attributes, rejection: rejectAttributes(attributes, context) };
+    return this.#last.rejection;
+  }
+
+  /** @returns how monitoring stations know the route, where there was one that now goes */
+  #refuse(
+    adj: AdjRibIn,
+    block: PrefixBlock,
+    at: number,
+    length: number,
+    pathId: number,
+    reason: string,
+    attributes: Attributes,
+  ): PathCidr | undefined {
+    const { family, octets } = block;
+    this.#reject(reason);
+    const prefix = prefixAt(family, octets, at, length);
+    this.rejections.add({ prefix, ...(block.paths ? { pathId } : {}), reason, attributes });
+    const known = this.context.tables[family].rib.prefixes.find(octets, at, length);
+    if (known === undefined) return undefined;
+    adj.withdraw(known, pathId);
+    return named(block, prefix, pathId);
   }
 
   #withdraw(block: PrefixBlock): void {
-    const { family } = block;
+    const { family, octets, paths } = block;
     const adj = this.ribs.get(family);
     const { prefixes } = this.context.tables[family].rib;
     const { monitor } = this.context;
     if (monitor.active) monitor.withdrawn(this.name, family, pathCidrsOf(block));
-    const tally = this.#tallies.get(family);
-    eachPrefix(block, (octets, at, length, pathId) => {
-      if (tally) tally.withdrawn++;
-      this.#unreject(family, octets, at, length);
+    let count = 0;
+    for (let at = 0; at < octets.length; count++) {
+      const pathId = paths ? pathIdAt(octets, at) : 0;
+      if (paths) at += 4;
+      const length = octets[at++] ?? 0;
+      if (this.rejections.size > 0) this.#unreject(family, octets, at, length);
       const id = prefixes.find(octets, at, length);
       if (id !== undefined) adj?.withdraw(id, pathId);
-    });
+      at += octetsFor(length);
+    }
+    this.tally(family).withdrawn += count;
   }
 
   #unreject(family: Family, octets: Uint8Array, at: number, length: number): void {
-    if (this.rejections.size > 0) this.rejections.delete(prefixAt(family, octets, at, length));
+    this.rejections.delete(prefixAt(family, octets, at, length));
   }
 
   #reject(reason: string): void {
@@ -178,6 +240,11 @@ function prefixAt(family: Family, octets: Uint8Array, at: number, length: number
   const address = new Uint8Array(octetsOf(family));
   address.set(octets.subarray(at, at + octetsFor(length)));
   return cidrOf(address, length);
+}
+
+/** As the peer itself names the route. */
+function named({ paths }: PrefixBlock, prefix: Cidr, pathId: number): PathCidr {
+  return paths ? { prefix, pathId } : prefix;
 }
 
 function listIn<K, V>(lists: Map<K, V[]>, key: K): V[] {

@@ -50,8 +50,8 @@ export class AttributeInterner implements KnownAttributes {
 
   /** @param octets in the form in which attributes are kept */
   internOctets(octets: Uint8Array): AttributeId {
-    const hash = hashOf(octets);
-    const known = this.#lookup(octets, hash);
+    const hash = hashOf(octets, 0, octets.length);
+    const known = this.#lookup(octets, hash, 0, octets.length);
     if (known > 0) return known;
     const id = this.#free.pop() ?? this.#allocated++;
     this.#reserve(id, octets.length);
@@ -68,8 +68,8 @@ export class AttributeInterner implements KnownAttributes {
   }
 
   /** @returns 0 when no session of the kind has received just these octets */
-  find(octets: Uint8Array, external: boolean): AttributeId {
-    const id = this.#lookup(octets, hashOf(octets));
+  find(octets: Uint8Array, external: boolean, from: number, to: number): AttributeId {
+    const id = this.#lookup(octets, hashOf(octets, from, to), from, to);
     return ((this.#received[id] ?? 0) & (external ? asReceived.external : asReceived.internal)) === 0 ? 0 : id;
   }
 
@@ -154,21 +154,20 @@ export class AttributeInterner implements KnownAttributes {
   }
 
   /** 0: not known. */
-  #lookup(octets: Uint8Array, hash: number): AttributeId {
+  #lookup(octets: Uint8Array, hash: number, from: number, to: number): AttributeId {
     const { table, mask } = this.#index;
     for (let at = hash & mask; ; at = (at + 1) & mask) {
       const id = (table[at] ?? 0) - 1;
       if (id < 0) return 0;
-      if (this.#hashes[id] === hash && this.#holds(id, octets)) return id;
+      if (this.#hashes[id] === hash && this.#holds(id, octets, from, to)) return id;
     }
   }
 
-  #holds(id: AttributeId, octets: Uint8Array): boolean {
-    const { length } = octets;
-    if (this.#lengths[id] !== length) return false;
+  #holds(id: AttributeId, octets: Uint8Array, from: number, to: number): boolean {
+    if (this.#lengths[id] !== to - from) return false;
     const kept = this.#octets;
-    const start = this.#starts[id] ?? 0;
-    for (let i = 0; i < length; i++) if (kept[start + i] !== octets[i]) return false;
+    const offset = (this.#starts[id] ?? 0) - from;
+    for (let i = from; i < to; i++) if (kept[offset + i] !== octets[i]) return false;
     return true;
   }
 }
@@ -176,9 +175,9 @@ export class AttributeInterner implements KnownAttributes {
 /** Length of a set that is no longer kept. */
 const gone = 0xffffffff;
 
-function hashOf(octets: Uint8Array): number {
-  let hash = octets.length;
-  for (let i = 0; i < octets.length; i++) hash = Math.imul(hash ^ (octets[i] ?? 0), 0x01000193);
+function hashOf(octets: Uint8Array, from: number, to: number): number {
+  let hash = to - from;
+  for (let i = from; i < to; i++) hash = Math.imul(hash ^ (octets[i] ?? 0), 0x01000193);
   return mixed(hash);
 }
 

@@ -8,8 +8,8 @@ import { headerLength, maxMessageLength, messageTypes } from './wire/framing.ts'
 
 /** Octets of a chunk: many messages leave in one write. */
 const chunkLength = 65_536;
-const firstChunkLength = 8192;
-const noOctets = new Uint8Array(0);
+/** Where messages are written before their chunk's length is known: by one packer at a time, between calls of `take`. */
+const draft = new Uint8Array(chunkLength);
 
 /** A prefix, and under ADD-PATH which of its paths: what a message lists. */
 export interface PackedItems {
@@ -21,8 +21,7 @@ export interface PackedItems {
 
 /** Writes UPDATE messages, each as full as it gets, end to end into chunks. RFC 4271 §4.3, 4760 §3, §4. */
 export class UpdatePacker {
-  #chunk: Uint8Array = noOctets;
-  /** Where the next message begins. */
+  /** Where the next message begins in `draft`. */
   #start = 0;
   #at = 0;
   #chunks: Uint8Array[] = [];
@@ -36,14 +35,21 @@ export class UpdatePacker {
     private readonly interner: AttributeInterner,
   ) {}
 
-  /** The chunks since the last call. */
+  /** The chunks since the last call: no other packer may have written anything in between. */
   take(): Uint8Array[] {
+    this.#close();
     const chunks = this.#chunks;
-    if (this.#start > 0) chunks.push(this.#chunk.subarray(0, this.#start));
     this.#chunks = [];
-    this.#chunk = noOctets;
-    this.#start = 0;
     return chunks;
+  }
+
+  #close(): void {
+    if (this.#start === 0) return;
+    // Small ones share a pool of Node's.
+    const chunk = Buffer.allocUnsafe(this.#start);
+    chunk.set(draft.subarray(0, this.#start));
+    this.#chunks.push(chunk);
+    this.#start = 0;
   }
 
   /** @returns false when the attributes leave no room for a prefix */
@@ -54,8 +60,8 @@ export class UpdatePacker {
     const octets = this.#encoded(id, kept.subarray(hopsEnd));
     const overhead = headerLength + 4 + octets.length + (hops.length > 0 ? 9 + hops.length : 0);
     const longestPrefix = (items.paths ? 5 : 1) + octetsOf(this.family);
-    const most = [maxMessageLength, this.most].find((length) => overhead + longestPrefix <= length);
-    if (most === undefined) return false;
+    const most = overhead + longestPrefix <= maxMessageLength ? maxMessageLength : this.most;
+    if (overhead + longestPrefix > most) return false;
     for (let from = 0; from < items.length; )
       from = hops.length > 0 ? this.#reach(hops, octets, items, from, most) : this.#nlri(octets, items, from, most);
     return true;
@@ -136,40 +142,34 @@ export class UpdatePacker {
   #items({ prefixes, paths, length }: PackedItems, from: number, end: number): number {
     let next = from;
     let at = this.#at;
-    const chunk = this.#chunk;
     const table = this.prefixes;
     for (; next < length; next++) {
       const id = prefixes[next] ?? 0;
       if (at + table.size(id) + (paths ? 4 : 0) > end) break;
-      if (paths) at = put32(chunk, at, paths[next] ?? 0);
-      at = table.put(id, chunk, at);
+      if (paths) at = put32(draft, at, paths[next] ?? 0);
+      at = table.put(id, draft, at);
     }
     this.#at = at;
     return next;
   }
 
   #begin(most: number): void {
-    if (this.#start + most > this.#chunk.length) {
-      if (this.#start > 0) this.#chunks.push(this.#chunk.subarray(0, this.#start));
-      const length = this.#chunks.length === 0 && most <= firstChunkLength ? firstChunkLength : chunkLength;
-      this.#chunk = new Uint8Array(length);
-      this.#start = 0;
-    }
-    this.#at = this.#start;
-    this.#chunk.fill(0xff, this.#at, this.#at + 16);
-    this.#at += 18;
+    if (this.#start + most > chunkLength) this.#close();
+    const start = this.#start;
+    for (let i = 0; i < 16; i++) draft[start + i] = 0xff;
+    this.#at = start + 18;
     this.#u8(messageTypes.update);
   }
 
   #end(): void {
     const length = this.#at - this.#start;
-    this.#chunk[this.#start + 16] = length >>> 8;
-    this.#chunk[this.#start + 17] = length;
+    draft[this.#start + 16] = length >>> 8;
+    draft[this.#start + 17] = length;
     this.#start = this.#at;
   }
 
   #u8(value: number): void {
-    this.#chunk[this.#at++] = value;
+    draft[this.#at++] = value;
   }
 
   #u16(value: number): void {
@@ -178,10 +178,9 @@ export class UpdatePacker {
   }
 
   #octets(value: Uint8Array): void {
-    const chunk = this.#chunk;
     const at = this.#at;
     // Mostly some dozens of octets, for which a block copy costs more than the loop.
-    for (let i = 0; i < value.length; i++) chunk[at + i] = value[i] ?? 0;
+    for (let i = 0; i < value.length; i++) draft[at + i] = value[i] ?? 0;
     this.#at = at + value.length;
   }
 
@@ -193,8 +192,8 @@ export class UpdatePacker {
   /** The length of what follows the two octets at `at`. */
   #patch16(at: number): void {
     const length = this.#at - at - 2;
-    this.#chunk[at] = length >>> 8;
-    this.#chunk[at + 1] = length;
+    draft[at] = length >>> 8;
+    draft[at + 1] = length;
   }
 }
 

@@ -201,29 +201,30 @@ export class RouteTable {
   #schedule(): void {
     if (this.#scheduled || this.#held) return;
     this.#scheduled = true;
-    this.deps.schedule(() => {
-      this.#scheduled = false;
-      this.#work();
-    });
+    this.deps.schedule(this.#work);
   }
 
   /** One slice; more of it gives way to the event loop first. */
-  #work(): void {
+  readonly #work = (): void => {
+    this.#scheduled = false;
     if (this.#held) return;
-    const { now, interner } = this.deps;
+    const { interner } = this.deps;
+    const { pending } = this.rib;
+    // What is done in a step needs no look at the clock.
+    const now = pending > step || this.#filling.size > 0 ? this.deps.now : undefined;
     const until = now ? now() + sliceMilliseconds : Number.POSITIVE_INFINITY;
     for (let done = 0; done < slice && this.rib.pending > 0; done += step) {
       this.#decide(Math.min(step, this.rib.pending));
       if (now && now() >= until) break;
     }
-    for (const [group, from] of this.#filling) this.#fill(group, from, now, until);
+    if (this.#filling.size > 0) for (const [group, from] of this.#filling) this.#fill(group, from, now, until);
     let more = this.rib.pending > 0 || this.#filling.size > 0;
     for (const group of this.#groups.values())
       if (!this.#filling.has(group)) more = group.pump(this.rib.pending === 0) || more;
     if (more) this.#schedule();
     interner.sweep();
     if (this.rib.pending === 0) this.deps.settled();
-  }
+  };
 
   /** Tells a new group of selected routes; at least one step of them, so that it comes to an end under any load. */
   #fill(group: Group, from: PrefixId, now: (() => number) | undefined, until: number): void {

@@ -12,17 +12,16 @@ export const maxMessageLength = 4096;
 /** Largest message with RFC 8654; OPEN and KEEPALIVE stay as they are. */
 export const maxExtendedLength = 65535;
 
-/** Smallest and largest total length by type code. RFC 4271 §6.1; absent: as large as the session allows. */
-const bounds: ReadonlyMap<number, { name: MessageType; least: number; most?: number }> = new Map<
-  number,
-  { name: MessageType; least: number; most?: number }
->([
-  [1, { name: 'open', least: 29, most: maxMessageLength }],
-  [2, { name: 'update', least: 23 }],
-  [3, { name: 'notification', least: 21 }],
-  [4, { name: 'keepalive', least: 19, most: 19 }],
-  [5, { name: 'refresh', least: 19 }],
-]);
+/** By type code: smallest and largest total length. RFC 4271 §6.1; absent: as large as the session allows. */
+const bounds: readonly ({ readonly name: MessageType; readonly least: number; readonly most?: number } | undefined)[] =
+  [
+    undefined,
+    { name: 'open', least: 29, most: maxMessageLength },
+    { name: 'update', least: 23 },
+    { name: 'notification', least: 21 },
+    { name: 'keepalive', least: 19, most: 19 },
+    { name: 'refresh', least: 19 },
+  ];
 
 /** One message cut out of the stream: its type, its body, and the octets it took from the stream. */
 export interface Frame {
@@ -50,7 +49,7 @@ export function readFrame(stream: Uint8Array, at = 0, most: number = maxMessageL
   const length = ((stream[at + 16] ?? 0) << 8) | (stream[at + 17] ?? 0);
   if (length < headerLength || length > most) throw badLength(stream, at, `${length}`);
   const code = stream[at + 18] ?? 0;
-  const kind = bounds.get(code);
+  const kind = bounds[code];
   if (!kind) {
     throw new WireError('header', subcodes.header.badType, 'reset', 'header.type', `${code}`, Uint8Array.of(code));
   }

@@ -20,8 +20,12 @@ export function octetsFor(length: number): number {
  * @throws WireError 3/10, always a reset: where the next prefix begins is no longer known. RFC 7606 §5.3
  */
 export function readPrefixes(r: Reader, family: Family, field: string, paths = false): PrefixBlock {
+  return prefixBlock(r.bytes(r.left, field), family, field, paths);
+}
+
+/** The same of octets that are nothing but NLRI. @throws WireError 3/10 */
+export function prefixBlock(block: Uint8Array, family: Family, field: string, paths: boolean): PrefixBlock {
   const most = bits(family);
-  const block = r.bytes(r.left, field);
   let at = 0;
   const skipped = paths ? 4 : 0;
   while (at < block.length) {
@@ -52,7 +56,8 @@ export function eachPrefix(
   }
 }
 
-function pathIdAt(from: Uint8Array, at: number): number {
+/** The path identifier that begins there. */
+export function pathIdAt(from: Uint8Array, at: number): number {
   const low = ((from[at + 1] ?? 0) << 16) | ((from[at + 2] ?? 0) << 8) | (from[at + 3] ?? 0);
   return (from[at] ?? 0) * 0x1000000 + low;
 }

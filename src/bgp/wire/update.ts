@@ -14,7 +14,7 @@ import {
 } from './attributes.ts';
 import { familyOfAfi, unicast } from './capabilities.ts';
 import { type Remedy, stronger, subcodes, WireError } from './errors.ts';
-import { type PrefixBlock, readPrefixes } from './nlri.ts';
+import { type PrefixBlock, prefixBlock, readPrefixes } from './nlri.ts';
 import { asTrans } from './open.ts';
 
 /** An UPDATE as the RIB takes it: errors short of a reset are already dealt with and listed in `faults`. */
@@ -36,8 +36,8 @@ export interface Announced {
 
 /** Attributes that were read before, by the octets that they came in. Only faultless ones in the form that we write. */
 export interface KnownAttributes {
-  /** @returns 0 when they are not known of a session of the kind */
-  find(octets: Uint8Array, external: boolean): number;
+  /** Of the octets from `from` to before `to`. @returns 0 when they are not known of a session of the kind */
+  find(octets: Uint8Array, external: boolean, from: number, to: number): number;
   add(octets: Uint8Array, external: boolean, attributes: Attributes): number;
   get(id: number): Attributes;
 }
@@ -77,15 +77,11 @@ export function readUpdate(
   families: ReadonlySet<Family>,
   known?: KnownAttributes,
 ): Update {
+  const recognised = known && recognise(body, codec, known);
+  if (recognised) return recognised;
   const { withdrawn, attributes, nlri } = sections(body, withPaths(codec, 4));
-  // Attributes that this node has read before are compared, not read. Those in MP_REACH_NLRI come with their prefixes.
   const knowable = known && codec.fourOctetAs && nlri.octets.length > 0;
   const octets = body.subarray(attributes.offset, attributes.offset + attributes.left);
-  const id = knowable ? known.find(octets, codec.external) : 0;
-  if (knowable && id > 0) {
-    const announced = [{ block: nlri, attributes: known.get(id), id }];
-    return { withdrawn: withdrawn.octets.length > 0 ? [withdrawn] : [], announced, faults: [] };
-  }
   const walk = newWalk();
   walkAttributes(attributes, walk, codec, families);
   if (isEndOfRib4(body)) return { withdrawn: [], announced: [], endOfRib: 4, faults: [] };
@@ -96,6 +92,33 @@ export function readUpdate(
   const [first] = update.announced;
   if (!knowable || !first || !walk.ordered || update.faults.length > 0) return update;
   return { ...update, announced: [{ ...first, id: known.add(octets, codec.external, first.attributes) }] };
+}
+
+const none: readonly never[] = [];
+
+/**
+ * The two messages that almost all are: IPv4 withdrawals alone, and IPv4 prefixes with attributes that this node has read
+ * before, which are compared, not read. Those in MP_REACH_NLRI come with their prefixes. Undefined: it is another one, or
+ * faulty.
+ */
+function recognise(body: Uint8Array, codec: Codec, known: KnownAttributes): Update | undefined {
+  const attributesAt = 4 + at16(body, 0);
+  if (attributesAt > body.length) return undefined;
+  const nlriAt = attributesAt + at16(body, attributesAt - 2);
+  if (nlriAt > body.length) return undefined;
+  const paths = withPaths(codec, 4);
+  const gone = attributesAt > 4 ? body.subarray(2, attributesAt - 2) : undefined;
+  const withdrawn = gone ? [prefixBlock(gone, 4, 'update.withdrawn', paths)] : none;
+  if (nlriAt === attributesAt && nlriAt === body.length) return gone && { withdrawn, announced: none, faults: none };
+  if (nlriAt === body.length || !codec.fourOctetAs) return undefined;
+  const id = known.find(body, codec.external, attributesAt, nlriAt);
+  if (id === 0) return undefined;
+  const block = prefixBlock(body.subarray(nlriAt), 4, 'update.nlri', paths);
+  return { withdrawn, announced: [{ block, attributes: known.get(id), id }], faults: none };
+}
+
+function at16(octets: Uint8Array, at: number): number {
+  return ((octets[at] ?? 0) << 8) | (octets[at + 1] ?? 0);
 }
 
 function newWalk(): Walk {
