@@ -202,8 +202,9 @@ export class FakeNetlink implements Netlink {
   setLink(name: string, change: LinkChange): void {
     this.calls.push(`setLink ${name} ${JSON.stringify(change)}`);
     this.#mayFail('set link', name);
-    const { alias = '', ...others } = { ...this.#existing('set link', name), ...change };
-    this.addLink({ ...others, ...(alias !== '' && { alias }) });
+    const { alias = '', master = 0, ...others } = { ...this.#existing('set link', name), ...change };
+    if (others.name !== name) this.deleteLink(name);
+    this.addLink({ ...others, ...(alias !== '' && { alias }), ...(master !== 0 && { master }) });
   }
 
   addAddress(device: string, cidr: string): void {

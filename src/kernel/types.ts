@@ -17,6 +17,8 @@ export interface Link {
   /** IFLA_LINK: index of the veth peer, in `peerNamespaceId` if that is set. */
   readonly peerIndex?: number;
   readonly peerNamespaceId?: number;
+  /** IFLA_MASTER: index of the bridge that the device is a port of. */
+  readonly master?: number;
   /** Of a VXLAN device. */
   readonly vxlan?: VxlanSettings;
 }
@@ -47,6 +49,10 @@ export interface LinkChange {
   readonly mac?: string;
   /** At most 255 octets; empty takes it away. */
   readonly alias?: string;
+  /** A new name; the device must be down for it (before Linux 6.2). */
+  readonly name?: string;
+  /** Index of the bridge to become a port of; 0 leaves it. */
+  readonly master?: number;
 }
 
 /** An entry of a VXLAN device's forwarding database: frames to `mac` go to `destination`. */

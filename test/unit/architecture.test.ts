@@ -58,6 +58,8 @@ const pure = [
   /^bgp\/bfd\/(packet|fsm|timing|session|engine)\.ts$/,
   /^felix\/calc\//,
   /^ipam\/block\.ts$/,
+  /^migrate\/(compare|file|rename)\.ts$/,
+  /^migrate\/host-local\/(facts|plan)\.ts$/,
   /^controllers\/(action|collection|copying|decide|nodes|settings)\.ts$/,
 ];
 const effects =

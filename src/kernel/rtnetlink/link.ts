@@ -11,6 +11,7 @@ import {
   IFLA_LINK,
   IFLA_LINK_NETNSID,
   IFLA_LINKINFO,
+  IFLA_MASTER,
   IFLA_MTU,
   IFLA_NET_NS_FD,
   RTEXT_FILTER_SKIP_STATS,
@@ -33,6 +34,7 @@ export function readLink(payload: Uint8Array): Link {
   const alias = attributes.get(IFLA_IFALIAS);
   const peer = attributes.get(IFLA_LINK);
   const peerNamespace = attributes.get(IFLA_LINK_NETNSID);
+  const master = attributes.get(IFLA_MASTER);
   const info = attributes.get(IFLA_LINKINFO);
   const details = info && readAttributes(info, 0);
   const kind = details?.get(IFLA_INFO_KIND);
@@ -47,6 +49,7 @@ export function readLink(payload: Uint8Array): Link {
     up: (hostU32(payload, 8) & IFF_UP) !== 0,
     ...(peer ? { peerIndex: hostI32(peer, 0) } : {}),
     ...(peerNamespace ? { peerNamespaceId: hostI32(peerNamespace, 0) } : {}),
+    ...(master ? { master: hostI32(master, 0) } : {}),
     ...(kind && data && text(kind) === 'vxlan' ? { vxlan: readVxlan(data) } : {}),
   };
 }
@@ -69,6 +72,8 @@ export function writeLinkChange(w: MessageWriter, index: number, change: LinkCha
   writeIfinfomsg(w, { index, ...(change.up === undefined ? {} : { up: change.up }) });
   if (change.mtu !== undefined) w.attributeU32(IFLA_MTU, change.mtu);
   if (change.mac !== undefined) w.attribute(IFLA_ADDRESS, parseMac(change.mac));
+  if (change.name !== undefined) w.attributeText(IFLA_IFNAME, checkedName(change.name));
+  if (change.master !== undefined) w.attributeU32(IFLA_MASTER, change.master);
   // Without a final NUL: an empty one takes the alias away (dev_set_alias).
   if (change.alias !== undefined) w.attribute(IFLA_IFALIAS, Buffer.from(change.alias, 'utf8'));
 }

@@ -73,7 +73,7 @@ test('what is written to a file is read from it', () => {
       expect(differences(items, read, 'etcd')).toEqual([]);
       expect(read).toHaveLength(items.length);
     }),
-    { numRuns: 200 },
+    { numRuns: 60 },
   );
 });
 
@@ -88,7 +88,7 @@ test('any other text is refused with the place of its fault, or read', () => {
         expect(thrown).toBeInstanceOf(InputError);
       }
     }),
-    { numRuns: 300 },
+    { numRuns: 100 },
   );
 });
 
