@@ -9,7 +9,7 @@ export type Interfaces = Readonly<Record<string, readonly NetworkInterfaceInfo[]
 
 /** Devices that never carry a node's own address: other software's bridges, tunnels and our own. */
 const foreign =
-  /^(docker|cbr|dummy|virbr|lxcbr|veth|lo$|cali|tunl|flannel|kube-ipvs|cni|vxlan\.|wireguard|nodelocaldns|br-)/;
+  /^(docker|cbr|dummy|virbr|lxcbr|veth|lo$|cali|tunl|flannel|kube-ipvs|cni|vxlan\.|udp\.margay|wireguard|nodelocaldns|br-)/;
 
 export type Method =
   | { readonly by: 'first-found' }

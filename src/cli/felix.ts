@@ -99,7 +99,7 @@ function tunnelAddresses(
 function tunnelReport({ felix }: AssembledFelix, store: Store, node: string, log: Log): TunnelReport {
   const report = new TunnelReport({ store, node, clock: systemClock, log });
   felix.onUpdate((update) => report.consume(update));
-  felix.onTunnelSupport((lacking) => report.lacksIpip(lacking.has('ipip')));
+  felix.onTunnelSupport((lacking) => report.lacks(lacking));
   return report;
 }
 

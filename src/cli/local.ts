@@ -1,5 +1,6 @@
 import type { RouteStatus as BgpRoute, PathStatus } from '../bgp/control.ts';
 import type { PeerStatus } from '../bgp/peer.ts';
+import { tunnelModules } from '../felix/calc/tunnels.ts';
 import type { ConfigLine } from '../felix/configuration.ts';
 import type { FelixStatus } from '../felix/status.ts';
 import type { NextHop } from '../kernel/types.ts';
@@ -154,8 +155,19 @@ function lackOf({ kind, device, state, reason, pools }: FelixStatus['tunnels'][n
   if (state !== 'unsupported' || pools?.length === 0) return undefined;
   const what = `the kernel has no ${kind}, so ${device} cannot be made (${reason ?? 'no reason given'})`;
   const cut = pools ? `; ${pools.join(', ')}: not carried to other nodes` : '';
-  const fallback = pools ? ', or annotate the pools with margay.io/tunnelFallback: VXLAN' : '';
-  return `${what}${cut}; load the module (modprobe ${kind})${fallback}`;
+  const others = fallbacksOf[kind];
+  const fallback = pools && others ? `, or annotate the pools with margay.io/tunnelFallback: ${others}` : '';
+  return `${what}${cut}; load the module (modprobe ${tunnelModules[kind]})${fallback}`;
+}
+
+const fallbacksOf = { ipip: 'VXLAN,UDP', vxlan: 'UDP', udp: undefined } as const;
+
+/** Of the userspace tunnel also that it is slow, and what it carried and dropped. */
+export function tunnelText({ kind, device, state, mtu, packets }: FelixStatus['tunnels'][number]): string {
+  const slow = kind === 'udp' ? ' (slow: carried by felix itself)' : '';
+  const counted = Object.entries(packets ?? {}).filter(([, count]) => count > 0);
+  const list = counted.map(([name, count]) => `, ${count} ${name}`).join('');
+  return `${device} ${state}${slow}, MTU ${mtu}${list}`;
 }
 
 /**
@@ -189,8 +201,7 @@ function statusPage(
     ]);
     lines.push(['endpoints', `${programmed} of ${endpoints.length} programmed${mtuText(podMtu, endpoints)}`]);
     lines.push(['routes', counts.map(([name, count]) => `${count} ${name}`).join(', ') || 'none']);
-    if (tunnels.length > 0)
-      lines.push(['tunnels', tunnels.map(({ device, state, mtu }) => `${device} ${state}, MTU ${mtu}`).join('; ')]);
+    if (tunnels.length > 0) lines.push(['tunnels', tunnels.map(tunnelText).join('; ')]);
     if (lastApply) lines.push(['last change', `${lastApply.at}, took ${lastApply.milliseconds.toFixed(1)} ms`]);
   }
   if (bgp.running) {

@@ -1,5 +1,6 @@
 import type { Failure } from '../base/reconcile.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
+import type { OpenUdpTunnel } from '../kernel/udp-tunnel.ts';
 import { type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
 import { ownDevices } from './calc/devices.ts';
 import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
@@ -8,11 +9,10 @@ import type { RouteClass, Winner } from './calc/routes.ts';
 import { EndpointManager, type WriteSysctl } from './managers/endpoints.ts';
 import { SetManager, TablesManager } from './managers/firewall.ts';
 import type { FlowManager } from './managers/flows.ts';
-import { ipipTunnel } from './managers/ipip.ts';
 import { RouteManager } from './managers/routes.ts';
 import { ShapingManager } from './managers/shaping.ts';
-import { TunnelManager, type TunnelStatus } from './managers/tunnel.ts';
-import { vxlanTunnel } from './managers/vxlan.ts';
+import type { TunnelStatus } from './managers/tunnel.ts';
+import { type Tunnel, type TunnelMtu, tunnelManagers } from './tunnel-managers.ts';
 
 export interface Kernel {
   readonly netlink: Netlink;
@@ -20,6 +20,7 @@ export interface Kernel {
   readonly iptables: ReadonlyMap<Family, Iptables>;
   readonly ipsets: Ipsets;
   readonly writeSysctl: WriteSysctl;
+  readonly openUdpTunnel?: OpenUdpTunnel;
 }
 
 export interface PassReport {
@@ -29,43 +30,11 @@ export interface PassReport {
   readonly again: boolean;
 }
 
-/** Configured MTU of a tunnel; 0 for what the uplink leaves. */
-export type TunnelMtu = (kind: 'vxlan' | 'ipip', family: Family) => number;
-
 /** Where an endpoint stands between its stored form and the kernel. */
 export type EndpointState = 'programmed' | 'waitingForInterface' | 'waitingForPolicy' | 'waitingForRoutes';
 
 /** Classes whose routes wait for something: a pod's chains, a tunnel's device. */
-const gated: ReadonlySet<RouteClass> = new Set<RouteClass>(['localWorkload', 'vxlan', 'ipip']);
-
-/** A tunnel whatever its kind wishes for. */
-type Tunnel = Pick<
-  TunnelManager<never>,
-  'ready' | 'stands' | 'recheck' | 'askAgain' | 'onLink' | 'mtu' | 'status' | 'plan' | 'open' | 'close'
-> & { readonly kind: { readonly kind: 'vxlan' | 'ipip'; readonly device: string; readonly family: Family } };
-
-function tunnelsOf(families: readonly Family[], graph: Graph, netlink: Netlink, mtu: TunnelMtu): Tunnel[] {
-  const { remote } = graph;
-  const vxlans = families.map((family) => {
-    const kind = vxlanTunnel(netlink, family);
-    return new TunnelManager(
-      kind,
-      netlink,
-      () => remote.tunnel(family),
-      () => mtu('vxlan', family),
-    );
-  });
-  if (!families.includes(4)) return vxlans;
-  return [
-    ...vxlans,
-    new TunnelManager(
-      ipipTunnel(netlink),
-      netlink,
-      () => remote.ipip(),
-      () => mtu('ipip', 4),
-    ),
-  ];
-}
+const gated: ReadonlySet<RouteClass> = new Set<RouteClass>(['localWorkload', 'vxlan', 'ipip', 'udp']);
 
 /**
  * The dataplane as one visible, ordered list. What would open traffic before its policy waits: rules wait for their
@@ -99,10 +68,13 @@ export class Dataplane {
     private readonly kernel: Kernel,
     private readonly flows: FlowManager,
     private readonly interfacePrefix: string,
-    tunnelMtu: TunnelMtu = () => 0,
+    mtu: TunnelMtu = () => 0,
+    /** Asks for another pass. */
+    wake: () => void = () => undefined,
   ) {
     const families = [...kernel.iptables.keys()];
-    this.#tunnels = tunnelsOf(families, graph, kernel.netlink, tunnelMtu);
+    const { netlink, openUdpTunnel } = kernel;
+    this.#tunnels = tunnelManagers({ families, remote: graph.remote, netlink, openUdpTunnel, mtu, wake });
     this.routes = new RouteManager(kernel.netlink, graph.routes, { families, interfacePrefix });
     this.#endpoints = new EndpointManager(kernel.netlink, kernel.writeSysctl, families);
     this.#shaping = new ShapingManager(
@@ -208,6 +180,11 @@ export class Dataplane {
   /** Octets of the largest packet to a pod, as its device has it now. */
   mtuOf({ interfaceName }: LocalEndpoint): number | undefined {
     return this.#endpoints.mtuOf(interfaceName);
+  }
+
+  /** At felix's end, which the dataplane outlives. */
+  async release(): Promise<void> {
+    await Promise.all(this.#tunnels.map(({ kind }) => kind.release?.()));
   }
 
   /** The tunnels that there should be. */

@@ -3,7 +3,7 @@ import type { Failure } from '../base/reconcile.ts';
 import type { DesiredTable, Ipsets, Iptables, Netlink, TableName } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import { mainTable, ourProtocol } from './calc/route.ts';
-import { ipipDevice, vxlanDevices } from './calc/tunnels.ts';
+import { ipipDevice, udpDevice, vxlanDevices } from './calc/tunnels.ts';
 import { isOurs, releaseIpip } from './managers/ipip.ts';
 
 export interface CleanupDependencies {
@@ -71,7 +71,7 @@ export async function cleanup(deps: CleanupDependencies): Promise<CleanupReport>
 function devicesOf({ netlink, interfacePrefix, devices }: CleanupDependencies): string[] {
   const tunnels = new Set(Object.values(vxlanDevices));
   return netlink.links().flatMap(({ name, kind }) => {
-    if (kind === 'vxlan' && tunnels.has(name)) return [name];
+    if ((kind === 'vxlan' && tunnels.has(name)) || (kind === 'tun' && name === udpDevice)) return [name];
     const pod = kind === 'veth' && name.startsWith(interfacePrefix);
     return devices && pod && /^[0-9a-f]{11}$/.test(name.slice(interfacePrefix.length)) ? [name] : [];
   });

@@ -39,6 +39,10 @@ export interface FelixConfig {
   readonly ipipEnabled: boolean | 'auto';
   /** Octets; 0: the uplink's less the overhead. */
   readonly ipipMtu: number;
+  /** UDP, of the userspace tunnel. */
+  readonly udpTunnelPort: number;
+  /** Octets; 0: the uplink's less the overhead. */
+  readonly udpTunnelMtu: number;
   /** Ports of the host that no policy closes, as `parseFailsafe` reads them. */
   readonly failsafeInbound: string;
   readonly failsafeOutbound: string;
@@ -95,6 +99,8 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
   ipipEnabled: { field: 'ipipEnabled', also: ['IPINIPENABLED'], parse: boolean, absent: 'auto' },
   ipipMtu: { field: 'ipipMTU', also: ['IPINIPMTU'], parse: mtu, absent: 0 },
+  udpTunnelPort: { field: 'udpTunnelPort', parse: port, absent: 8286 },
+  udpTunnelMtu: { field: 'udpTunnelMTU', parse: mtu, absent: 0 },
   failsafeInbound: {
     field: 'failsafeInboundHostPorts',
     parse: failsafe,

@@ -9,7 +9,7 @@ import type { Assignment, Ipam } from '../ipam/allocator.ts';
 import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
 import type { IpPool, Node } from '../model/kinds.ts';
 import { parseSelector } from '../model/selector.ts';
-import { ipipAnnotation, poolMode, usesVxlan } from './calc/tunnels.ts';
+import { lacksOf, poolMode, tunnelsFor } from './calc/tunnels.ts';
 
 /** What is asked of address management. */
 export type TunnelIpam = Pick<Ipam, 'assign' | 'byHandle' | 'release'>;
@@ -125,7 +125,7 @@ export class TunnelAddresses {
       else if (understood(key.name, value as IpPool)) this.#pools.set(key.name, value as IpPool);
     } else if (key.type === 'Node') {
       const found = value as Node | undefined;
-      if (found?.metadata.annotations?.[ipipAnnotation] === 'unavailable') this.#lacking.add(key.name);
+      if (found && lacksOf(found.metadata).has('ipip')) this.#lacking.add(key.name);
       else this.#lacking.delete(key.name);
       if (key.name === this.options.node) this.#node = found;
     }
@@ -138,14 +138,14 @@ export class TunnelAddresses {
   /** Names of the pools that the address may come from, by name. */
   #fitting({ kind, family }: Purpose): string[] {
     if (!this.options.enabled(kind)) return [];
-    const lacking = family === 4 && this.#lacking.size > 0;
+    const lacking = new Set(family === 4 && this.#lacking.size > 0 ? (['ipip'] as const) : []);
     const labels = this.#node?.metadata.labels ?? {};
     return [...this.#pools.values()]
       .filter((pool) => {
         const { metadata, spec } = pool;
         if (familyOf(parseCidr(spec.cidr)) !== family) return false;
         const mode = poolMode(`IPPool(${metadata.name})`, pool);
-        if (!(kind === 'vxlan' ? usesVxlan(mode, lacking) : mode.ipipMode !== 'Never')) return false;
+        if (!tunnelsFor(mode, lacking).has(kind)) return false;
         if (spec.disabled || !spec.allowedUses.includes('Tunnel')) return false;
         const selector = parseSelector(spec.nodeSelector, `IPPool(${metadata.name}).spec.nodeSelector`);
         return selector.matches(labels);

@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
 import type { Store } from '../datastore/store.ts';
 import type { Update } from '../datastore/update.ts';
-import { ipipAnnotation } from './calc/tunnels.ts';
+import { type KernelTunnel, kernelTunnels, lackAnnotations } from './calc/tunnels.ts';
 
 export interface TunnelReportOptions {
   readonly store: Store;
@@ -15,12 +15,12 @@ export interface TunnelReportOptions {
 }
 
 /**
- * Tells the other nodes by an annotation of the Node (`margay.io/ipip: unavailable`) that this one's kernel has no IPIP:
- * they then send by the fallback that a pool names, or keep sending what is lost here.
+ * Tells the other nodes by annotations of the Node (`margay.io/ipip: unavailable`, `margay.io/vxlan: unavailable`) what
+ * this one's kernel has not: they then send by the fallback that a pool names, or keep sending what is lost here.
  */
 export class TunnelReport {
   readonly #changed: Trigger;
-  #lacking: boolean | undefined;
+  #lacking: ReadonlySet<string> | undefined;
 
   constructor(private readonly options: TunnelReportOptions) {
     this.#changed = new Trigger(options.clock);
@@ -36,7 +36,8 @@ export class TunnelReport {
     }
   }
 
-  lacksIpip(lacking: boolean): void {
+  /** @param lacking kinds of tunnels; those that are no business of other nodes are left out */
+  lacks(lacking: ReadonlySet<string>): void {
     this.#lacking = lacking;
     this.#changed.fire();
   }
@@ -55,7 +56,10 @@ export class TunnelReport {
       } catch (thrown) {
         if (signal.aborted) return;
         retryMs = backoff.next();
-        log.warn({ node, error: explain(thrown), retryMs }, 'the Node does not tell of IPIP yet; will retry');
+        log.warn(
+          { node, error: explain(thrown), retryMs },
+          'the Node does not tell yet what tunnels the kernel lacks; will retry',
+        );
       }
     }
   }
@@ -66,12 +70,21 @@ export class TunnelReport {
     const found = await store.get({ type: 'Node', name: node });
     // Without one, its event comes back here when it is written.
     if (!found) return;
-    const { [ipipAnnotation]: before, ...others } = found.value.metadata.annotations ?? {};
-    const wanted = this.#lacking ? 'unavailable' : undefined;
-    if (before === wanted) return;
-    const annotations = { ...others, ...(wanted !== undefined && { [ipipAnnotation]: wanted }) };
-    const value = { ...found.value, metadata: { ...found.value.metadata, annotations } };
+    const before = found.value.metadata.annotations ?? {};
+    const now = annotationsFor(before, this.#lacking);
+    if (kernelTunnels.every((kind) => before[lackAnnotations[kind]] === now[lackAnnotations[kind]])) return;
+    const value = { ...found.value, metadata: { ...found.value.metadata, annotations: now } };
     const { outcome } = await store.update(found.key, value, found.revision);
     if (outcome !== 'written') throw new Error(`the Node resource changed meanwhile (${outcome})`);
   }
+}
+
+function annotationsFor(
+  before: Readonly<Record<string, string>>,
+  lacking: ReadonlySet<string>,
+): Readonly<Record<string, string>> {
+  const ours = new Set(Object.values(lackAnnotations));
+  const others = Object.entries(before).filter(([name]) => !ours.has(name));
+  const lacks = kernelTunnels.filter((kind: KernelTunnel) => lacking.has(kind));
+  return Object.fromEntries([...others, ...lacks.map((kind) => [lackAnnotations[kind], 'unavailable'] as const)]);
 }

@@ -1,6 +1,7 @@
 import type { Dataplane } from './apply.ts';
 import type { Graph } from './calc/graph.ts';
 import { type RouteClass, routeClasses } from './calc/routes.ts';
+import { vxlanDevices } from './calc/tunnels.ts';
 import type { Counts } from './metrics.ts';
 import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus, TunnelStatus } from './status.ts';
 
@@ -84,8 +85,8 @@ function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger,
 
 function tunnelList(graph: Graph, dataplane: Dataplane): TunnelStatus[] {
   return dataplane.tunnels().map((tunnel) => {
-    const cut = tunnel.kind === 'ipip' && tunnel.state === 'unsupported';
-    return { ...tunnel, ...(cut && { pools: graph.remote.poolsWithoutFallback() }) };
+    const pools = graph.remote.poolsWithout(tunnel.kind, tunnel.device === vxlanDevices[6] ? 6 : 4);
+    return { ...tunnel, ...(tunnel.state === 'unsupported' && { pools }) };
   });
 }
 

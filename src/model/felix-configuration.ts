@@ -49,6 +49,8 @@ export const felixFields = {
   failsafeOutboundHostPorts: hostPorts,
   /** Ours: whether connections that a tightened policy no longer allows go on, as with Calico, or are cut. */
   establishedFlows: word('Keep', 'Cut'),
+  /** Ours: which verdicts of policy `margayctl flows` shows. */
+  verdictLogs: word('Denied', 'All', 'None'),
   serviceLoopPrevention: word('Drop', 'Reject', 'Disabled'),
   defaultEndpointToHostAction: word('Drop', 'Return', 'Accept'),
   routeRefreshInterval: duration,
@@ -66,6 +68,9 @@ export const felixFields = {
   logSeverityScreen: word('Trace', 'Debug', 'Info', 'Warn', 'Warning', 'Error', 'Fatal', 'None'),
   ipipEnabled: z.boolean(),
   ipipMTU: mtu,
+  /** Ours: the tunnel that the agent itself carries where the kernel has none. */
+  udpTunnelPort: port,
+  udpTunnelMTU: mtu,
   vxlanEnabled: z.boolean(),
   vxlanMTU: mtu,
   vxlanMTUV6: mtu,

@@ -12,6 +12,8 @@ import { createIpsets } from '../../src/kernel/ipset.ts';
 import { createIptables } from '../../src/kernel/iptables/driver.ts';
 import { inNamespace, openNetlinkIn, warmThreads } from '../../src/kernel/namespace.ts';
 import { writeSysctl } from '../../src/kernel/sysctl.ts';
+import { KernelError, type Netlink } from '../../src/kernel/types.ts';
+import { openUdpTunnel } from '../../src/kernel/udp-tunnel.ts';
 import { Namespace } from '../dataplane/felix/support.ts';
 import { configured, silent } from '../unit/felix/support.ts';
 
@@ -91,13 +93,13 @@ export class FelixNode {
     return this.#felix;
   }
 
-  /** Felix without a BGP speaker, and what tells the others of the kernel's tunnels. */
-  start(): Felix {
+  /** Felix without a BGP speaker, and what tells the others of the kernel's tunnels. @param ipip false: as if it had none */
+  start({ ipip = true } = {}): Felix {
     const { store, name } = this;
     const space = this.namespace.path;
     const launcher = ['nsenter', `--net=${space}`];
     const driver = { backend: 'nft', log: silent, launcher } as const;
-    const netlink = openNetlinkIn(space);
+    const netlink = ipip ? openNetlinkIn(space) : withoutIpip(openNetlinkIn(space));
     const conntrack = inNamespace(space, openConntrack);
     this.#sockets = [netlink, conntrack];
     const config = configured({ ipv6Support: false, checkSeconds: 0 });
@@ -108,10 +110,11 @@ export class FelixNode {
       policy: new RenderedPolicy(name, config, silent),
       deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
       writeSysctl: (key, value) => void inNamespace(space, () => writeSysctl(key, value)),
+      openUdpTunnel: (request, onEnd) => openUdpTunnel(request, onEnd, (action) => inNamespace(space, action)),
     });
     const report = new TunnelReport({ store, node: name, clock: systemClock, log: silent });
     felix.onUpdate((update) => report.consume(update));
-    felix.onTunnelSupport((lacking) => report.lacksIpip(lacking.has('ipip')));
+    felix.onTunnelSupport((lacking) => report.lacks(lacking));
     this.#felix = felix;
     this.#running = Promise.all([felix.run(this.#stop.signal), report.run(this.#stop.signal)]);
     return felix;
@@ -166,4 +169,17 @@ export class FelixNode {
 /** Runs commands one after the other in one shell: in a slow guest each process counts. */
 export async function shell(namespace: Namespace, ...commands: readonly string[]): Promise<void> {
   await namespace.exec('sh', '-ec', commands.join('\n'));
+}
+
+/** The same kernel, which refuses IPIP devices. */
+function withoutIpip(netlink: Netlink): Netlink {
+  const addIpip = (name: string) => {
+    throw new KernelError(`add IPIP device ${name}`, 'EOPNOTSUPP');
+  };
+  return new Proxy(netlink, {
+    get(target, name) {
+      const found: unknown = name === 'addIpip' ? addIpip : Reflect.get(target, name, target);
+      return typeof found === 'function' ? found.bind(target) : found;
+    },
+  });
 }

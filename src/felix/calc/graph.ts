@@ -56,9 +56,6 @@ export const watchedTypes = [
   'ClusterInformation',
 ] as const satisfies readonly Type[];
 
-/** Of the filter table, first in INPUT. */
-const inputChain = 'cali-INPUT';
-
 const noTunnels: ReadonlySet<string> = new Set();
 
 /** What iptables and IP sets should be; identity tells whether anything changed. */
@@ -234,12 +231,12 @@ export class Graph {
     ]);
   }
 
-  /** The filter table with the rules of tunnels first in INPUT, before any chain of policy. */
+  /** The filter table with the rules of tunnels first in their chains, before any chain of policy. */
   #withTunnels(table: DesiredTable, family: Family, standing: ReadonlySet<string>): DesiredTable {
-    const rules = this.remote.inputRules(family, standing);
+    const rules = [...this.remote.rules(family, standing)].filter(([, list]) => list.length > 0);
     if (rules.length === 0) return table;
-    const input = table.chains.get(inputChain) ?? [];
-    return { ...table, chains: new Map([...table.chains, [inputChain, [...rules, ...input]]]) };
+    const first = rules.map(([name, list]) => [name, [...list, ...(table.chains.get(name) ?? [])]] as const);
+    return { ...table, chains: new Map([...table.chains, ...first]) };
   }
 
   #route(type: Type, event: Event): void {

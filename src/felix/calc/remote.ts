@@ -1,20 +1,21 @@
 import type { Event } from '../../datastore/store.ts';
 import type { DesiredSet, Route, RuleText } from '../../kernel/types.ts';
-import { type Cidr, type Family, familyOf } from '../../model/address.ts';
+import { type Cidr, type Family, familyOf, type Ip } from '../../model/address.ts';
 import type { Block } from '../../model/ipam.ts';
 import { isEntry } from './endpoints.ts';
+import { PoolModes } from './pool-modes.ts';
 import { gatewayRoute } from './route.ts';
 import type { RouteClass, RouteTable } from './routes.ts';
 import { nodesOf, type Shares, sharesOf } from './shares.ts';
-import { hostSet, ipipInput, tunnelNat, vxlanInput } from './tunnel-rules.ts';
+import { hostSet, ipipInput, noUdpRules, tunnelNat, udpRules, vxlanInput } from './tunnel-rules.ts';
 import {
+  type Encapsulation,
   ipipDevice,
   type Place,
   type PoolMode,
   placeOf,
-  poolFor,
   samePlace,
-  usesVxlan,
+  udpDevice,
   vxlanDevices,
   wayTo,
 } from './tunnels.ts';
@@ -23,6 +24,7 @@ import {
 export interface TunnelSettings {
   readonly vxlan: { readonly enabled: boolean | 'auto'; readonly port: number; readonly id: number };
   readonly ipip: { readonly enabled: boolean | 'auto' };
+  readonly udp: { readonly port: number };
 }
 
 /** What the IPIP device should be. */
@@ -30,6 +32,16 @@ export interface DesiredIpip {
   readonly own: Place;
   /** The other nodes, each of which may send. */
   readonly peers: readonly Place[];
+}
+
+/** What the userspace tunnel should be. */
+export interface DesiredUdp {
+  readonly own: Place;
+  readonly port: number;
+  /** The other nodes, each of which may send. */
+  readonly peers: readonly Place[];
+  /** Prefix → address of the node that it is behind. */
+  readonly destinations: ReadonlyMap<Cidr, Ip>;
 }
 
 /** What a VXLAN device should be. */
@@ -43,6 +55,11 @@ export interface DesiredTunnel {
   readonly peers: readonly Place[];
 }
 
+interface Wish {
+  readonly class: RouteClass;
+  readonly route: Route;
+}
+
 interface Said {
   readonly class: RouteClass;
   readonly destination: Cidr;
@@ -54,9 +71,7 @@ interface Said {
  */
 export class RemoteBlocks {
   readonly #places = new Map<Family, Map<string, Place>>();
-  readonly #pools = new Map<string, PoolMode>();
-  /** By key: of two pools with one prefix the same wins whichever came first. */
-  #poolsInOrder: readonly PoolMode[] = [];
+  readonly #pools = new PoolModes();
   readonly #blocks = new Map<Cidr, Shares>();
   /** Node → blocks of which it has something. */
   readonly #byNode = new Map<string, Set<Cidr>>();
@@ -65,8 +80,9 @@ export class RemoteBlocks {
   readonly #said = new Map<Cidr, readonly Said[]>();
   readonly #tunnels = new Map<Family, DesiredTunnel | undefined>();
   #ipip: { readonly desired: DesiredIpip | undefined } | undefined;
-  /** Nodes without IPIP. */
-  readonly #lacking = new Set<string>();
+  #udp: { readonly desired: DesiredUdp | undefined } | undefined;
+  /** Where the userspace tunnel's routes lead. */
+  readonly #udpDestinations = new Map<Cidr, Ip>();
   /** Grows with every change of what rules and sets depend on. */
   version = 0;
 
@@ -90,27 +106,25 @@ export class RemoteBlocks {
     const { key } = event.op === 'set' ? event.entry : event;
     if (key.type !== 'Node') return;
     const value = event.op === 'set' && isEntry(event.entry, 'Node') ? event.entry.value : undefined;
-    const wanted = this.#vxlanWanted(4);
+    const wanted = this.#pools.kinds(4);
     let different = false;
     for (const [family, places] of this.#places) {
       const place = value && placeOf(key.name, value, family);
       if (samePlace(places.get(key.name), place)) continue;
       if (place) places.set(key.name, place);
       else places.delete(key.name);
-      if (family === 4 && place?.lacksIpip) this.#lacking.add(key.name);
-      else if (family === 4) this.#lacking.delete(key.name);
+      if (family === 4) this.#pools.setNode(key.name, place?.lacks ?? new Set());
       different = true;
     }
     if (!different) return;
     this.#changed();
-    if (key.name === this.options.node || this.#vxlanWanted(4) !== wanted) this.#refreshAll();
+    const now = this.#pools.kinds(4);
+    if (key.name === this.options.node || now.symmetricDifference(wanted).size > 0) this.#refreshAll();
     else for (const block of this.#byNode.get(key.name) ?? []) this.#stale.add(block);
   }
 
   pool(key: string, pool: PoolMode | undefined): void {
-    if (pool) this.#pools.set(key, pool);
-    else this.#pools.delete(key);
-    this.#poolsInOrder = [...this.#pools].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each);
+    this.#pools.set(key, pool);
     this.#changed();
     this.#refreshAll();
   }
@@ -153,14 +167,20 @@ export class RemoteBlocks {
     return this.#ipip.desired;
   }
 
+  /** The same object again as long as nothing changed; undefined: no userspace tunnel. */
+  udp(): DesiredUdp | undefined {
+    this.#udp ??= { desired: this.#pools.kinds(4).has('udp') ? this.#udpOf() : undefined };
+    return this.#udp.desired;
+  }
+
   /** Nodes that have an address of some family. */
   get hosts(): number {
     return new Set([...this.#places.values()].flatMap((places) => [...places.keys()])).size;
   }
 
-  /** Keys of the pools with IPIP that name no fallback: what happens to them where the kernel has none. */
-  poolsWithoutFallback(): string[] {
-    return [...this.#pools].flatMap(([key, pool]) => (usesIpip(pool) && !pool.fallback ? [key] : [])).sort();
+  /** Keys of the pools whose packets to other nodes have no way without this kind of tunnel. */
+  poolsWithout(kind: Encapsulation, family?: Family): string[] {
+    return this.#pools.without(kind, family);
   }
 
   /**
@@ -170,25 +190,32 @@ export class RemoteBlocks {
   sets(family: Family, standing = nothing): DesiredSet[] {
     const vxlan = this.#guarded(family, standing);
     const ipip = family === 4 ? this.#guardedIpip(standing) : undefined;
+    const udp = family === 4 ? this.#guardedUdp(standing) : undefined;
     return [
       ...(vxlan ? [hostSet('all-vxlan-net', family, vxlan.peers)] : []),
       ...(ipip ? [hostSet('all-hosts-net', family, ipip.peers)] : []),
+      ...(udp ? [hostSet('all-udp-net', family, udp.peers)] : []),
     ];
   }
 
-  /** For INPUT. */
-  inputRules(family: Family, standing = nothing): RuleText[] {
+  /** For the filter table: rules that come first in the chain. */
+  rules(family: Family, standing = nothing): ReadonlyMap<string, readonly RuleText[]> {
     const vxlan = this.#guarded(family, standing);
-    return [
-      ...(vxlan ? vxlanInput(family, vxlan) : []),
-      ...(family === 4 && this.#guardedIpip(standing) ? ipipInput() : []),
-    ];
+    const ipip = family === 4 && this.#guardedIpip(standing);
+    const udp = family === 4 ? this.#guardedUdp(standing) : undefined;
+    const { input, output, forward } = udp ? udpRules(udp.port) : noUdpRules;
+    return new Map([
+      ['cali-INPUT', [...(vxlan ? vxlanInput(family, vxlan) : []), ...(ipip ? ipipInput() : []), ...input]],
+      ['cali-OUTPUT', output],
+      ['cali-FORWARD', forward],
+    ]);
   }
 
   /** For nat. */
   natRules(family: Family): RuleText[] {
-    const devices = [this.tunnel(family)?.device, family === 4 && this.ipip() ? ipipDevice : undefined];
-    return devices.flatMap((device) => (device === undefined ? [] : [tunnelNat(device)]));
+    const four = family === 4;
+    const devices = [this.tunnel(family)?.device, four && this.ipip() && ipipDevice, four && this.udp() && udpDevice];
+    return devices.flatMap((device) => (device ? [tunnelNat(device)] : []));
   }
 
   /** A tunnel that is wanted, or not yet taken down. */
@@ -200,6 +227,10 @@ export class RemoteBlocks {
 
   #guardedIpip(standing: ReadonlySet<string>): Pick<DesiredIpip, 'peers'> | undefined {
     return this.ipip() ?? (standing.has(ipipDevice) ? { peers: this.#peers(4) } : undefined);
+  }
+
+  #guardedUdp(standing: ReadonlySet<string>): Pick<DesiredUdp, 'port' | 'peers'> | undefined {
+    return this.udp() ?? (standing.has(udpDevice) ? { ...this.settings.udp, peers: this.#peers(4) } : undefined);
   }
 
   #tunnel(family: Family): DesiredTunnel | undefined {
@@ -214,6 +245,12 @@ export class RemoteBlocks {
     return own && { own, peers: this.#peers(4) };
   }
 
+  #udpOf(): DesiredUdp | undefined {
+    const own = this.#places.get(4)?.get(this.options.node);
+    const destinations = new Map(this.#udpDestinations);
+    return own && { own, ...this.settings.udp, peers: this.#peers(4), destinations };
+  }
+
   /** The other nodes, by name. */
   #peers(family: Family): Place[] {
     return [...(this.#places.get(family)?.values() ?? [])]
@@ -223,19 +260,18 @@ export class RemoteBlocks {
 
   #vxlanWanted(family: Family): boolean {
     const { enabled } = this.settings.vxlan;
-    if (enabled !== 'auto') return enabled;
-    const lacking = family === 4 && this.#lacking.size > 0;
-    return this.#poolsInOrder.some((pool) => pool.range.family === family && usesVxlan(pool, lacking));
+    return enabled === 'auto' ? this.#pools.kinds(family).has('vxlan') : enabled;
   }
 
   #ipipWanted(): boolean {
     const { enabled } = this.settings.ipip;
-    return enabled === 'auto' ? this.#poolsInOrder.some(usesIpip) : enabled;
+    return enabled === 'auto' ? this.#pools.kinds(4).has('ipip') : enabled;
   }
 
   #changed(): void {
     this.#tunnels.clear();
     this.#ipip = undefined;
+    this.#udp = undefined;
     this.version++;
   }
 
@@ -253,32 +289,42 @@ export class RemoteBlocks {
         this.routes.remove(destination, { class: routeClass, owner: cidr });
     for (const { class: routeClass, route } of wishes)
       this.routes.add({ class: routeClass, owner: cidr, preference: '', route });
+    this.#refreshUdp(this.#said.get(cidr) ?? [], wishes);
     if (now.length > 0) this.#said.set(cidr, now);
     else this.#said.delete(cidr);
   }
 
-  #wishes(cidr: Cidr): { readonly class: RouteClass; readonly route: Route }[] {
+  #refreshUdp(before: readonly Said[], now: readonly Wish[]): void {
+    const gone = before.filter(({ class: routeClass }) => routeClass === 'udp');
+    const come = now.filter(({ class: routeClass }) => routeClass === 'udp');
+    if (gone.length + come.length === 0) return;
+    for (const { destination } of gone) this.#udpDestinations.delete(destination);
+    for (const { route } of come) {
+      const gateway = route.nextHops[0]?.gateway;
+      if (gateway !== undefined) this.#udpDestinations.set(route.destination, gateway);
+    }
+    this.#udp = undefined;
+  }
+
+  #wishes(cidr: Cidr): Wish[] {
     const shares = this.#blocks.get(cidr);
     if (!shares) return [];
     return shares.parts.flatMap((part) => this.#wish(part) ?? []);
   }
 
-  #wish({
-    destination,
-    range,
-    node,
-  }: Shares['parts'][number]): { readonly class: RouteClass; readonly route: Route } | undefined {
+  #wish({ destination, range, node }: Shares['parts'][number]): Wish | undefined {
     if (node === this.options.node) return undefined;
     const { family } = range;
     const places = this.#places.get(family);
     const there = places?.get(node);
     const rules = { vxlan: this.#vxlanWanted(family), ipip: this.#ipipWanted(), plain: this.options.plain };
-    const way = wayTo(poolFor(this.#poolsInOrder, range), places?.get(this.options.node), there, rules);
+    const way = wayTo(this.#pools.of(range), places?.get(this.options.node), there, rules);
     if (way === undefined || !there) return undefined;
     if (way === 'direct') return { class: 'noEncap', route: gatewayRoute(destination, [{ gateway: there.underlay }]) };
-    if (way === 'ipip') {
-      const hop = { gateway: there.underlay, device: ipipDevice, onlink: true };
-      return { class: 'ipip', route: gatewayRoute(destination, [hop]) };
+    if (way !== 'vxlan') {
+      const device = way === 'ipip' ? ipipDevice : udpDevice;
+      const hop = { gateway: there.underlay, device, onlink: true };
+      return { class: way, route: gatewayRoute(destination, [hop]) };
     }
     if (there.tunnel === undefined) return undefined;
     const hop = { gateway: there.tunnel, device: vxlanDevices[family], onlink: true };
@@ -290,9 +336,4 @@ const nothing: ReadonlySet<string> = new Set();
 
 function hasTunnel({ tunnel }: Place): boolean {
   return tunnel !== undefined;
-}
-
-/** There is no IPIP for IPv6 here. */
-function usesIpip({ range, ipipMode }: PoolMode): boolean {
-  return range.family === 4 && ipipMode !== 'Never';
 }

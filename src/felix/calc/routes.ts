@@ -6,7 +6,7 @@ import { type DestinationId, Destinations } from './destinations.ts';
 import { type FormId, RouteForms } from './forms.ts';
 
 /** Who wants a route, best first: the first class that has the destination wins it. */
-export const routeClasses = ['localWorkload', 'vxlan', 'ipip', 'noEncap', 'bgp', 'blackhole'] as const;
+export const routeClasses = ['localWorkload', 'vxlan', 'ipip', 'udp', 'noEncap', 'bgp', 'blackhole'] as const;
 export type RouteClass = (typeof routeClasses)[number];
 
 /** A route somebody wants. */

@@ -7,8 +7,12 @@ import type { Place } from './tunnels.ts';
  * could inject packets into any pod otherwise.
  */
 
-/** Nodes of whom tunnel packets are taken; names are Calico's. */
-export function hostSet(id: 'all-hosts-net' | 'all-vxlan-net', family: Family, peers: readonly Place[]): DesiredSet {
+/** Nodes of whom tunnel packets are taken; names are Calico's, `all-udp-net` ours. */
+export function hostSet(
+  id: 'all-hosts-net' | 'all-vxlan-net' | 'all-udp-net',
+  family: Family,
+  peers: readonly Place[],
+): DesiredSet {
   const members = new Set(peers.map(({ underlay }) => hostCidr(underlay)));
   return { name: setName(id, family), type: 'hash:net', family, members };
 }
@@ -28,6 +32,32 @@ export function vxlanInput(family: Family, { port, id }: { readonly port: number
 export function ipipInput(): RuleText[] {
   const known = `-m set --match-set ${setName('all-hosts-net', 4)} src`;
   return [`-p 4 ${known} -m addrtype --dst-type LOCAL -j ACCEPT`, '-p 4 -j DROP'];
+}
+
+/** Rules of the userspace tunnel by chain. */
+export interface UdpRules {
+  readonly input: readonly RuleText[];
+  readonly output: readonly RuleText[];
+  readonly forward: readonly RuleText[];
+}
+
+export const noUdpRules: UdpRules = { input: [], output: [], forward: [] };
+
+/**
+ * For the userspace tunnel, IPv4. Datagrams come from nodes or not at all, and a host endpoint's policy does not hinder
+ * them. A pod may send none: outgoing NAT would give them its node's address, and with it what only nodes may send.
+ */
+export function udpRules(port: number): UdpRules {
+  const datagrams = `-p udp --dport ${port}`;
+  const known = `-m set --match-set ${setName('all-udp-net', 4)}`;
+  return {
+    input: [
+      `${datagrams} ${known} src -m addrtype --dst-type LOCAL -j ACCEPT`,
+      `${datagrams} -m addrtype --dst-type LOCAL -j DROP`,
+    ],
+    output: [`${datagrams} --sport ${port} ${known} dst -m addrtype --src-type LOCAL -j ACCEPT`],
+    forward: [`${datagrams} -m set ! --match-set ${setName('all-udp-net', 4)} src ${known} dst -j DROP`],
+  };
 }
 
 /** For nat: what the node forwards into the tunnel for others, such as a node port's clients, has its address. */

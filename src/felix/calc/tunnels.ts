@@ -25,10 +25,28 @@ export const ipipDevice = 'tunl0';
 /** Octets that IPIP adds: the outer IP header. RFC 2003 §3.1. */
 export const ipipOverhead = 20;
 
-/** Annotation of a Node: `unavailable` where the kernel has no IPIP. Its routes are others' business too. */
-export const ipipAnnotation = 'margay.io/ipip';
+/** The TUN device whose packets felix itself carries in UDP datagrams. */
+export const udpDevice = 'udp.margay';
 
-/** Annotation of an IPPool with IPIP: `VXLAN` takes over to and from nodes whose kernel has no IPIP. */
+/** Octets that it adds: outer IP header and UDP. */
+export const udpOverhead = 28;
+
+/** Kinds of tunnels: two of the kernel's, and felix's own. */
+export type Encapsulation = 'vxlan' | 'ipip' | 'udp';
+
+/** The kernel module behind each kind. */
+export const tunnelModules: { readonly [K in Encapsulation]: string } = { vxlan: 'vxlan', ipip: 'ipip', udp: 'tun' };
+
+/** Kinds of tunnels that a kernel may lack, so that other nodes have to know. */
+export type KernelTunnel = Exclude<Encapsulation, 'udp'>;
+
+/** Annotations of a Node: `unavailable` where the kernel has no such tunnels. Its routes are others' business too. */
+export const lackAnnotations: { readonly [K in KernelTunnel]: string } = {
+  ipip: 'margay.io/ipip',
+  vxlan: 'margay.io/vxlan',
+};
+
+/** Annotation of an IPPool: what takes over to and from nodes whose kernel has not what the pool asks for. */
 export const fallbackAnnotation = 'margay.io/tunnelFallback';
 
 /** Octets that VXLAN adds: outer IP header, UDP, VXLAN, inner Ethernet. RFC 7348 §5. */
@@ -65,8 +83,17 @@ export interface Place {
   readonly mac: string;
   /** Address of its IPIP device; nothing is sent there, so a node may do without. */
   readonly ipipTunnel?: Ip;
-  /** Its kernel has no IPIP. */
-  readonly lacksIpip: boolean;
+  /** What its kernel has not. */
+  readonly lacks: ReadonlySet<KernelTunnel>;
+}
+
+const lacksNothing: ReadonlySet<KernelTunnel> = new Set();
+export const kernelTunnels: readonly KernelTunnel[] = ['ipip', 'vxlan'];
+
+/** What a Node says that its kernel has not. */
+export function lacksOf({ annotations }: PlaceSource['metadata']): ReadonlySet<KernelTunnel> {
+  const lacks = kernelTunnels.filter((kind) => annotations?.[lackAnnotations[kind]] === 'unavailable');
+  return lacks.length > 0 ? new Set(lacks) : lacksNothing;
 }
 
 /** MAC of a node's VXLAN device where its Node resource names none: Calico's rule, so that both agents agree. */
@@ -99,7 +126,8 @@ export function placeOf(name: string, { spec, metadata }: PlaceSource, family: F
     ...(tunnel !== undefined && tunnel !== '' && { tunnel: parseIp(tunnel, `${field}.ipv${family}VXLANTunnelAddr`) }),
     mac: (mac || derivedMac(name, family)).toLowerCase(),
     ...(ipip && { ipipTunnel: parseIp(ipip, `${field}.bgp.ipv4IPIPTunnelAddr`) }),
-    lacksIpip: family === 4 && metadata.annotations?.[ipipAnnotation] === 'unavailable',
+    // What takes over is for IPv4.
+    lacks: family === 4 ? lacksOf(metadata) : lacksNothing,
   };
 }
 
@@ -107,7 +135,7 @@ export function placeOf(name: string, { spec, metadata }: PlaceSource, family: F
 export function samePlace(a: Place | undefined, b: Place | undefined): boolean {
   if (!a || !b) return a === b;
   const vxlan = a.tunnel === b.tunnel && a.mac === b.mac;
-  const ipip = a.ipipTunnel === b.ipipTunnel && a.lacksIpip === b.lacksIpip;
+  const ipip = a.ipipTunnel === b.ipipTunnel && a.lacks.symmetricDifference(b.lacks).size === 0;
   return a.underlay === b.underlay && a.subnet === b.subnet && vxlan && ipip;
 }
 
@@ -115,21 +143,27 @@ export interface PoolMode {
   readonly range: Range;
   readonly vxlanMode: 'Never' | 'Always' | 'CrossSubnet';
   readonly ipipMode: 'Never' | 'Always' | 'CrossSubnet';
-  /** Between nodes one of which has no IPIP. */
-  readonly fallback?: 'VXLAN';
+  /** In this order, between nodes one of which has not what the pool asks for. */
+  readonly fallbacks: readonly ('vxlan' | 'udp')[];
 }
+
+const fallbackLists: Readonly<Record<string, PoolMode['fallbacks']>> = {
+  '': [],
+  vxlan: ['vxlan'],
+  udp: ['udp'],
+  'vxlan,udp': ['vxlan', 'udp'],
+};
 
 /** What a pool's resource says of encapsulation. @throws InputError */
 export function poolMode(key: string, { spec, metadata }: PoolSource): PoolMode {
   const fallback = metadata.annotations?.[fallbackAnnotation] ?? '';
-  if (!['', 'vxlan'].includes(fallback.toLowerCase()))
-    throw new InputError(`${key}.metadata.annotations.${fallbackAnnotation}`, fallback, 'VXLAN');
-  return {
-    range: rangeOf(parseCidr(spec.cidr, `${key}.spec.cidr`)),
-    vxlanMode: spec.vxlanMode,
-    ipipMode: spec.ipipMode,
-    ...(fallback !== '' && { fallback: 'VXLAN' as const }),
-  };
+  const words = fallback.toLowerCase().replaceAll(/\s/g, '');
+  const fallbacks = Object.hasOwn(fallbackLists, words) ? fallbackLists[words] : undefined;
+  const field = `${key}.metadata.annotations.${fallbackAnnotation}`;
+  if (!fallbacks) throw new InputError(field, fallback, 'VXLAN, UDP or "VXLAN,UDP"');
+  const range = rangeOf(parseCidr(spec.cidr, `${key}.spec.cidr`));
+  if (range.family === 6 && fallbacks.includes('udp')) throw new InputError(field, fallback, 'UDP for IPv4 pools only');
+  return { range, vxlanMode: spec.vxlanMode, ipipMode: spec.ipipMode, fallbacks };
 }
 
 type PoolSource = {
@@ -137,12 +171,28 @@ type PoolSource = {
   readonly metadata: Pick<IpPool['metadata'], 'annotations'>;
 };
 
-/** Whether packets of the pool may go by VXLAN; `lacking`: some node has no IPIP. */
-export function usesVxlan({ vxlanMode, ipipMode, fallback }: Omit<PoolMode, 'range'>, lacking: boolean): boolean {
-  return vxlanMode !== 'Never' || (ipipMode !== 'Never' && fallback !== undefined && lacking);
+/** What a pool asks of the kernel; IPIP is for IPv4. */
+export function nativeTunnel({ range, vxlanMode, ipipMode }: Omit<PoolMode, 'fallbacks'>): KernelTunnel | undefined {
+  if (vxlanMode !== 'Never') return 'vxlan';
+  return ipipMode !== 'Never' && range.family === 4 ? 'ipip' : undefined;
 }
 
-export type Way = 'vxlan' | 'ipip' | 'direct';
+/** Every tunnel that may carry packets of the pool. @param lacking what some node's kernel has not */
+export function tunnelsFor(pool: PoolMode, lacking: ReadonlySet<KernelTunnel>): ReadonlySet<Encapsulation> {
+  const native = nativeTunnel(pool);
+  if (!native) return new Set();
+  const found = new Set<Encapsulation>([native]);
+  let last: Encapsulation = native;
+  for (const next of pool.fallbacks) {
+    if (last === 'udp' || !lacking.has(last)) break;
+    if (next === last) continue;
+    found.add(next);
+    last = next;
+  }
+  return found;
+}
+
+export type Way = Encapsulation | 'direct';
 
 /** How packets to an address of the pool get to another node; undefined: that is not for the datastore to say. */
 export function wayTo(
@@ -158,16 +208,15 @@ export function wayTo(
 ): Way | undefined {
   if (!pool || !own || !there) return undefined;
   const near = within(own.at.subnet, there.at.underlay);
-  const { vxlanMode, fallback } = pool;
-  const ipipMode = pool.range.family === 4 ? pool.ipipMode : 'Never';
-  const vxlan = rules.vxlan && there.tunnel !== undefined ? 'vxlan' : undefined;
-  if (vxlanMode === 'CrossSubnet' && near) return 'direct';
-  if (vxlanMode !== 'Never') return vxlan;
-  if (ipipMode === 'CrossSubnet' && near) return 'direct';
-  if (ipipMode === 'Never') return rules.plain && near ? 'direct' : undefined;
-  if (!rules.ipip) return undefined;
-  // Both ends come to the same answer: one that has no IPIP takes none either.
-  return fallback && (own.lacksIpip || there.lacksIpip) ? vxlan : 'ipip';
+  const native = nativeTunnel(pool);
+  if (!native) return rules.plain && near ? 'direct' : undefined;
+  if ((native === 'vxlan' ? pool.vxlanMode : pool.ipipMode) === 'CrossSubnet' && near) return 'direct';
+  if (!rules[native]) return undefined;
+  // Both ends come to the same answer: one that has not the tunnel takes nothing by it either.
+  const lacks = own.lacks.union(there.lacks);
+  const ways = [native, ...pool.fallbacks];
+  const way = ways.find((one) => one === 'udp' || !lacks.has(one)) ?? ways.at(-1);
+  return way === 'vxlan' && (there.tunnel === undefined || !rules.vxlan) ? undefined : way;
 }
 
 /** The pool that an address or block lies in; the longest prefix if several do. */

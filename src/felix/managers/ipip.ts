@@ -27,6 +27,7 @@ export function ipipTunnel(netlink: Netlink): TunnelKind<DesiredIpip> {
       // The address first: what the node sends as soon as there is a route has it for a source.
       mendAddress(netlink, device, 4, own.ipipTunnel);
       mendLink(netlink, link, { mtu, alias: ipipAlias });
+      return undefined;
     },
     takeDown: () => releaseIpip(netlink),
   };

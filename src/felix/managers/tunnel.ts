@@ -2,34 +2,40 @@ import { explain } from '../../base/errors.ts';
 import type { Failure } from '../../base/reconcile.ts';
 import { KernelError, type Link, type Netlink } from '../../kernel/types.ts';
 import { type Family, hostCidr, type Ip } from '../../model/address.ts';
-import type { Place } from '../calc/tunnels.ts';
+import type { Encapsulation, Place } from '../calc/tunnels.ts';
 
 /** MTU of Ethernet, when no device has the node's address. */
 const usualMtu = 1500;
 
 /** What is particular to a tunnel of one kind and family. */
 export interface TunnelKind<D> {
-  readonly kind: 'vxlan' | 'ipip';
+  readonly kind: Encapsulation;
   readonly device: string;
   readonly family: Family;
   /** Octets that encapsulation adds. */
   readonly overhead: number;
   /** Whether a device of ours is in the kernel. */
   present(): boolean;
-  /** Makes it, or what differs of it. @throws KernelError */
-  mend(desired: D, mtu: number): void;
+  /** Makes it, or what differs of it. @returns why that has to wait, if it has to @throws KernelError */
+  mend(desired: D, mtu: number): string | undefined;
   /** Takes ours away, or out of use. @throws KernelError */
   takeDown(): void;
+  /** At felix's end: lets go of what only a process can hold; the device stays. */
+  release?(): Promise<void>;
+  /** Packets by what became of them, where felix carries them. */
+  packets?(): Readonly<Record<string, number>> | undefined;
 }
 
 export interface TunnelStatus {
-  readonly kind: 'vxlan' | 'ipip';
+  readonly kind: Encapsulation;
   readonly device: string;
   /** `unsupported`: the kernel has no such tunnels. */
   readonly state: 'up' | 'waiting' | 'unsupported';
   readonly mtu: number;
   /** Why it is not up. */
   readonly reason?: string;
+  /** By what became of them, where felix carries them. */
+  readonly packets?: Readonly<Record<string, number>>;
 }
 
 /**
@@ -92,7 +98,8 @@ export class TunnelManager<D extends { readonly own: Place }> {
     const mtu = this.mtu();
     if (mtu === undefined) return undefined;
     const { kind, device } = this.kind;
-    if (this.ready) return { kind, device, state: 'up', mtu };
+    const packets = this.kind.packets?.();
+    if (this.ready) return { kind, device, state: 'up', mtu, ...(packets && { packets }) };
     const reason = this.#unsupported ?? this.#problem;
     const state = this.#unsupported === undefined ? 'waiting' : 'unsupported';
     return { kind, device, state, mtu, ...(reason !== undefined && { reason }) };
@@ -110,8 +117,9 @@ export class TunnelManager<D extends { readonly own: Place }> {
     this.#applied = desired;
     this.#settled = false;
     try {
-      this.kind.mend(desired, this.#mtu(desired.own));
+      this.#problem = this.kind.mend(desired, this.#mtu(desired.own));
       this.#unsupported = undefined;
+      if (this.#problem !== undefined) return [];
     } catch (cause) {
       const lacking = cause instanceof KernelError && cause.code === 'EOPNOTSUPP' && !this.kind.present();
       this.#problem = explain(cause);

@@ -28,6 +28,7 @@ export function vxlanTunnel(netlink: Netlink, family: Family): TunnelKind<Desire
       mendLink(netlink, link, { mtu, mac: own.mac });
       mendAddress(netlink, device, family, own.tunnel);
       mendTables(netlink, desired);
+      return undefined;
     },
     takeDown: () => void netlink.deleteLink(device),
   };

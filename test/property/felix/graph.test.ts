@@ -11,6 +11,7 @@ import {
   block,
   configured,
   fallback,
+  fallbackToUdp,
   node,
   nodeResource,
   pod,
@@ -20,6 +21,7 @@ import {
   silent,
   tunnels,
   withoutIpip,
+  withoutTunnels,
 } from '../../unit/felix/support.ts';
 
 /* The calculation depends on what exists, never on how the news of it came. */
@@ -34,7 +36,7 @@ type Step = { readonly of: 'object'; readonly event: Event } | { readonly of: 'f
 const forms = <T>(one: fc.Arbitrary<T>) => fc.array(fc.option(one, { nil: undefined }), { minLength: 1, maxLength: 4 });
 const address = fc.constantFrom('10.65.0.1', '10.65.0.2', '10.65.0.3', '10.65.1.0', 'fd00::1', 'fd00::2');
 /** Whether a node's kernel has no IPIP. */
-const lacking = fc.constantFrom({}, {}, withoutIpip);
+const lacking = fc.constantFrom({}, {}, withoutIpip, withoutTunnels);
 const podForm = (name: string) =>
   fc
     .record({
@@ -63,10 +65,12 @@ const stories: fc.Arbitrary<Story[]> = fc
             fc.constantFrom('10.65.0.0/16', '10.66.0.0/16', 'fd00::/48'),
             fc.boolean(),
             fc.constantFrom('Never' as const, 'Always' as const, 'CrossSubnet' as const),
-            fc.constantFrom('vxlan', 'ipip', 'ipip with a fallback'),
+            fc.constantFrom('vxlan', 'ipip', 'ipip with a fallback', 'any, UDP at last'),
           )
           .map(([cidr, nat, mode, how]): Value<Type> => {
             if (how === 'vxlan') return pool(name, cidr, nat, mode);
+            if (how === 'any, UDP at last' && !cidr.includes(':'))
+              return pool(name, cidr, nat, nat ? mode : 'Never', { ipipMode: nat ? 'Never' : mode, ...fallbackToUdp });
             return pool(name, cidr, nat, 'Never', { ipipMode: mode, ...(how === 'ipip' ? {} : fallback) });
           }),
       ).map((list): Story => ({ of: 'object', key: { type: 'IPPool', name }, forms: list })),
@@ -211,10 +215,12 @@ function wayTo(cidr: string, list: readonly Story[]): RouteClass | undefined {
   if (mode === 'Never') return undefined;
   if (mode === 'CrossSubnet' && near) return 'noEncap';
   const annotated = (name: string) => (one: { metadata: { annotations?: object } } | undefined) =>
-    Object.keys(one?.metadata.annotations ?? {}).includes(name);
-  const falls = annotated('margay.io/tunnelFallback')(found) && nodes.some(annotated('margay.io/ipip'));
-  if (vxlanMode === 'Never' && !falls) return 'ipip';
-  return there.ipv4VXLANTunnelAddr ? 'vxlan' : undefined;
+    Object.entries(one?.metadata.annotations ?? {}).find(([key]) => key === name)?.[1] as string | undefined;
+  const falls = annotated('margay.io/tunnelFallback')(found) ?? '';
+  const lacks = (kind: string) => nodes.some(annotated(`margay.io/${kind}`));
+  const vxlan = there.ipv4VXLANTunnelAddr ? 'vxlan' : undefined;
+  if (vxlanMode === 'Never' && !(falls.includes('VXLAN') && lacks('ipip'))) return 'ipip';
+  return falls.includes('UDP') && lacks('vxlan') ? 'udp' : vxlan;
 }
 
 test('the winner of each destination is what the class order says', () => {
@@ -241,7 +247,11 @@ test('the winner of each destination is what the class order says', () => {
       for (const { story, form } of last) {
         if (story.of === 'feed' && Array.isArray(form) && form.some((hop) => !own.has(hop))) wish(story.prefix, 'bgp');
       }
-      const found = [...run(steps).routes.winners].map(([destination, winner]) => [destination, winner.class]);
+      const { routes, remote } = run(steps);
+      const found = [...routes.winners].map(([destination, winner]) => [destination, winner.class]);
+      // What is routed to the userspace tunnel, its thread knows where to send.
+      for (const [destination, { class: by, route }] of routes.winners)
+        if (by === 'udp') expect(remote.udp()?.destinations.get(destination)).toBe(route.nextHops[0]?.gateway);
       expect(new Map(found as [string, RouteClass][])).toEqual(wanted);
     }),
     { numRuns: 200 },

@@ -36,6 +36,8 @@ test("without settings Calico's defaults hold", () => {
     vxlanVni: 4096,
     ipipEnabled: 'auto',
     ipipMtu: 0,
+    udpTunnelPort: 8286,
+    udpTunnelMtu: 0,
   });
 });
 

@@ -53,19 +53,19 @@ test('protocol 4 is taken from nodes and from nobody else, also while an unwante
     '-p 4 -j DROP',
   ];
   expect([remote.sets(4), remote.sets(6)]).toMatchObject([[known], []]);
-  expect([remote.inputRules(4), remote.inputRules(6)]).toEqual([rules, []]);
+  expect([remote.rules(4).get('cali-INPUT'), remote.rules(6).get('cali-INPUT')]).toEqual([rules, []]);
   expect(remote.natRules(4)).toEqual([expect.stringMatching(/^-o tunl0 .* -j MASQUERADE$/)]);
   pooled({});
   const standing = new Set(['tunl0', 'vxlan.calico']);
   expect(remote.sets(4, standing).map(({ name }) => name)).toEqual(['cali40all-vxlan-net', 'cali40all-hosts-net']);
-  expect(remote.inputRules(4, standing)).toHaveLength(4);
-  expect(remote.inputRules(4, standing)).toEqual(expect.arrayContaining(rules));
-  expect([remote.sets(4), remote.inputRules(4), remote.natRules(4)]).toEqual([[], [], []]);
+  expect(remote.rules(4, standing).get('cali-INPUT')).toHaveLength(4);
+  expect(remote.rules(4, standing).get('cali-INPUT')).toEqual(expect.arrayContaining(rules));
+  expect([remote.sets(4), remote.rules(4).get('cali-INPUT'), remote.natRules(4)]).toEqual([[], [], []]);
 });
 
 test('ipipEnabled beats the pools, either way', () => {
   const off = made({ ipipMode: 'Always' }, { ...tunnels, ipip: { enabled: false } });
-  expect([off.ways(), off.remote.ipip(), off.remote.inputRules(4)]).toEqual([[], undefined, []]);
+  expect([off.ways(), off.remote.ipip(), off.remote.rules(4).get('cali-INPUT')]).toEqual([[], undefined, []]);
   const on = made({}, { ...tunnels, ipip: { enabled: true } });
   expect([on.ways(), on.remote.ipip()]).toMatchObject([[], { own: { node } }]);
   on.remote.configure(tunnels);
@@ -78,11 +78,11 @@ test('a node without IPIP is reached by VXLAN where the pool says so, the others
   said('n3', '198.51.100.3/24', '10.65.0.67', withoutIpip);
   expect(ways()).toEqual(['ipip 192.0.2.2 tunl0 onlink', 'vxlan 10.65.0.67 vxlan.calico onlink']);
   expect(remote.tunnel(4)?.peers).toMatchObject([{ node: 'n2' }, { node: 'n3' }]);
-  expect(remote.poolsWithoutFallback()).toEqual([]);
+  expect(remote.poolsWithout('ipip')).toEqual([]);
   // Without the annotation it is lost, and said.
   pooled({ ipipMode: 'Always' });
   expect(ways()).toEqual(['ipip 192.0.2.2 tunl0 onlink', 'ipip 198.51.100.3 tunl0 onlink']);
-  expect([remote.tunnel(4), remote.poolsWithoutFallback()]).toEqual([undefined, ['IPPool/p']]);
+  expect([remote.tunnel(4), remote.poolsWithout('ipip')]).toEqual([undefined, ['IPPool/p']]);
   pooled({ ipipMode: 'Always', ...fallback });
   // Our own kernel counts for every way.
   said('n3', '198.51.100.3/24', '10.65.0.67');
@@ -96,18 +96,19 @@ test('a fallback that there is not is refused by name', () => {
   const { metadata, spec } = pool('p', '10.65.0.0/16', false);
   const wrong = { spec, metadata: { ...metadata, annotations: { 'margay.io/tunnelFallback': 'GRE' } } };
   expect(() => poolMode('IPPool/p', wrong)).toThrow(
-    'IPPool/p.metadata.annotations.margay.io/tunnelFallback: "GRE": expected VXLAN',
+    'IPPool/p.metadata.annotations.margay.io/tunnelFallback: "GRE": expected VXLAN, UDP or "VXLAN,UDP"',
   );
 });
 
 test('what the kernel lacks is told once, and when it is there after all', () => {
   const support = new TunnelSupport(silent);
+  const exposed = () => [];
   const told: string[][] = [];
   support.onChange((lacking) => told.push([...lacking]));
   const lacking = { kind: 'ipip', device: 'tunl0', state: 'unsupported', mtu: 1480 } as const;
-  support.update([lacking], []);
-  support.update([lacking], []);
-  support.update([{ ...lacking, state: 'up' }], []);
-  support.update([], []);
+  support.update([lacking], exposed);
+  support.update([lacking], exposed);
+  support.update([{ ...lacking, state: 'up' }], exposed);
+  support.update([], exposed);
   expect(told).toEqual([['ipip'], []]);
 });

@@ -10,6 +10,7 @@ const mode = (cidr: string, vxlanMode: PoolMode['vxlanMode'], ipipMode: PoolMode
   range: rangeOf(parseCidr(cidr)),
   vxlanMode,
   ipipMode,
+  fallbacks: [],
 });
 
 function made(options: { plain?: boolean; settings?: TunnelSettings } = {}) {
@@ -102,16 +103,16 @@ test('rules and sets name the nodes that have a tunnel, and only while there is 
   said(node, '192.0.2.1/24', '10.65.9.1');
   said('n2', '192.0.2.2/24', '10.65.0.0');
   said('n3', '192.0.2.3/24');
-  expect([remote.sets(4), remote.inputRules(4), remote.natRules(4)]).toEqual([[], [], []]);
+  expect([remote.sets(4), remote.rules(4).get('cali-INPUT'), remote.natRules(4)]).toEqual([[], [], []]);
   remote.pool('p', mode('10.65.0.0/16', 'Always'));
   expect(remote.tunnel(4)).toBe(remote.tunnel(4));
   expect(remote.tunnel(4)?.peers.map(({ tunnel }) => tunnel)).toEqual([parseIp('10.65.0.0')]);
   expect(remote.sets(4)).toMatchObject([{ name: 'cali40all-vxlan-net', members: new Set(['192.0.2.2/32']) }]);
-  expect(remote.inputRules(4)).toHaveLength(2);
+  expect(remote.rules(4).get('cali-INPUT')).toHaveLength(2);
   remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, port: 8472, id: 1 } });
-  expect(remote.inputRules(4)[0]).toContain('--dport 8472 -m u32 --u32 "0>>22&0x3C@12>>8=0x1"');
+  expect(remote.rules(4).get('cali-INPUT')?.[0]).toContain('--dport 8472 -m u32 --u32 "0>>22&0x3C@12>>8=0x1"');
   remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, enabled: false } });
-  expect([remote.tunnel(4), remote.inputRules(4)]).toEqual([undefined, []]);
+  expect([remote.tunnel(4), remote.rules(4).get('cali-INPUT')]).toEqual([undefined, []]);
 });
 
 test('blocks are worked out in slices, those that change in between once more', () => {

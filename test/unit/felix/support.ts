@@ -84,7 +84,12 @@ export function nodeResource(
 
 /** Of a node whose kernel has no IPIP. */
 export const withoutIpip = { annotations: { 'margay.io/ipip': 'unavailable' } } as const;
+/** Of a node whose kernel has no tunnels at all. */
+export const withoutTunnels = {
+  annotations: { 'margay.io/ipip': 'unavailable', 'margay.io/vxlan': 'unavailable' },
+} as const;
 /** Of a pool. */
+export const fallbackToUdp = { annotations: { 'margay.io/tunnelFallback': 'VXLAN,UDP' } } as const;
 export const fallback = { annotations: { 'margay.io/tunnelFallback': 'VXLAN' } } as const;
 
 export function profile(name: string): ResourceOf<'Profile'> {
@@ -115,6 +120,7 @@ export function entry(key: Key, value: Value<Key['type']>, revision = '1'): Entr
 export const tunnels = {
   vxlan: { enabled: 'auto', port: 4789, id: 4096 },
   ipip: { enabled: 'auto' },
+  udp: { port: 8286 },
 } as const;
 
 export function configured(overrides: Partial<FelixConfig> = {}): FelixConfig {

@@ -175,15 +175,16 @@ test('the Node tells of a kernel without IPIP, whoever else writes it', async ()
     sync({ ...common, types: ['Node'], consumer: (update) => report.consume(update) }),
   ]);
   const annotations = async () => (await store.get({ type: 'Node', name: node }))?.value.metadata.annotations;
-  report.lacksIpip(true);
+  report.lacks(new Set(['ipip', 'udp']));
   await h.put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24'));
   const said = { within, what: 'the annotation' };
   await until(async () => (await annotations())?.['margay.io/ipip'] === 'unavailable', said);
   await h.put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.5/24'));
   await until(async () => (await annotations())?.['margay.io/ipip'] === 'unavailable', said);
   expect(withoutIpip.annotations).toEqual(await annotations());
-  report.lacksIpip(false);
+  report.lacks(new Set(['vxlan']));
   await until(async () => !(await annotations())?.['margay.io/ipip'], said);
+  expect(await annotations()).toEqual({ 'margay.io/vxlan': 'unavailable' });
   stop.abort();
   await running;
 });
