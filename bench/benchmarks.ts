@@ -7,6 +7,7 @@ import { applyOne, deleteOne } from '../src/cli/apply.ts';
 import { readManifests } from '../src/cli/documents.ts';
 import { addNetwork, type CniCall, type Conflist, delNetwork } from '../src/cni/client.ts';
 import { openStore } from '../src/datastore/open.ts';
+import { felixStatus } from '../src/lab/agents.ts';
 import { responder } from '../src/lab/cluster.ts';
 import { makeNamespace } from '../src/lab/network.ts';
 import { type LabNode, type LabPod, makePod, netnsPath, udpPort } from '../src/lab/plan.ts';
@@ -17,6 +18,7 @@ import type { Lab } from '../src/lab/up.ts';
 import { until } from '../src/lab/wait.ts';
 import type { DutId } from './bgp/duts.ts';
 import { bgpBenchmarks } from './bgp/main.ts';
+import { usageOf } from './bgp/usage.ts';
 import { felixBenchmarks } from './felix/main.ts';
 import type { Figure } from './figure.ts';
 import { withLab } from './lab.ts';
@@ -74,6 +76,7 @@ async function measureAdd(name: string, nodes: number, runs = 40, signal: AbortS
       theirs: makePod(lab.plan.name, node.name, 'shop', `peer-${i}`, 'client'),
     }));
     for (const { mine, theirs } of pairs) for (const { netns } of [mine, theirs]) await makeNamespace(netns);
+    await atRest(lab, signal);
     const ours: number[] = [];
     const peer: number[] = [];
     for (const { mine, theirs } of pairs) {
@@ -88,6 +91,22 @@ async function measureAdd(name: string, nodes: number, runs = 40, signal: AbortS
     return { name, unit: 'ms', ours: ours.slice(1), peer: peer.slice(1), peerName: 'ptp+host-local' };
   };
   return withLab(signal, measure, { nodes });
+}
+
+/** Longer than an agent waits before it uses an idle moment to get ready for pods, see src/cli/rehearsal.ts. */
+const restMs = 1500;
+
+/** A pod starts on a node that has been up for a while: its agent has nothing else to do any more. */
+async function atRest({ plan }: Lab, signal: AbortSignal): Promise<void> {
+  for (const node of plan.nodes) {
+    const { pid } = await felixStatus(node);
+    await until(`felix of ${node.name} is at rest`, 60_000, signal, async () => {
+      const before = usageOf(pid).cpuSeconds;
+      await pause(systemClock, restMs, signal);
+      const share = (usageOf(pid).cpuSeconds - before) / (restMs / 1000);
+      return share < 0.05 ? {} : `it uses ${Math.round(share * 100)} % of a processor`;
+    });
+  }
 }
 
 async function timed(action: () => Promise<unknown>): Promise<number> {

@@ -5,6 +5,7 @@ import { DeferringHandler } from '../cni/deferring.ts';
 import { CniHandler } from '../cni/handler.ts';
 import { openPodNamespace } from '../cni/pod.ts';
 import { RemovalQueue } from '../cni/removals.ts';
+import type { RawRequest } from '../cni/request.ts';
 import { startCniServer } from '../cni/server.ts';
 import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
@@ -18,6 +19,7 @@ import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
 import { cniQueueDir, type Environment, hasBgp, nodename, runDir } from './environment.ts';
 import { checkFelix } from './preflight.ts';
+import { rehearse } from './rehearsal.ts';
 import { stopSignal } from './supervisor.ts';
 
 /** MTU of Ethernet: what pod devices get unless CNI_MTU or the network configuration says otherwise. */
@@ -46,12 +48,15 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
     // Either ending ends the other: a node that cannot serve CNI requests has to be started again.
     const both = new AbortController();
     const all = AbortSignal.any([signal, both.signal]);
+    const activity = new Activity();
+    assembled.felix.onPass(() => activity.note());
     // The CNI server first: it is fed from felix's first update on.
     const ipam = new Ipam({ store, node, clock: systemClock, log });
     const tunnels = tunnelAddresses(assembled, store, ipam, node, log);
     const support = tunnelReport(assembled, store, node, log);
     const parts = [
-      serveCni(assembled, store, ipam, node, env, log, all),
+      serveCni(assembled, store, ipam, node, env, log, all, activity),
+      rehearse({ store, lastBusy: () => activity.last, clock: systemClock, log, signal: all }),
       tunnels.run(all),
       support.run(all),
       assembled.run(all),
@@ -71,6 +76,20 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
 function podMtuOf(env: Environment): { readonly podMtu?: number } {
   const podMtu = mtuOf(env);
   return podMtu === undefined ? {} : { podMtu };
+}
+
+/** When the agent last had something to do. */
+class Activity {
+  #noted: number | undefined;
+
+  /** `systemClock.monotonic()`; just now until the kernel is as wanted for the first time. */
+  get last(): number {
+    return this.#noted ?? systemClock.monotonic();
+  }
+
+  note(): void {
+    this.#noted = systemClock.monotonic();
+  }
 }
 
 /** The addresses of the tunnel devices, fed from felix's first update on. */
@@ -111,6 +130,7 @@ async function serveCni(
   env: Environment,
   log: Log,
   signal: AbortSignal,
+  activity: Activity,
 ): Promise<void> {
   const verbs = new CniHandler({
     store,
@@ -136,6 +156,12 @@ async function serveCni(
     ipam.consume(update);
     handler.consume(update);
   });
-  const { closed } = await startCniServer({ socketPath: join(runDir(env), 'cni.sock'), handler, log, signal });
+  const noted = {
+    handle: (request: RawRequest, gone: AbortSignal) => {
+      activity.note();
+      return handler.handle(request, gone).finally(() => activity.note());
+    },
+  };
+  const { closed } = await startCniServer({ socketPath: join(runDir(env), 'cni.sock'), handler: noted, log, signal });
   await Promise.all([closed, handler.run(signal)]);
 }

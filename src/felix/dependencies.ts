@@ -26,8 +26,8 @@ export interface FelixDependencies {
   /** Opens the userspace tunnel in the node's namespace; without it there is none. */
   readonly openUdpTunnel?: OpenUdpTunnel;
   readonly nodename: string;
-  /** Holds `felix.sock` and `routes.sock`. */
-  readonly runDir: string;
+  /** Holds `felix.sock` and `routes.sock`; without it there are none. */
+  readonly runDir?: string;
   /** At the start; `configuration` changes it while felix runs. */
   readonly config: FelixConfig;
   readonly configuration?: Configuration;

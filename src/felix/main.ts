@@ -104,16 +104,13 @@ export class Felix {
     const { store, netlink, clock, log, runDir } = this.deps;
     const stop = new AbortController();
     const all = AbortSignal.any([signal, stop.signal]);
-    const control = await serveControl(runDir, () => this.status(), log, {
-      '/v1/config': () => this.configLines(),
-      ...this.deps.views,
-    });
+    const control = runDir === undefined ? undefined : await this.#serve(runDir);
     try {
       await netlink.monitor((event) => this.#onKernelEvent(event), all, { othersRoutes: true }).ready;
       this.#stale.start();
       await Promise.all([
         sync({ store, types: watchedTypes, consumer: (update) => this.#onUpdate(update), log, clock, signal: all }),
-        ...(this.#bgp
+        ...(this.#bgp && runDir !== undefined
           ? [followFeed({ path: `${runDir}/routes.sock`, listener: this.#feedListener(), clock, log, signal: all })]
           : []),
         this.#flows.run(all),
@@ -124,8 +121,15 @@ export class Felix {
       stop.abort();
       this.#stale.stop();
       await this.#dataplane.release();
-      await control.close();
+      await control?.close();
     }
+  }
+
+  #serve(runDir: string): ReturnType<typeof serveControl> {
+    return serveControl(runDir, () => this.status(), this.deps.log, {
+      '/v1/config': () => this.configLines(),
+      ...this.deps.views,
+    });
   }
 
   /**

@@ -32,7 +32,7 @@ import {
 } from './types.ts';
 
 /*
- * An in-memory kernel for unit tests: it keeps what was applied, can be edited behind the driver's back, and fails
+ * An in-memory kernel for unit tests and for rehearsals (src/cli/rehearsal.ts): it keeps what was applied, can be edited behind the driver's back, and fails
  * where the test says so. Semantics follow the real drivers, which the same contract tests hold.
  */
 
