@@ -1,3 +1,13 @@
+import {
+  controllersAccount,
+  controllersEtcdRole,
+  controllersRole,
+  controllersRoleBinding,
+  deployment,
+  disruptionBudget,
+  leaseRole,
+  leaseRoleBinding,
+} from './controllers.ts';
 import { daemonSet } from './daemon-set.ts';
 import { clusterRole, clusterRoleBinding, config, serviceAccount } from './objects.ts';
 import { emit, tree } from './tree.ts';
@@ -23,6 +33,14 @@ const templates = {
   'cluster-role-binding.yaml': clusterRoleBinding,
   'config.yaml': config,
   'daemon-set.yaml': daemonSet,
+  'controllers-service-account.yaml': controllersAccount,
+  'controllers-cluster-role.yaml': controllersRole,
+  'controllers-etcd-cluster-role.yaml': controllersEtcdRole,
+  'controllers-cluster-role-binding.yaml': controllersRoleBinding,
+  'controllers-role.yaml': leaseRole,
+  'controllers-role-binding.yaml': leaseRoleBinding,
+  'controllers-deployment.yaml': deployment,
+  'controllers-disruption-budget.yaml': disruptionBudget,
 };
 
 /** Path below deploy/chart → text. */

@@ -6,7 +6,7 @@ import { digest, inChart, type Literal, noted, release, type Tree, tree, value, 
  */
 
 /** Of a process that only reads what its neighbours and the datastore tell. */
-function confined(...add: string[]): Literal {
+export function confined(...add: string[]): Literal {
   return {
     allowPrivilegeEscalation: false,
     readOnlyRootFilesystem: true,
@@ -15,16 +15,24 @@ function confined(...add: string[]): Literal {
   };
 }
 
-const nodeName = { name: 'NODENAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } };
+/** The node's name here, and in Kubernetes. */
+const nodeNames = ['NODENAME', 'CALICO_K8S_NODE_REF'].map((name) => ({
+  name,
+  valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } },
+}));
 
-function container(name: string, args: readonly string[], env: readonly Literal[] = []): Record<string, Literal> {
+export function container(
+  name: string,
+  args: readonly string[],
+  env: readonly Literal[] = [],
+): Record<string, Literal> {
   return {
     name,
     image: value('image'),
     imagePullPolicy: value('imagePullPolicy'),
     args,
     envFrom: [{ configMapRef: { name: configMap } }],
-    env: [nodeName, ...env],
+    env: [...nodeNames, ...env],
   };
 }
 
@@ -32,7 +40,7 @@ function probe(path: string, times: Record<string, number>): Literal {
   return { httpGet: { host: 'localhost', port: 9099, path }, ...times, periodSeconds: 10, timeoutSeconds: 10 };
 }
 
-const certificates = { name: 'etcd-certs', mountPath: '/etc/margay/etcd', readOnly: true };
+export const certificates = { name: 'etcd-certs', mountPath: '/etc/margay/etcd', readOnly: true };
 const run = { name: 'run', mountPath: '/var/run/margay' };
 /** CNI DELs that wait for the agent, where the launcher on the host leaves them. */
 const lib = { name: 'lib', mountPath: '/var/lib/margay' };

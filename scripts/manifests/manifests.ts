@@ -1,3 +1,13 @@
+import {
+  controllersAccount,
+  controllersEtcdRole,
+  controllersRole,
+  controllersRoleBinding,
+  deployment,
+  disruptionBudget,
+  leaseRole,
+  leaseRoleBinding,
+} from './controllers.ts';
 import { daemonSet } from './daemon-set.ts';
 import { clusterRole, clusterRoleBinding, config, serviceAccount } from './objects.ts';
 import { emit, resolve, type Tree, tree } from './tree.ts';
@@ -5,7 +15,11 @@ import { valuesOf, variants } from './values.ts';
 
 /* What `npm run manifests` writes below deploy/. */
 
-export const objects: readonly Tree[] = [serviceAccount, clusterRole, clusterRoleBinding, config, daemonSet];
+export const objects: readonly Tree[] = [
+  ...[serviceAccount, clusterRole, clusterRoleBinding, config, daemonSet],
+  ...[controllersAccount, controllersRole, controllersEtcdRole, controllersRoleBinding, leaseRole, leaseRoleBinding],
+  ...[deployment, disruptionBudget],
+];
 
 /** The plain manifests: path below deploy/ → text. */
 export function manifests(): Map<string, string> {

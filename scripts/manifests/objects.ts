@@ -7,15 +7,16 @@ import { composed, noted, release, type Tree, tree, value, when } from './tree.t
 export const agent = 'margay-node';
 export const configMap = 'margay-config';
 
-const read = ['get', 'list', 'watch'];
+export const read = ['get', 'list', 'watch'];
 
-/** The rights that the Kubernetes datastore takes; with etcd the agents ask nothing of the API. */
-const rules = [
-  noted('What decides about addresses, routes and policy.', {
-    apiGroups: [''],
-    resources: ['nodes', 'pods', 'namespaces', 'serviceaccounts', 'services'],
-    verbs: read,
-  }),
+/** What Kubernetes itself has of what decides. */
+export const readsKubernetes = {
+  apiGroups: [''],
+  resources: ['nodes', 'pods', 'namespaces', 'serviceaccounts', 'services'],
+  verbs: read,
+};
+
+export const readsPolicy = [
   { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: read },
   { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: read },
   {
@@ -23,6 +24,12 @@ const rules = [
     resources: ['adminnetworkpolicies', 'baselineadminnetworkpolicies', 'clusternetworkpolicies'],
     verbs: read,
   },
+];
+
+/** The rights that the Kubernetes datastore takes; with etcd the agents ask nothing of the API. */
+const rules = [
+  noted('What decides about addresses, routes and policy.', readsKubernetes),
+  ...readsPolicy,
   {
     apiGroups: ['crd.projectcalico.org'],
     resources: [
@@ -75,8 +82,8 @@ export const serviceAccount: Tree = tree({
   metadata: { name: agent, namespace: release('Namespace') },
 });
 
-const onKubernetes = (object: Tree) => when('config.DATASTORE_TYPE', object, 'kubernetes');
-const rbac = 'rbac.authorization.k8s.io';
+export const onKubernetes = (object: Tree) => when('config.DATASTORE_TYPE', object, 'kubernetes');
+export const rbac = 'rbac.authorization.k8s.io';
 
 export const clusterRole: Tree = onKubernetes(
   tree({ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: agent }, rules }),

@@ -63,6 +63,7 @@ export const valuesSchema = z.strictObject({
   etcd: z.strictObject({ secret }),
   bgp: z.strictObject({ secret, resources }),
   felix: z.strictObject({ resources }),
+  controllers: z.strictObject({ replicas: z.int().min(0), resources }),
   cni: z.strictObject({ binDir: directory, confDir: directory }),
   nodeSelector: z.record(text, text),
   tolerations: z.array(toleration),

@@ -29,6 +29,10 @@ export const defaults: Tree = tree({
     resources: { requests: { cpu: '50m', memory: '96Mi' } },
   },
   felix: { resources: { requests: { cpu: '100m', memory: '128Mi' } } },
+  controllers: {
+    replicas: noted('One acts, and another takes over when it ends.', 2),
+    resources: { requests: { cpu: '50m', memory: '96Mi' } },
+  },
   cni: { binDir: '/opt/cni/bin', confDir: '/etc/cni/net.d' },
   nodeSelector: { 'kubernetes.io/os': 'linux' },
   tolerations: [
@@ -78,8 +82,8 @@ Nodes must reach each other at UDP port 4789.`,
 ${before}
 Put the members of etcd in place of ETCD_ENDPOINTS.
 
-The agents read etcd alone: Namespaces, labels of pods and NetworkPolicies of the Kubernetes API decide only as far as
-they are in etcd, as resources (margayctl apply) or by the controllers of Calico.`,
+The agents read etcd alone: margay-controllers copies Namespaces, service accounts, labels of pods, policies and Services
+of the Kubernetes API there.`,
     values: {
       config: {
         DATASTORE_TYPE: 'etcdv3',

@@ -84,6 +84,7 @@ async function writeNode(name: string, deps: StartupDeps): Promise<void> {
         ...current?.value.spec,
         bgp: { ...others, ...(ipv4Address ? { ipv4Address } : {}), ...(ipv6Address ? { ipv6Address } : {}) },
         addresses: addressList(current?.value.spec.addresses, [ipv4Address, ipv6Address]),
+        ...orchestratorReferences(current?.value.spec.orchRefs, env['CALICO_K8S_NODE_REF']),
       };
       if (current && isDeepStrictEqual(current.value.spec, spec)) return undefined;
       return parseResource(
@@ -126,6 +127,15 @@ type Address = NonNullable<Node['spec']['addresses']>[number];
 function addressList(before: readonly Address[] | undefined, own: readonly (string | undefined)[]): Address[] {
   const ours = own.flatMap((address) => (address ? [{ address, type: 'CalicoNodeIP' }] : []));
   return [...ours, ...(before ?? []).filter(({ type }) => type !== 'CalicoNodeIP')];
+}
+
+type Reference = NonNullable<Node['spec']['orchRefs']>[number];
+
+/** By its name in Kubernetes the controllers know when the node is gone; references of others stay. */
+function orchestratorReferences(before: readonly Reference[] | undefined, nodeName: string | undefined) {
+  if (!nodeName) return {};
+  const others = (before ?? []).filter(({ orchestrator }) => orchestrator !== 'k8s');
+  return { orchRefs: [{ nodeName, orchestrator: 'k8s' }, ...others] };
 }
 
 function asOf(text: string): number {

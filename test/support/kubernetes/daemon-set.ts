@@ -5,14 +5,14 @@ import { z } from 'zod';
  * than a warning.
  */
 
-const name = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a DNS label');
+export const name = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a DNS label');
 const absolutePath = z.string().startsWith('/');
-const labels = z.record(z.string(), z.string());
+export const labels = z.record(z.string(), z.string());
 const quantity = z.string().regex(/^\d+(\.\d+)?(m|Ki|Mi|Gi)?$/, 'a quantity');
 const amounts = z.strictObject({ cpu: quantity.optional(), memory: quantity.optional() });
 
 const probe = z.strictObject({
-  httpGet: z.strictObject({ host: z.string(), port: z.int().min(1).max(65535), path: absolutePath }),
+  httpGet: z.strictObject({ host: z.string().optional(), port: z.int().min(1).max(65535), path: absolutePath }),
   initialDelaySeconds: z.int().min(0).optional(),
   periodSeconds: z.int().min(1).optional(),
   timeoutSeconds: z.int().min(1).optional(),
@@ -33,17 +33,20 @@ const env = z.union([
   z.strictObject({ name: z.string(), value: z.string() }),
   z.strictObject({
     name: z.string(),
-    valueFrom: z.strictObject({ fieldRef: z.strictObject({ fieldPath: z.enum(['spec.nodeName', 'status.hostIP']) }) }),
+    valueFrom: z.strictObject({
+      fieldRef: z.strictObject({ fieldPath: z.enum(['spec.nodeName', 'status.hostIP', 'metadata.namespace']) }),
+    }),
   }),
 ]);
 
-const container = z.strictObject({
+export const container = z.strictObject({
   name,
   image: z.string().regex(/^[a-z0-9][a-z0-9./:_-]*(:[\w.-]+|@sha256:[0-9a-f]{64})$/, 'an image with a tag or digest'),
   imagePullPolicy: z.enum(['Always', 'IfNotPresent', 'Never']),
   args: z.array(z.string()).min(1),
   envFrom: z.array(z.strictObject({ configMapRef: z.strictObject({ name }) })),
   env: z.array(env),
+  ports: z.array(z.strictObject({ name, containerPort: z.int().min(1).max(65535) })).optional(),
   securityContext,
   resources: z.strictObject({ requests: amounts.optional(), limits: amounts.optional() }).optional(),
   livenessProbe: probe.optional(),
@@ -65,7 +68,16 @@ const hostPath = z.strictObject({
   path: absolutePath,
   type: z.enum(['DirectoryOrCreate', 'FileOrCreate', 'Directory', 'File']).optional(),
 });
-const secret = z.strictObject({ secretName: name, defaultMode: z.int().min(0).max(0o777) });
+export const secret = z.strictObject({ secretName: name, defaultMode: z.int().min(0).max(0o777) });
+
+export const tolerations = z.array(
+  z.strictObject({
+    operator: z.enum(['Exists', 'Equal']),
+    effect: z.enum(['NoSchedule', 'NoExecute', 'PreferNoSchedule']).optional(),
+    key: z.string().optional(),
+    value: z.string().optional(),
+  }),
+);
 
 const pod = z.strictObject({
   nodeSelector: labels,
@@ -75,14 +87,7 @@ const pod = z.strictObject({
   automountServiceAccountToken: z.boolean().optional(),
   imagePullSecrets: z.array(z.strictObject({ name })).min(1).optional(),
   terminationGracePeriodSeconds: z.int().min(0),
-  tolerations: z.array(
-    z.strictObject({
-      operator: z.enum(['Exists', 'Equal']),
-      effect: z.enum(['NoSchedule', 'NoExecute', 'PreferNoSchedule']).optional(),
-      key: z.string().optional(),
-      value: z.string().optional(),
-    }),
-  ),
+  tolerations,
   initContainers: z.array(container),
   containers: z.array(container).min(1),
   volumes: z.array(z.union([z.strictObject({ name, hostPath }), z.strictObject({ name, secret })])),

@@ -73,6 +73,7 @@ export const builtIn: readonly TestResource[] = [
   own('', 'v1', 'Pod', 'pods', true, true),
   own('', 'v1', 'Service', 'services', true, true),
   own('', 'v1', 'ServiceAccount', 'serviceaccounts', true),
+  own('coordination.k8s.io', 'v1', 'Lease', 'leases', true),
   own('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices', true),
   own('networking.k8s.io', 'v1', 'NetworkPolicy', 'networkpolicies', true),
   own('apiextensions.k8s.io', 'v1', 'CustomResourceDefinition', 'customresourcedefinitions', false, true),

@@ -47,6 +47,22 @@ describe('start-up', () => {
     });
   });
 
+  test('a node says what it is called in Kubernetes, beside what others call it', async () => {
+    const store = createMemoryStore();
+    const key = { type: 'Node', name: 'n1' } as const;
+    const other = { nodeName: 'vm-1', orchestrator: 'openstack' };
+    await startup({ store, ...deps({ IP: '192.0.2.7' }) });
+    expect((await store.get(key))?.value.spec.orchRefs).toBeUndefined();
+    const found = await store.get(key);
+    if (found)
+      await store.update(key, { ...found.value, spec: { ...found.value.spec, orchRefs: [other] } }, found.revision);
+    await startup({ store, ...deps({ IP: '192.0.2.7', CALICO_K8S_NODE_REF: 'ip-192-0-2-7' }) });
+    expect((await store.get(key))?.value.spec.orchRefs).toEqual([
+      { nodeName: 'ip-192-0-2-7', orchestrator: 'k8s' },
+      other,
+    ]);
+  });
+
   test('twenty nodes that start at once agree on one pool and one cluster', async () => {
     const store = createMemoryStore();
     const names = Array.from({ length: 20 }, (_, i) => `n${i}`);

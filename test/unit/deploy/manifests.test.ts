@@ -7,9 +7,15 @@ import { createLog, type Log } from '../../../src/base/log.ts';
 import { readMetricsSettings } from '../../../src/bgp/metrics.ts';
 import { hasBgp } from '../../../src/cli/environment.ts';
 import { poolsFrom } from '../../../src/cli/startup.ts';
+import { followed } from '../../../src/controllers/run.ts';
+import { readSettings } from '../../../src/controllers/settings.ts';
 import { readStoreConfig } from '../../../src/datastore/config.ts';
+import { collectionPath } from '../../../src/datastore/kubernetes/resources.ts';
+import { Sources } from '../../../src/datastore/kubernetes/sources.ts';
 import { readFelixConfig } from '../../../src/felix/config.ts';
 import { containersOf, daemonSetSchema } from '../../support/kubernetes/daemon-set.ts';
+import { deploymentSchema } from '../../support/kubernetes/deployment.ts';
+import { allowed, type Rule } from '../../support/kubernetes/rbac.ts';
 import { variablesRead } from '../../support/variables.ts';
 
 const folder = join(import.meta.dirname, '../../../deploy');
@@ -18,6 +24,8 @@ const read = variablesRead();
 
 /** What the kubelet adds to a Pod's environment. */
 const cluster = { KUBERNETES_SERVICE_HOST: '192.0.2.1', KUBERNETES_SERVICE_PORT: '443' };
+
+const controllers = 'margay-controllers';
 
 /** A log that lets no warning pass. */
 const strict: Log = Object.assign(createLog('test', 'silent'), {
@@ -28,8 +36,9 @@ function load(text: string) {
   const documents = parseAllDocuments(text);
   expect(documents.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([]);
   const objects = documents.map((each) => each.toJS());
-  const one = (kind: string) => objects.find((each) => each.kind === kind);
-  return { objects, one, config: one('ConfigMap').data as Record<string, string> };
+  const one = (kind: string) => objects.find((each) => each.kind === kind && each.metadata.name !== controllers);
+  const own = (kind: string) => objects.find((each) => each.kind === kind && each.metadata.name === controllers);
+  return { objects, one, own, config: one('ConfigMap').data as Record<string, string> };
 }
 
 test('the manifests are what `npm run manifests` makes', () => {
@@ -37,7 +46,7 @@ test('the manifests are what `npm run manifests` makes', () => {
 });
 
 describe.each([...manifests()])('%s', (_file, text) => {
-  const { objects, one, config } = load(text);
+  const { objects, one, own, config } = load(text);
   const daemonSet = daemonSetSchema.safeParse(one('DaemonSet'));
 
   test('every object says what it is, once', () => {
@@ -56,8 +65,10 @@ describe.each([...manifests()])('%s', (_file, text) => {
   });
 
   test('every variable is one that the programs read', () => {
-    const own = containersOf(daemonSetSchema.parse(one('DaemonSet')).spec.template.spec).flatMap(({ env }) => env);
-    for (const name of [...Object.keys(config), ...own.map((each) => each.name)]) expect(read).toContain(name);
+    const { spec: agent } = daemonSetSchema.parse(one('DaemonSet')).spec.template;
+    const { spec: pod } = deploymentSchema.parse(own('Deployment')).spec.template;
+    const env = [...containersOf(agent), ...pod.containers].flatMap((each) => each.env);
+    for (const name of [...Object.keys(config), ...env.map((each) => each.name)]) expect(read).toContain(name);
     for (const [name, value] of Object.entries(config)) expect(value, name).toBeTypeOf('string');
   });
 
@@ -92,6 +103,65 @@ describe.each([...manifests()])('%s', (_file, text) => {
     expect(one('ClusterRole') !== undefined).toBe(kubernetes);
     expect(one('ClusterRoleBinding') !== undefined).toBe(kubernetes);
     expect(pod.automountServiceAccountToken).toBe(kubernetes ? undefined : false);
+  });
+});
+
+describe.each([...manifests()])('the controllers of %s', (_file, text) => {
+  const { own, config } = load(text);
+  const kubernetes = config['DATASTORE_TYPE'] === 'kubernetes';
+  const { spec } = deploymentSchema.parse(own('Deployment'));
+  const { spec: pod } = spec.template;
+  const [container] = pod.containers;
+
+  test('there is more than one, and not more than one is taken away at a time', () => {
+    expect(spec.replicas).toBeGreaterThan(1);
+    expect(own('PodDisruptionBudget').spec).toEqual({ maxUnavailable: 1, selector: spec.selector });
+    expect(spec.template.metadata.labels).toMatchObject(spec.selector.matchLabels);
+  });
+
+  test('they are nobody in particular, on a file system that is read only, and read what is mounted', () => {
+    expect(pod.securityContext.runAsNonRoot).toBe(true);
+    expect(container?.securityContext).toEqual({
+      ...{ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true },
+      ...{ capabilities: { drop: ['ALL'] }, seccompProfile: { type: 'RuntimeDefault' } },
+    });
+    for (const { secret } of pod.volumes ?? []) expect(secret.defaultMode & 0o040).toBe(0o040);
+    for (const [name, file] of Object.entries(config).filter(([each]) => each.endsWith('_FILE')))
+      expect(
+        container?.volumeMounts?.some(({ mountPath }) => file.startsWith(`${mountPath}/`)),
+        name,
+      ).toBe(true);
+    expect(pod.hostNetwork).toBe(kubernetes ? undefined : true);
+  });
+
+  test('probes ask the port that is listened on, and the settings are understood', () => {
+    const ports = new Map(container?.ports?.map((each) => [each.name, each.containerPort]));
+    for (const [kind, path] of [['livenessProbe', '/liveness'] as const, ['readinessProbe', '/readiness'] as const])
+      expect(container?.[kind]?.httpGet).toEqual({ port: ports.get('health'), path });
+    expect(readSettings(config)).toMatchObject({ ignored: [], settings: { metricsPort: ports.get('metrics') } });
+  });
+
+  test('they may read what they follow, write what they decide, and nothing else', () => {
+    const { rules } = own('ClusterRole') as { rules: Rule[] };
+    const types = kubernetes ? followed.kubernetes : followed.cluster;
+    for (const { resource } of new Sources('cali', !kubernetes).of(types))
+      for (const query of ['', '?watch=true'])
+        expect(allowed(rules, 'GET', collectionPath(resource) + query), collectionPath(resource)).toBe(true);
+    for (const { resources = [], verbs } of rules) {
+      expect([...resources, ...verbs]).not.toContain('*');
+      expect(resources).not.toContain('secrets');
+    }
+    const ipam = '/apis/crd.projectcalico.org/v1/ipamblocks/a';
+    expect(allowed(rules, 'PUT', ipam)).toBe(kubernetes);
+    for (const path of ['/api/v1/nodes/a', '/api/v1/namespaces/a/pods/b', '/api/v1/namespaces/a/pods/b/status'])
+      for (const method of ['PUT', 'PATCH', 'DELETE']) expect(allowed(rules, method, path), path).toBe(false);
+    expect(own('Role') !== undefined).toBe(kubernetes);
+    expect(own('RoleBinding') !== undefined).toBe(kubernetes);
+    if (kubernetes)
+      expect(own('Role').rules).toContainEqual({
+        ...{ apiGroups: ['coordination.k8s.io'], resources: ['leases'] },
+        ...{ resourceNames: [controllers], verbs: ['get', 'update'] },
+      });
   });
 });
 
