@@ -46,7 +46,6 @@ function queryOf({ denied, allowed, pod, namespace, limit }: Options): URLSearch
   const query = new URLSearchParams({ limit });
   if (denied || allowed) query.set('verdict', denied ? 'deny' : 'allow');
   const party = pod === undefined ? undefined : parseParty(pod, namespace, '--pod');
-  if (party && 'host' in party) throw new InputError('--pod', pod, 'a pod, NAMESPACE/POD, or an address');
   if (party && 'address' in party) query.set('address', party.address);
   else if (party) query.set('pod', `${party.namespace}/${party.pod}`);
   return query;

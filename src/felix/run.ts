@@ -8,19 +8,15 @@ import { createIpsets } from '../kernel/ipset.ts';
 import { type Backend, detectBackend } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
 import { takesRule } from '../kernel/iptables/support.ts';
-import { openNflog } from '../kernel/nflog-socket.ts';
 import { openNetlink } from '../kernel/rtnetlink/driver.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import type { Netlink } from '../kernel/types.ts';
 import { openUdpTunnel } from '../kernel/udp-tunnel.ts';
 import type { Family } from '../model/address.ts';
-import { tellingRule, verdictGroup } from '../policy/render/verdict.ts';
+import { tellingRule } from '../policy/render/verdict.ts';
 import { type FelixConfig, readEnvironment } from './config.ts';
 import { Configuration } from './configuration.ts';
-import { FlowLog } from './flow-log/log.ts';
-import { VerdictPlaces } from './flow-log/places.ts';
-import { PodNames } from './flow-log/pods.ts';
-import { flowsView } from './flow-log/serve.ts';
+import { assembleVerdicts } from './flow-log/assemble.ts';
 import { Felix } from './main.ts';
 import { TighteningManager } from './managers/tightening.ts';
 import { sweepOtherBackend } from './other-backend.ts';
@@ -64,10 +60,10 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   const six = config.ipv6Support && existsSync('/proc/sys/net/ipv6');
   if (config.ipv6Support && !six) log.warn('the kernel has no IPv6; only IPv4 is handled');
   log.info({ node: nodename, backend, ipv6: six }, 'starting');
-  const netlink = openNetlink({ aside: true });
-  const conntrack = openConntrack();
   const telling = await takesRule(tellingRule('try'), { backend });
   if (!telling) log.warn('the kernel has no NFLOG or limit for rules; margayctl flows shows nothing');
+  const netlink = openNetlink({ aside: true });
+  const conntrack = openConntrack();
   const policy = new RenderedPolicy(nodename, config, log, telling);
   const families: readonly Family[] = six ? [4, 6] : [4];
   const tightening = new TighteningManager(
@@ -77,7 +73,11 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     clock,
     log,
   );
-  const flows = flowLogOf(policy, () => telling && configuration.current.verdictLogs !== 'none', clock, log);
+  const verdicts = assembleVerdicts({
+    policy: () => policy.snapshot(),
+    telling: () => (telling ? configuration.current.verdictLogs : 'none'),
+    ...{ backend, families, clock, log },
+  });
   const felix = new Felix({
     store,
     netlink,
@@ -94,30 +94,20 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     runDir,
     config,
     configuration,
-    views: { '/v1/flows': flowsView(flows.log, () => (telling ? configuration.current.verdictLogs : 'none')) },
+    views: verdicts.views,
     ...(options.bgp !== undefined && { bgp: options.bgp }),
     ...(options.podMtu !== undefined && { podMtu: options.podMtu }),
     clock,
     log,
   });
   felix.onPass(() => tightening.passed());
-  felix.onUpdate((update) => flows.pods.consume(update));
+  felix.onUpdate(verdicts.consume);
   const sockets = [netlink, conntrack];
   leaveOtherBackend(felix, backend, families, log);
-  const run = (signal: AbortSignal) => runWithServers(felix, [tightening, flows.log], config, sockets, log, signal);
+  const servers = new Servers(felix, log, verdicts.register);
+  const run = (signal: AbortSignal) =>
+    runWithServers(felix, servers, [tightening, verdicts.log], config, sockets, signal);
   return { felix, config, netlink, run };
-}
-
-/** What rules tell of verdicts, with the names of rules and pods. */
-function flowLogOf(
-  policy: RenderedPolicy,
-  wanted: () => boolean,
-  clock: Clock,
-  log: Log,
-): { readonly log: FlowLog; readonly pods: PodNames } {
-  const pods = new PodNames();
-  const places = new VerdictPlaces(() => policy.snapshot());
-  return { log: new FlowLog({ open: () => openNflog(verdictGroup), wanted, places, pods, clock, log }), pods };
 }
 
 /** Once the rules stand in this backend, ours in the other one go; a failure is tried again after the next pass. */
@@ -163,13 +153,12 @@ async function configurationOf({ nodename, env, log, store }: FelixOptions): Pro
 
 async function runWithServers(
   felix: Felix,
+  servers: Servers,
   parts: readonly { run(signal: AbortSignal): Promise<void> }[],
   config: FelixConfig,
   sockets: readonly { close(): void }[],
-  log: Log,
   signal: AbortSignal,
 ): Promise<void> {
-  const servers = new Servers(felix, log);
   const stop = new AbortController();
   const all = AbortSignal.any([signal, stop.signal]);
   try {

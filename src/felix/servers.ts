@@ -1,3 +1,4 @@
+import type { Registry } from 'prom-client';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { FelixConfig } from './config.ts';
@@ -16,8 +17,10 @@ export class Servers {
   constructor(
     private readonly felix: Felix,
     private readonly log: Log,
+    register: (registry: Registry) => void = () => undefined,
   ) {
     this.#metrics = new Metrics(() => felix.counts());
+    register(this.#metrics.registry);
     felix.onPass(({ milliseconds, failures }) => this.#metrics.applied(milliseconds, failures > 0));
   }
 

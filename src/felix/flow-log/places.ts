@@ -27,6 +27,19 @@ export class VerdictPlaces {
     return reason;
   }
 
+  /** Title of the last policy of a tier at the endpoint of a chain: the one that is named for the tier's end, as in Calico. */
+  lastOf(chain: string, tier: string): string | undefined {
+    const { endpoints, policies } = this.policy();
+    const direction = directionOf(chain);
+    if (!direction) return undefined;
+    for (const { interfaceName, tiers } of endpoints.values()) {
+      if (chainName(prefixes[direction].endpoint, interfaceName) !== chain) continue;
+      const name = tiers.find((each) => each.tier === tier)?.[direction].at(-1);
+      return name === undefined ? undefined : policies.get(name)?.title;
+    }
+    return undefined;
+  }
+
   #resolve(policy: NodePolicy, { chain, place }: VerdictMark): FlowReason {
     switch (place.by) {
       case 'rule':

@@ -1,13 +1,16 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
+import { DeniedPackets } from '../../../src/felix/flow-log/denied.ts';
 import type { Flow } from '../../../src/felix/flow-log/flow.ts';
 import { FlowLog } from '../../../src/felix/flow-log/log.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
 import { PodNames } from '../../../src/felix/flow-log/pods.ts';
+import { readCounters } from '../../../src/kernel/iptables/counters.ts';
 import { takesRule } from '../../../src/kernel/iptables/support.ts';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { openNflog } from '../../../src/kernel/nflog-socket.ts';
+import type { Family } from '../../../src/model/address.ts';
 import { tellingRule, verdictGroup, verdictLimit } from '../../../src/policy/render/verdict.ts';
 import { defaultRenderOptions } from '../../../src/policy/render.ts';
 import { calicoPolicyEvent } from '../../support/cluster.ts';
@@ -122,6 +125,25 @@ describe('in the kernel', () => {
     );
     expect(of4.length).toBeGreaterThan(0);
     expect(of4.length).toBeLessThan(4 * verdictLimit.burst);
+  });
+
+  test('what is denied is counted for its rule', async () => {
+    const denied = new DeniedPackets(new VerdictPlaces(() => policy));
+    const look = async () => {
+      const read = async (family: Family) =>
+        [family, await readCounters({ family, backend: 'nft', launcher: network.launcher })] as const;
+      denied.look(new Map(await Promise.all([read(4), read(6)])));
+      return new Map(denied.totals().map(({ policy: place, packets }) => [place, packets]));
+    };
+    await look();
+    for (const address of ['10.65.0.2', 'fd00::2']) expect(await probe(address, 85, 'TCP')).toBe(false);
+    expect(await probe('10.65.0.2', 8080, 'UDP')).toBe(false);
+    const counted = await look();
+    // A busy machine may send a SYN again.
+    const place = 'default|NetworkPolicy.projectcalico.org one/closed';
+    expect(counted.get(`${place}|1|deny`)).toBeGreaterThanOrEqual(2);
+    expect(counted.get(`${place}|-1|deny`)).toBeGreaterThanOrEqual(1);
+    expect(await look()).toEqual(counted);
   });
 
   test.each(['legacy', 'nft'] as const)(

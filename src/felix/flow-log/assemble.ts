@@ -1,0 +1,54 @@
+import type { Registry } from 'prom-client';
+import type { Clock } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
+import type { Consumer } from '../../datastore/update.ts';
+import type { Backend } from '../../kernel/iptables/backend.ts';
+import { readCounters } from '../../kernel/iptables/counters.ts';
+import { openNflog } from '../../kernel/nflog-socket.ts';
+import type { Family } from '../../model/address.ts';
+import type { NodePolicy } from '../../policy/ir.ts';
+import { verdictGroup } from '../../policy/render/verdict.ts';
+import type { View } from '../control.ts';
+import { DeniedPackets } from './denied.ts';
+import { FlowLog } from './log.ts';
+import { registerVerdicts } from './metrics.ts';
+import { VerdictPlaces } from './places.ts';
+import { PodNames } from './pods.ts';
+import { type FlowList, flowsView } from './serve.ts';
+
+export interface VerdictOptions {
+  readonly policy: () => NodePolicy;
+  /** What the rules tell of now. */
+  readonly telling: () => FlowList['telling'];
+  readonly backend: Backend;
+  readonly families: readonly Family[];
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** What felix shows of verdicts: views of its control socket, metrics, and what keeps them going. */
+export interface Verdicts {
+  readonly log: FlowLog;
+  readonly consume: Consumer;
+  readonly views: Readonly<Record<string, View>>;
+  readonly register: (registry: Registry) => void;
+}
+
+/** With the real drivers, for the network namespace that the process is in. */
+export function assembleVerdicts({ policy, telling, backend, families, clock, log }: VerdictOptions): Verdicts {
+  const pods = new PodNames();
+  const places = new VerdictPlaces(policy);
+  const wanted = () => telling() !== 'none';
+  const flows = new FlowLog({ open: () => openNflog(verdictGroup), wanted, places, pods, clock, log });
+  const denied = new DeniedPackets(places);
+  const read = async () =>
+    new Map(
+      await Promise.all(families.map(async (family) => [family, await readCounters({ family, backend })] as const)),
+    );
+  return {
+    log: flows,
+    consume: (update) => pods.consume(update),
+    views: { '/v1/flows': flowsView(flows, telling) },
+    register: (registry) => registerVerdicts(registry, { denied, read, flows, log }),
+  };
+}
