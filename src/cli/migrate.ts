@@ -4,6 +4,7 @@ import { openNetlink } from '../kernel/rtnetlink/driver.ts';
 import type { Folders } from '../migrate/host-local/gather.ts';
 import { parseCidr } from '../model/address.ts';
 import { nodename } from './environment.ts';
+import { checkCalico } from './migrate-check.ts';
 import { applyMigration, type MigrateDeps, planMigration, rollBackMigration } from './migrate-node.ts';
 import { runOnStore } from './on-store.ts';
 import type { Format } from './output.ts';
@@ -39,6 +40,11 @@ export function migrateCommand(): Command {
   onNode(migrate.command('rollback').description('undo what the record of apply names')).action((options: Options) =>
     run(options, (deps) => rollBackMigration(deps)),
   );
+  migrate
+    .command('check')
+    .description('what of a running Calico Margay does not follow: exit 0 nothing, 1 something; nothing is changed')
+    .option('-o, --output <format>', 'json or yaml instead of a table')
+    .action((options: { output?: string }) => runOnStore(options, (deps, format) => checkCalico(deps, format)));
   return migrate;
 }
 
