@@ -25,9 +25,12 @@ export interface CollectionOptions {
   readonly graceSeconds: number;
 }
 
-/** Findings of the moment, without a grace period: the collection keeps its own. */
+/** An address younger than this is no loss, whatever became of its node: its endpoint may be about to be written. */
+export const youngSeconds = 60;
+
+/** Findings of the moment; the collection keeps its own grace period. */
 export function auditNow(lists: Lists, now: Date): Audit {
-  return audit(lists, { now, graceSeconds: 0 });
+  return audit(lists, { now, graceSeconds: youngSeconds });
 }
 
 /**

@@ -167,7 +167,7 @@ test('the datastore becomes as Kubernetes is, in the end nothing is left to do, 
         expect(here.has(`BGPPeer/of-${each}`)).toBe(!gone);
       }
     }),
-    { numRuns: 80 },
+    { numRuns: 60 },
   );
 });
 
