@@ -6,6 +6,7 @@ import { checkIpam } from './ipam-check.ts';
 import { type ConfigureOptions, configureIpam } from './ipam-configure.ts';
 import { claimOwnership, releaseAddress, releaseHandle, releaseOwnership } from './ipam-release.ts';
 import { type ShowOptions, showIpam } from './ipam-show.ts';
+import { type SplitOptions, splitIpam } from './ipam-split.ts';
 import { runOnStore as run } from './on-store.ts';
 import type { Format } from './output.ts';
 
@@ -35,6 +36,7 @@ export function ipamCommand(): Command {
     .action((options: ShowOptions & Output) => run(options, (deps, format) => showIpam(options, deps, format)));
   ipam
     .command('check')
+    .alias('audit')
     .description('what contradicts itself, each with its repair: exit 0 nothing does, 1 something does')
     .option('--grace <seconds>', 'an address younger than this is no leak', '60')
     .option(...output)
@@ -66,6 +68,13 @@ export function ipamCommand(): Command {
     .action((options: ConfigureOptions & Output) =>
       run(options, (deps, format) => configureIpam(options, deps, format)),
     );
+  ipam
+    .command('split')
+    .description('put smaller pools in the place of one, while the datastore is locked')
+    .argument('<number>', 'how many, a power of two')
+    .option('--cidr <prefix>', 'the pool, by its prefix')
+    .option('--name <pool>', 'the pool, by its name')
+    .action((number: string, options: SplitOptions) => run({}, (deps) => splitIpam(number, options, deps)));
   return ipam;
 }
 

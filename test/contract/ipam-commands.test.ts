@@ -246,3 +246,37 @@ test('the same on the Kubernetes API', async () => {
     await rm(directory, { recursive: true, force: true });
   }
 });
+
+test('split: smaller pools in the place of one, its blocks and addresses as they were', async () => {
+  const address = await addPod('a');
+  expect(await ctl('split 2 --name p')).toMatchObject({ code: 1, error: expect.stringContaining('not locked') });
+  const spec = { datastoreReady: false };
+  const metadata = { name: 'default' };
+  const locked = { kind: 'ClusterInformation', apiVersion: 'projectcalico.org/v3', metadata, spec } as const;
+  await store.create({ type: 'ClusterInformation', name: 'default' }, locked);
+  try {
+    for (const [line, code] of [
+      ...([
+        ['split 3 --name p', 2],
+        ['split 4 --name p', 2],
+        ['split x --name p', 2],
+      ] as const),
+      ...([
+        ['split 2 --name q', 2],
+        ['split 2', 2],
+        ['split 2 --cidr 10.65.0.0/27', 2],
+      ] as const),
+    ])
+      expect(await ctl(line), line).toMatchObject({ code });
+    expect(await ctl('split 2 --cidr 10.65.0.0/28')).toMatchObject({ code: 0 });
+    const { entries } = await store.list('IPPool');
+    expect(entries.map(({ key, value }) => [key.name, value.spec.cidr, value.spec.blockSize])).toEqual([
+      ['split-p-0', '10.65.0.0/29', 29],
+      ['split-p-1', '10.65.0.8/29', 29],
+    ]);
+    expect(await ctl('audit')).toMatchObject({ code: 0 });
+    expect((await ctl(`show --ip ${address}`)).out).toMatch(/pool: +split-p-/);
+  } finally {
+    await store.delete({ type: 'ClusterInformation', name: 'default' });
+  }
+});
