@@ -10,7 +10,7 @@ test('the parts are as many as asked, equal, side by side, and together the whol
       fc.constantFrom(4 as const, 6 as const),
       fc.bigInt({ min: 0n, max: (1n << 128n) - 1n }),
       fc.nat(8),
-      fc.nat(8),
+      fc.nat(5),
     )
     .map(([family, number, above, below]) => {
       const blockSize = family === 4 ? 26 : 122;
