@@ -27,6 +27,13 @@ const icmp = z.strictObject({
 export const ruleIndexAnnotation = 'margay.io/rule';
 export const ruleNameAnnotation = 'margay.io/rule-name';
 
+/**
+ * Annotations of a rule whose peers are in namespaces that share the values of these labels (a list with commas) with the
+ * namespace of the policy's subject, or have others. Its selector selects nothing for whoever does not know them.
+ */
+export const sameLabelsAnnotation = 'margay.io/same-labels';
+export const notSameLabelsAnnotation = 'margay.io/not-same-labels';
+
 /** A field of Calico's that would restrict a rule in a way that no rule here can: refused, never left out. */
 const refused = (why: string) => z.undefined({ error: `expected no such field: ${why}` }).optional();
 

@@ -28,6 +28,7 @@ import { networkSetOf } from './network-set.ts';
 import { nodeOf } from './node.ts';
 import { PolicyTable } from './policies.ts';
 import { ProfileTable } from './profiles.ts';
+import { RelativePolicies, related, relationKeys, restricted } from './relative.ts';
 import type { AnyPolicy } from './scope.ts';
 import { serviceEndpointsOf } from './service.ts';
 import { builtInTiers, TierTable } from './tiers.ts';
@@ -50,6 +51,12 @@ export class PolicyIndex {
   readonly #dirty = new Set<string>();
   readonly #tiers = new TierTable();
   readonly #policies = new PolicyTable(this.#sets, this.#tiers, (endpoint) => this.#dirty.add(endpoint));
+  /** Policies whose rules depend on the labels of what they select, by key, with these labels. */
+  readonly #relative = new Map<string, { readonly policy: AnyPolicy; readonly keys: readonly string[] }>();
+  readonly #combinations = new RelativePolicies(
+    (text, values) => this.#setRelated(text, values),
+    (text, values) => this.#policies.delete(relatedKey(text, values)),
+  );
   /** Policies of tiers that may come and go, by key. */
   readonly #tiered = new Map<string, AnyPolicy>();
   readonly #endpoints = new Map<string, Endpoint>();
@@ -157,7 +164,10 @@ export class PolicyIndex {
     const local = after?.node === this.node;
     if (local) for (const profile of after.profiles) this.#profiles.retain(profile);
     if (before?.node === this.node) for (const profile of before.profiles) this.#profiles.release(profile);
-    if (!local) this.#policies.deleteEndpoint(key);
+    if (!local) {
+      this.#policies.deleteEndpoint(key);
+      this.#combinations.deleteEndpoint(key);
+    }
     if (after) this.#relabel(after);
     else this.#sets.delete('endpoints', key);
     if (local || before?.node === this.node) this.#dirty.add(key);
@@ -167,7 +177,9 @@ export class PolicyIndex {
   #relabel(endpoint: Endpoint): void {
     const labels = effectiveLabels(endpoint, (profile) => this.#profiles.labels(profile));
     this.#sets.set('endpoints', endpoint.key, labels, endpoint.facts);
-    if (endpoint.node === this.node) this.#policies.setEndpoint(endpoint.key, labels);
+    if (endpoint.node !== this.node) return;
+    this.#combinations.setEndpoint(endpoint.key, labels);
+    this.#policies.setEndpoint(endpoint.key, labels);
   }
 
   #inherit(before: Labelled | undefined, after: Labelled | undefined): void {
@@ -195,6 +207,8 @@ export class PolicyIndex {
 
   #setPolicy(text: string, key: Key<'NetworkPolicy'> | Key<'GlobalNetworkPolicy'>, event: Event): void {
     this.#tiered.delete(text);
+    this.#combinations.delete(text);
+    this.#relative.delete(text);
     if (event.op === 'delete') this.#policies.delete(text);
     else if (event.op === 'invalid') this.#policies.set(text, unreadablePolicy(key, event.entry.value));
     else this.#compile(text, event.entry.value as AnyPolicy);
@@ -203,8 +217,24 @@ export class PolicyIndex {
   #compile(text: string, policy: AnyPolicy): void {
     if (!builtInTiers.has(policy.spec.tier ?? 'default')) this.#tiered.set(text, policy);
     const compiled = compilePolicy(policy, (tier) => this.#tiers.has(tier));
-    this.#policies.set(text, compiled);
     this.#report(text, compiled.problems);
+    const keys = relationKeys(policy);
+    if (keys.length === 0) {
+      this.#policies.set(text, compiled);
+      return;
+    }
+    this.#policies.delete(text);
+    this.#relative.set(text, { policy, keys });
+    this.#combinations.set(text, keys);
+  }
+
+  #setRelated(text: string, values: readonly (string | undefined)[]): void {
+    const found = this.#relative.get(text);
+    if (!found) return;
+    const { policy, keys } = found;
+    const compiled = compilePolicy(related(policy, keys, values), (tier) => this.#tiers.has(tier));
+    if (compiled.problems.length > 0) this.#report(text, compiled.problems);
+    this.#policies.set(relatedKey(text, values), restricted(compiled, keys, values));
   }
 
   /** A tier that comes or goes changes what its policies mean; one that moves, their place at every endpoint. */
@@ -305,4 +335,9 @@ export class PolicyIndex {
     if (errors.every(({ message }) => known.includes(message))) return;
     for (const error of errors) this.log.warn({ key, err: error }, 'invalid object: treated as more strict');
   }
+}
+
+/** Not the key of any object. */
+function relatedKey(text: string, values: readonly (string | undefined)[]): string {
+  return `${text} ${JSON.stringify(values)}`;
 }

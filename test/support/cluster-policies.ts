@@ -21,6 +21,11 @@ const outsidePeers: fc.Arbitrary<ClusterPeer>[] = [
   fc.record({ networks: fc.uniqueArray(network, { minLength: 1, maxLength: 3 }) }),
   fc.record({ nodes: selector }),
 ];
+const keys = fc.subarray(['app', 'constructor', 'example.com/tier']);
+const comparing: fc.Arbitrary<ClusterPeer>[] = [
+  fc.record({ sameLabels: keys, relatedPods: selector }, { requiredKeys: ['sameLabels'] }),
+  fc.record({ notSameLabels: keys, relatedPods: selector }, { requiredKeys: ['notSameLabels'] }),
+];
 const unknown: fc.Arbitrary<ClusterPeer> = fc.constantFrom({}, { moons: {} });
 
 const protocol = fc.constantFrom('TCP' as const, 'UDP' as const, 'SCTP' as const);
@@ -62,6 +67,12 @@ const policies: fc.Arbitrary<ClusterPolicy[]> = fc
       subject: fc.oneof(fc.record({ namespaces: selector }), fc.record({ pods: namespacedPod })),
       ingress: fc.array(ingress, { maxLength: 3 }),
       egress: fc.array(egress, { maxLength: 3 }),
+      related: fc.option(
+        fc.record({
+          direction: fc.constantFrom('ingress' as const, 'egress' as const),
+          rule: rule([...comparing, ...podPeers], [...numbered, named]),
+        }),
+      ),
     }),
     {
       maxLength: 5,
@@ -71,7 +82,16 @@ const policies: fc.Arbitrary<ClusterPolicy[]> = fc
     },
   )
   .map((list) =>
-    list.map(({ kind: [kind, tier], ...policy }, i) => ({
+    list.map(({ kind: [kind, tier], related, ...written }, i) => {
+      const compares = related && kind !== 'ClusterNetworkPolicy';
+      const policy = compares
+        ? { ...written, [related.direction]: [related.rule, ...written[related.direction]] }
+        : written;
+      return { kind, tier, policy, i };
+    }),
+  )
+  .map((list) =>
+    list.map(({ kind, tier, policy, i }) => ({
       ...policy,
       kind,
       tier,
@@ -100,7 +120,7 @@ export function clusterPolicyObject(policy: ClusterPolicy): object {
   const rules = (list: readonly ClusterRule[], peersName: 'from' | 'to') =>
     list.map(({ action, peers, ports }) => ({
       action: cluster && action === 'Allow' ? 'Accept' : action,
-      [peersName]: peers,
+      [peersName]: peers.map(peerObject),
       ...(ports && (cluster ? { protocols: ports.map(clusterPort) } : { ports: ports.map(adminPort) })),
     }));
   return {
@@ -115,6 +135,13 @@ export function clusterPolicyObject(policy: ClusterPolicy): object {
       egress: rules(policy.egress, 'to'),
     },
   };
+}
+
+/** Labels that are compared stood where namespaces do, alone or beside a selector of pods. */
+function peerObject({ sameLabels, notSameLabels, relatedPods, ...peer }: ClusterPeer): object {
+  const namespaces = sameLabels ? { sameLabels } : notSameLabels ? { notSameLabels } : undefined;
+  if (!namespaces) return peer;
+  return relatedPods ? { pods: { namespaces, podSelector: relatedPods } } : { namespaces };
 }
 
 function adminPort({ protocol: of, first, last, name }: ClusterPort): object {

@@ -12,6 +12,11 @@ export interface NamespacedPod {
 }
 
 export interface ClusterPeer {
+  /** Of v1alpha1: namespaces with all these labels, of the same values as the subject's, or with another. */
+  readonly sameLabels?: readonly string[];
+  readonly notSameLabels?: readonly string[];
+  /** Beside these, which of their pods. */
+  readonly relatedPods?: V1LabelSelector;
   readonly namespaces?: V1LabelSelector;
   readonly pods?: NamespacedPod;
   readonly nodes?: V1LabelSelector;
@@ -87,7 +92,7 @@ function inTier(
     .toSorted((a, b) => rank(a) - rank(b));
   for (const policy of policies)
     for (const rule of direction === 'Ingress' ? policy.ingress : policy.egress) {
-      const action = actionOf(world, rule, direction, connection);
+      const action = actionOf(world, rule, direction, connection, pod);
       if (action === 'Pass') return undefined;
       if (action) return action === 'Allow';
     }
@@ -100,12 +105,14 @@ function actionOf(
   { action, peers, ports }: ClusterRule,
   direction: 'Ingress' | 'Egress',
   connection: Connection,
+  subject: Pod,
 ): ClusterRule['action'] | undefined {
-  const known = ({ namespaces, pods, nodes, networks }: ClusterPeer) => namespaces ?? pods ?? nodes ?? networks;
+  const known = (peer: ClusterPeer) =>
+    peer.namespaces ?? peer.pods ?? peer.nodes ?? peer.networks ?? peer.sameLabels ?? peer.notSameLabels;
   if (!peers.every(known)) return action === 'Allow' ? undefined : 'Deny';
   const other = direction === 'Ingress' ? connection.source : connection.destination;
   const matches =
-    peers.some((peer) => isPeer(world, peer, other)) &&
+    peers.some((peer) => isPeer(world, peer, other) || isRelated(world, peer, other, subject)) &&
     (!ports || ports.some((port) => onPort(world, port, connection)));
   return matches ? action : undefined;
 }
@@ -114,7 +121,19 @@ function isSubject(world: PolicyWorld, { subject }: ClusterPolicy, pod: Pod): bo
   return 'pods' in subject ? isPod(world, subject.pods, pod) : inNamespaces(world, subject.namespaces, pod);
 }
 
+function isRelated({ pods, namespaces }: PolicyWorld, peer: ClusterPeer, address: string, subject: Pod): boolean {
+  const keys = peer.sameLabels ?? peer.notSameLabels ?? [];
+  const labelOf = (pod: Pod, key: string) => new Map(Object.entries(namespaces[pod.namespace] ?? {})).get(key);
+  return pods.some((pod) => {
+    if (!pod.addresses.includes(address) || !selects(peer.relatedPods ?? {}, pod.labels)) return false;
+    if (keys.length === 0 || keys.some((key) => labelOf(pod, key) === undefined)) return false;
+    const same = keys.every((key) => labelOf(pod, key) === labelOf(subject, key));
+    return same === (peer.sameLabels !== undefined);
+  });
+}
+
 function isPeer(world: PolicyWorld, { namespaces, pods, nodes, networks }: ClusterPeer, address: string): boolean {
+  if (!networks && !nodes && !namespaces && !pods) return false;
   if (networks) return networks.some((network) => within(network, address));
   if (nodes) return world.nodes.some((node) => node.addresses.includes(address) && selects(nodes, node.labels));
   return world.pods.some(

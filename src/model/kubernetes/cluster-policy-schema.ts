@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { cidr, isPort, labelSelector, objectName, portNumber } from './schema.ts';
+import { cidr, isPort, labelKey, labelSelector, objectName, portNumber } from './schema.ts';
 
 /*
  * `policy.networking.k8s.io`: AdminNetworkPolicy and BaselineAdminNetworkPolicy (v1alpha1), ClusterNetworkPolicy
@@ -7,6 +7,36 @@ import { cidr, isPort, labelSelector, objectName, portNumber } from './schema.ts
  */
 
 const namespacedPod = z.strictObject({ namespaceSelector: labelSelector, podSelector: labelSelector });
+/**
+ * Namespaces of peers in v1alpha1: a selector, or, until its 0.1.1, one of three ways to say them (NamespacedPeer), of
+ * which two compare labels with those of the subject's namespace.
+ */
+const labelKeys = z.array(labelKey).max(100).nullish();
+const peerNamespaces = z
+  .strictObject({
+    ...labelSelector.shape,
+    namespaceSelector: labelSelector.nullish(),
+    sameLabels: labelKeys,
+    notSameLabels: labelKeys,
+  })
+  .refine(
+    ({ matchLabels, matchExpressions, ...ways }) => {
+      const said = Object.values(ways).filter((way) => way !== undefined && way !== null).length;
+      return said === 0 || (said === 1 && !matchLabels && !matchExpressions);
+    },
+    { error: 'expected a selector, or exactly one of namespaceSelector, sameLabels, notSameLabels' },
+  );
+const peerPods = z
+  .strictObject({
+    namespaceSelector: labelSelector.nullish(),
+    namespaces: peerNamespaces.nullish(),
+    podSelector: labelSelector,
+  })
+  .refine(({ namespaceSelector, namespaces }) => !namespaceSelector !== !namespaces, {
+    error: 'expected exactly one of namespaceSelector and namespaces',
+    path: ['namespaceSelector'],
+  });
+
 /** v1alpha2 lets namespaceSelector out; it then selects every namespace. */
 const clusterNamespacedPod = z.strictObject({
   namespaceSelector: labelSelector.nullish().transform((selector) => selector ?? {}),
@@ -31,6 +61,7 @@ const domainNames = refused('domain names are not resolved here; use networks');
 const networks = z.array(cidr).min(1).max(25);
 const ofPods = { namespaces: labelSelector.nullish(), pods: namespacedPod.nullish() };
 const ofClusterPods = { namespaces: labelSelector.nullish(), pods: clusterNamespacedPod.nullish() };
+const adminPeers = { namespaces: peerNamespaces.nullish(), pods: peerPods.nullish() };
 const outside = { nodes: labelSelector.nullish(), networks: networks.nullish(), domainNames };
 
 const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
@@ -76,12 +107,12 @@ function adminRules<A extends string>(actions: z.ZodType<A>) {
   const ports = z.array(adminPort).min(1).max(100).nullish();
   const common = { name: ruleName, action: actions, ports };
   return {
-    ingress: z.strictObject({ ...common, from: z.array(oneOf(ofPods)).min(1).max(100) }),
+    ingress: z.strictObject({ ...common, from: z.array(oneOf(adminPeers)).min(1).max(100) }),
     egress: z
       .strictObject({
         ...common,
         to: z
-          .array(oneOf({ ...ofPods, ...outside }))
+          .array(oneOf({ ...adminPeers, ...outside }))
           .min(1)
           .max(100),
       })
@@ -167,4 +198,5 @@ export type ClusterRule = RuleOf<ReturnType<typeof clusterRules>>;
 export type AdminPort = z.output<typeof adminPort>;
 export type ClusterProtocol = z.output<typeof clusterProtocol>;
 export type Subject = z.output<ReturnType<typeof oneOf<typeof ofPods>>>;
-export type ClusterPeer = z.output<ReturnType<typeof oneOf<typeof ofPods & typeof outside>>>;
+export type PeerNamespaces = z.output<typeof peerNamespaces>;
+export type ClusterPeer = z.output<ReturnType<typeof oneOf<typeof adminPeers & typeof outside>>>;

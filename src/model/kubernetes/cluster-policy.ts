@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import type { InputError } from '../../base/errors.ts';
 import { firstIssue, type GlobalNetworkPolicy, issuesOf, parseResource } from '../kinds.ts';
-import type { EntityRule, PolicyRule } from '../policy.ts';
+import { type EntityRule, notSameLabelsAnnotation, type PolicyRule, sameLabelsAnnotation } from '../policy.ts';
 import { apiVersion } from '../resource.ts';
 import { nodeKindTerm } from '../selector.ts';
 import {
@@ -13,6 +13,7 @@ import {
   type ClusterProtocol,
   type ClusterRule,
   clusterNetworkPolicy,
+  type PeerNamespaces,
   type Subject,
 } from './cluster-policy-schema.ts';
 import { annotated, podSelector, terms } from './convert.ts';
@@ -165,24 +166,43 @@ function convertRule(
   const action = rule.action === 'Accept' ? 'Allow' : rule.action;
   const peers: readonly ClusterPeer[] = 'from' in rule ? rule.from : rule.to;
   const matches = portsOf(rule) ?? [undefined];
-  return peers.map(entityOf).flatMap((peer) =>
-    matches.map((match): PolicyRule => {
+  return peers.flatMap((peer) => {
+    const entity = entityOf(peer);
+    const annotations = relationOf(peer);
+    return matches.map((match): PolicyRule => {
       const ports = match && { ports: [...match.ports] };
       return {
         action,
+        ...(annotations && { metadata: { annotations } }),
         ...(match && { protocol: match.protocol }),
         ...(direction === 'egress'
-          ? { destination: { ...peer, ...ports } }
-          : { source: peer, ...(ports && { destination: ports }) }),
+          ? { destination: { ...entity, ...ports } }
+          : { source: entity, ...(ports && { destination: ports }) }),
       };
-    }),
-  );
+    });
+  });
 }
 
 function entityOf({ namespaces, pods, nodes, networks }: ClusterPeer): EntityRule {
   if (networks) return { nets: networks };
   if (nodes) return { selector: [nodeKindTerm, ...terms(nodes)].join(' && ') };
-  return subjectSelectors({ namespaces, pods });
+  return {
+    selector: podSelector(pods?.podSelector ?? {}),
+    namespaceSelector: pods?.namespaceSelector
+      ? ofNamespaces(pods.namespaceSelector)
+      : ofPeerNamespaces(pods?.namespaces ?? namespaces ?? {}),
+  };
+}
+
+/** Namespaces that are told by the subject's labels are none for whoever does not know the annotations. */
+function ofPeerNamespaces({ namespaceSelector, sameLabels, notSameLabels, ...selector }: PeerNamespaces): string {
+  return sameLabels || notSameLabels ? '!all()' : ofNamespaces(namespaceSelector ?? selector);
+}
+
+function relationOf({ namespaces, pods }: ClusterPeer): Record<string, string> | undefined {
+  const { sameLabels, notSameLabels } = pods?.namespaces ?? namespaces ?? {};
+  if (sameLabels?.length) return { [sameLabelsAnnotation]: sameLabels.join(',') };
+  return notSameLabels?.length ? { [notSameLabelsAnnotation]: notSameLabels.join(',') } : undefined;
 }
 
 interface PortMatch {

@@ -58,6 +58,7 @@ function placed(groups: readonly (readonly PolicyRule[])[]): PolicyRule[] {
 /** The rule with its name, and its place as written where several rules stand for one. */
 export function annotated(rule: PolicyRule, name: string | null | undefined, index: number, at: number): PolicyRule {
   const annotations = {
+    ...rule.metadata?.annotations,
     ...(index !== at && { [ruleIndexAnnotation]: String(index) }),
     ...(name && { [ruleNameAnnotation]: name }),
   };

@@ -16,7 +16,7 @@ const namespaceName = z
   .string()
   .max(63)
   .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, 'expected a DNS label');
-const labelKey = z.string().refine(isLabelKey, 'expected a label key such as app or example.com/app');
+export const labelKey = z.string().refine(isLabelKey, 'expected a label key such as app or example.com/app');
 const labelValue = z
   .string()
   .max(63)

@@ -151,9 +151,30 @@ const wrong: [string, ReturnType<typeof object>, string][] = [
   ['no peers', admin('ingress: [{action: Deny, from: []}]'), 'spec.ingress[0].from'],
   ['an empty peer', admin('ingress: [{action: Deny, from: [{}]}]'), 'spec.ingress[0].from[0]'],
   [
-    'sameLabels',
-    admin('ingress: [{action: Deny, from: [{namespaces: {sameLabels: [a]}}]}]'),
+    'sameLabels in v1alpha2',
+    cluster('ingress: [{action: Deny, from: [{namespaces: {sameLabels: [a]}}]}]'),
     'spec.ingress[0].from[0].namespaces.sameLabels',
+  ],
+  ['sameLabels of a subject', admin('subject: {namespaces: {sameLabels: [a]}}'), 'spec.subject.namespaces.sameLabels'],
+  [
+    'two comparisons',
+    admin('ingress: [{action: Deny, from: [{namespaces: {sameLabels: [a], notSameLabels: [b]}}]}]'),
+    'spec.ingress[0].from[0].namespaces',
+  ],
+  [
+    'a comparison beside a selector',
+    admin('ingress: [{action: Deny, from: [{namespaces: {sameLabels: [a], matchLabels: {b: c}}}]}]'),
+    'spec.ingress[0].from[0].namespaces',
+  ],
+  [
+    'what is no label',
+    admin('ingress: [{action: Deny, from: [{namespaces: {sameLabels: ["a,b"]}}]}]'),
+    'spec.ingress[0].from[0].namespaces.sameLabels[0]',
+  ],
+  [
+    'pods in namespaces told twice',
+    admin('ingress: [{action: Deny, from: [{pods: {namespaceSelector: {}, namespaces: {}, podSelector: {}}}]}]'),
+    'spec.ingress[0].from[0].pods.namespaceSelector',
   ],
   [
     'networks in ingress',
@@ -197,6 +218,41 @@ const wrong: [string, ReturnType<typeof object>, string][] = [
     'spec.egress[0].to[0].networks[0]',
   ],
 ];
+
+describe('peers of the first v1alpha1', () => {
+  const sourceOf = (peer: string) => {
+    const { spec } = parseKubernetes(admin(`ingress: [{action: Deny, name: n, from: [${peer}]}]`));
+    return (spec as { ingress: { source: object; metadata?: { annotations: object } }[] }).ingress[0];
+  };
+
+  test.each([
+    ['{namespaces: {namespaceSelector: {matchLabels: {a: b}}}}', { selector: pods, namespaceSelector: "a == 'b'" }],
+    ['{namespaces: {namespaceSelector: {}}}', everywhere],
+    [
+      '{pods: {namespaces: {namespaceSelector: {}}, podSelector: {matchLabels: {a: b}}}}',
+      { selector: `${pods} && a == 'b'`, namespaceSelector: 'all()' },
+    ],
+    ['{namespaces: {sameLabels: []}}', { selector: pods, namespaceSelector: '!all()' }],
+  ])('%s', (peer, source) => {
+    expect(sourceOf(peer)).toEqual({
+      action: 'Deny',
+      source,
+      metadata: { annotations: { 'margay.io/rule-name': 'n' } },
+    });
+  });
+
+  test.each(['sameLabels', 'notSameLabels'])(
+    '%s go into an annotation, and the rule selects nothing without it',
+    (name) => {
+      const annotation = name === 'sameLabels' ? 'margay.io/same-labels' : 'margay.io/not-same-labels';
+      expect(sourceOf(`{pods: {namespaces: {${name}: [team, e.com/x]}, podSelector: {}}}`)).toEqual({
+        action: 'Deny',
+        source: { selector: pods, namespaceSelector: '!all()' },
+        metadata: { annotations: { [annotation]: 'team,e.com/x', 'margay.io/rule-name': 'n' } },
+      });
+    },
+  );
+});
 
 test.each(wrong)('refused: %s', (_, value, field) => {
   const thrown = (() => {
