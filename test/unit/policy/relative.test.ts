@@ -13,7 +13,7 @@ import { calicoEvent, endpointEvent, endpointText, namespaceEvent, node, set } f
 const log = createLog('test', 'silent');
 const teams = { one: 'a', two: 'a', three: 'b' };
 const pods = Object.keys(teams).map((namespace, i) => ({
-  name: 'pod',
+  name: namespace,
   namespace,
   labels: {},
   addresses: [`10.0.0.${i + 1}`],
@@ -124,7 +124,7 @@ test('explain names the policy and the rule as written', () => {
     ],
     {
       source: { address: parseIp(addresses.three) },
-      destination: { namespace: 'one', pod: 'pod' },
+      destination: { namespace: 'one', pod: 'one' },
       transport: { protocol: 'tcp', port: 80 },
     },
     log,
