@@ -29,9 +29,19 @@ export interface NetworkConfig {
   /** How long ADD waits for the pod's policy, in milliseconds. Undefined: the agent's default. */
   readonly policyTimeoutMs?: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** What the runtime asks for the pod (capability `bandwidth`). */
+  readonly bandwidth?: RuntimeBandwidth;
   readonly prevResult?: unknown;
   /** GC: what the runtime still knows of. */
   readonly validAttachments?: readonly { readonly containerID: string; readonly ifname: string }[];
+}
+
+/** Bits a second, and bits; the fields of a WorkloadEndpoint. */
+export interface RuntimeBandwidth {
+  readonly ingressBandwidth?: number;
+  readonly ingressBurst?: number;
+  readonly egressBandwidth?: number;
+  readonly egressBurst?: number;
 }
 
 /** Fields of CNI's or the chain's, which the runtime or other plugins act on. */
@@ -88,6 +98,8 @@ function within(accepts: (value: number) => boolean, range: string) {
   return z.number({ error: `expected ${range}` }).refine(accepts, { error: `expected ${range}` });
 }
 
+const bits = within((value) => Number.isInteger(value) && value >= 0, 'a whole number of bits, 0 for none');
+
 const network = z.looseObject({
   name: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, 'expected a network name of letters, digits, `_.-`'),
   nodename: z.string().min(1).max(253).optional(),
@@ -98,6 +110,14 @@ const network = z.looseObject({
   policy: z.looseObject({ type: z.literal('k8s').optional() }).optional(),
   policy_setup_timeout_seconds: within((seconds) => seconds >= 0 && seconds <= 25, '0 to 25').optional(),
   ipam,
+  runtimeConfig: z
+    .looseObject({
+      bandwidth: z
+        .looseObject({ ingressRate: bits, ingressBurst: bits, egressRate: bits, egressBurst: bits })
+        .partial()
+        .nullish(),
+    })
+    .optional(),
   args: z.looseObject({ cni: z.looseObject({ labels: labels.optional() }).optional() }).optional(),
   'cni.dev/valid-attachments': z
     .array(z.looseObject({ containerID: z.string().min(1), ifname: z.string().min(1) }))
@@ -154,12 +174,33 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
     name: config.name,
     pools,
     labels: Object.fromEntries((cniArgs?.labels ?? []).map(({ key, value: text }) => [key, text])),
+    ...bandwidthOf(config.runtimeConfig?.bandwidth ?? {}),
     ...(config.nodename !== undefined && { nodename: config.nodename }),
     ...(config.mtu !== undefined && config.mtu > 0 && { mtu: config.mtu }),
     ...(families && { families }),
     ...(seconds !== undefined && seconds > 0 && { policyTimeoutMs: seconds * 1000 }),
     ...(value['prevResult'] !== undefined && { prevResult: value['prevResult'] }),
   };
+}
+
+/** Bursts that runtimes send for a pod that names none: the greatest numbers of 31 and 32 bits. */
+const noBurst = new Set([2 ** 31 - 1, 2 ** 32 - 1]);
+
+/** The capability `bandwidth` (CNI conventions) as fields of the endpoint; a rate of 0 is none. */
+function bandwidthOf(asked: {
+  readonly ingressRate?: number | undefined;
+  readonly ingressBurst?: number | undefined;
+  readonly egressRate?: number | undefined;
+  readonly egressBurst?: number | undefined;
+}): Pick<NetworkConfig, 'bandwidth'> {
+  const { ingressRate, ingressBurst, egressRate, egressBurst } = asked;
+  const bandwidth = {
+    ...(ingressRate && { ingressBandwidth: ingressRate }),
+    ...(ingressRate && ingressBurst && !noBurst.has(ingressBurst) && { ingressBurst }),
+    ...(egressRate && { egressBandwidth: egressRate }),
+    ...(egressRate && egressBurst && !noBurst.has(egressBurst) && { egressBurst }),
+  };
+  return Object.keys(bandwidth).length > 0 ? { bandwidth } : {};
 }
 
 function familiesOf(config: z.output<typeof ipam>): Family[] | undefined {

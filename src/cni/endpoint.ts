@@ -23,7 +23,8 @@ export interface EndpointFacts {
 /** The resource to store. The service account is taken from the runtime's labels; without one it is `default`. */
 export function buildEndpoint(facts: EndpointFacts): WorkloadEndpoint {
   const { pod, attachment } = facts;
-  const account = attachment.network.labels[serviceAccountLabel];
+  const { labels, bandwidth } = attachment.network;
+  const account = labels[serviceAccountLabel];
   return {
     kind: 'WorkloadEndpoint',
     apiVersion,
@@ -32,7 +33,7 @@ export function buildEndpoint(facts: EndpointFacts): WorkloadEndpoint {
       namespace: pod.namespace,
       uid: facts.uid,
       creationTimestamp: `${facts.now.toISOString().slice(0, 19)}Z`,
-      labels: endpointLabels(attachment.network.labels, pod.namespace),
+      labels: endpointLabels(labels, pod.namespace),
     },
     spec: {
       orchestrator: 'k8s',
@@ -45,6 +46,7 @@ export function buildEndpoint(facts: EndpointFacts): WorkloadEndpoint {
       profiles: [`kns.${pod.namespace}`, `ksa.${pod.namespace}.${account ?? 'default'}`],
       interfaceName: facts.interfaceName,
       mac: facts.mac,
+      ...(bandwidth && { qosControls: { ...bandwidth } }),
     },
   };
 }

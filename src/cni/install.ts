@@ -49,6 +49,8 @@ export function defaultConflist(options: { readonly mtu?: number; readonly cniVe
         ...(mtu !== undefined && { mtu }),
         ipam: { type: 'margay-ipam' },
         policy: { type: 'k8s' },
+        // The runtime then passes on what a pod's annotations say (kubernetes.io/ingress-bandwidth).
+        capabilities: { bandwidth: true },
       },
     ],
   };

@@ -4,7 +4,7 @@ import type { Store } from '../datastore/store.ts';
 import type { Ipsets, Iptables, Netlink } from '../kernel/types.ts';
 import type { OpenUdpTunnel } from '../kernel/udp-tunnel.ts';
 import type { Family } from '../model/address.ts';
-import type { PolicySource } from './calc/graph.ts';
+import type { PolicySource } from './calc/policy-source.ts';
 import type { TunnelSettings } from './calc/remote.ts';
 import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';

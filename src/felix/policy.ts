@@ -8,7 +8,7 @@ import type { NodePolicy } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { parseFailsafe } from '../policy/render/failsafe.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
-import type { PolicySource } from './calc/graph.ts';
+import type { PolicySource } from './calc/policy-source.ts';
 import type { FelixConfig } from './config.ts';
 
 type RenderConfig = Pick<

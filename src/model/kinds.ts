@@ -86,13 +86,19 @@ export const workloadEndpointSpec = z.looseObject({
     )
     .optional(),
   allowSpoofedSourcePrefixes: z.array(cidr).optional(),
-  /** Bits a second, and bits. */
+  /** Bits a second, and bits; packets a second, and packets; TCP connections. */
   qosControls: z
     .looseObject({
       ingressBandwidth: z.number().int().min(0).optional(),
       ingressBurst: z.number().int().min(0).optional(),
+      ingressPacketRate: z.number().int().min(0).optional(),
+      ingressPacketBurst: z.number().int().min(0).optional(),
+      ingressMaxConnections: z.number().int().min(0).optional(),
       egressBandwidth: z.number().int().min(0).optional(),
       egressBurst: z.number().int().min(0).optional(),
+      egressPacketRate: z.number().int().min(0).optional(),
+      egressPacketBurst: z.number().int().min(0).optional(),
+      egressMaxConnections: z.number().int().min(0).optional(),
     })
     .optional(),
 });

@@ -1,40 +1,21 @@
 import { InputError } from '../../base/errors.ts';
-import { type Entry, type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
+import { type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
 import type { DesiredSet, DesiredTable, Route, RouteForm, TableName } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf, type Ip, parseCidr, parseIp } from '../../model/address.ts';
 import { type FeedMessage, type Hop, hopParts } from '../../model/feed.ts';
 import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
+import { isLimited, limitChains } from './limits.ts';
 import { natSets, natTable, type PoolNat } from './nat.ts';
+import type { PolicySource } from './policy-source.ts';
 import { isRawEndpoint, rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
 import { blackhole, gatewayForm } from './route.ts';
 import { RouteTable } from './routes.ts';
 import { ServiceLoops } from './service-loops.ts';
-import { joined, type PolicyTables } from './table.ts';
+import { joined, type PolicyTables, preceded } from './table.ts';
 import { poolMode } from './tunnels.ts';
-
-/** The filter table and its sets; the policy compiler's side of the calculation. */
-export interface PolicySource {
-  apply(event: Event): void;
-  /** An endpoint of this node that will have addresses of these families; its entry has none yet. */
-  announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void;
-  /** The same objects again as long as nothing changed. */
-  filter(family: Family): PolicyTables;
-  /** The node's own devices with their addresses as prefixes. */
-  setDevices(devices: ReadonlyMap<string, ReadonlySet<Cidr>>): void;
-  problems(): readonly { readonly key: string; readonly error: Error }[];
-  /** Takes over changed settings; `filter` gives new objects then. */
-  configure(config: {
-    readonly interfacePrefix: string;
-    readonly endpointToHost: 'DROP' | 'RETURN' | 'ACCEPT';
-    readonly vxlanPort: number;
-    readonly establishedFlows: 'keep' | 'cut';
-  }): void;
-  /** Policies that local endpoints refer to. */
-  activePolicies(): number;
-}
 
 /** What felix watches; the last two for those whom it passes updates on to, FelixConfiguration for its settings. */
 export const watchedTypes = [
@@ -223,20 +204,17 @@ export class Graph {
     const before = this.#firewall?.tables.get(family);
     if (before && natUnchanged && this.#filters.get(family) === filter) return before;
     const fixed = new Map(nat.tables.get(family));
+    const ofFamily = ({ addresses }: LocalEndpoint) => addresses.some((address) => familyOf(address) === family);
+    const limited = this.#endpointsThat((one) => isLimited(one) && ofFamily(one));
+    const limits = limitChains(limited, this.options.interfacePrefix);
+    const filtered = preceded(this.services.guarded(filter.table, family), limits);
     return new Map([
       ...fixed,
       ['raw', joined(fixed.get('raw'), filter.early.raw)],
       ['mangle', filter.early.mangle],
-      ['filter', this.#withTunnels(this.services.guarded(filter.table, family), family, standing)],
+      // Before any chain of policy.
+      ['filter', preceded(filtered, this.remote.rules(family, standing))],
     ]);
-  }
-
-  /** The filter table with the rules of tunnels first in their chains, before any chain of policy. */
-  #withTunnels(table: DesiredTable, family: Family, standing: ReadonlySet<string>): DesiredTable {
-    const rules = [...this.remote.rules(family, standing)].filter(([, list]) => list.length > 0);
-    if (rules.length === 0) return table;
-    const first = rules.map(([name, list]) => [name, [...list, ...(table.chains.get(name) ?? [])]] as const);
-    return { ...table, chains: new Map([...table.chains, ...first]) };
   }
 
   #route(type: Type, event: Event): void {
@@ -282,7 +260,7 @@ export class Graph {
     if (!change) return;
     const { before, after } = change;
     if (after?.problem) this.#invalid.set(after.key, after.problem);
-    if ((before && isRawEndpoint(before)) || (after && isRawEndpoint(after))) this.#nat = undefined;
+    if ([before, after].some((one) => one && (isRawEndpoint(one) || isLimited(one)))) this.#nat = undefined;
     const kept = new Set(after ? endpointRoutes(after).map(({ destination }) => destination) : []);
     for (const { destination } of before ? endpointRoutes(before) : []) {
       if (before && !kept.has(destination))
@@ -363,12 +341,17 @@ export class Graph {
     return this.options.families.includes(familyOf(cidr));
   }
 
+  /** By device. */
+  #endpointsThat(are: (endpoint: LocalEndpoint) => boolean): LocalEndpoint[] {
+    const found = [...this.endpoints.values()].filter(are);
+    return found.sort((a, b) => (a.interfaceName < b.interfaceName ? -1 : 1));
+  }
+
   /** Raw and nat, which do not depend on policy. */
   #natFirewall(standing: ReadonlySet<string>): DesiredFirewall {
     const pools = [...this.#pools].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pool]) => pool);
     const tables = new Map<Family, ReadonlyMap<TableName, DesiredTable>>();
-    const special = [...this.endpoints.values()].filter(isRawEndpoint);
-    special.sort((a, b) => (a.interfaceName < b.interfaceName ? -1 : 1));
+    const special = this.#endpointsThat(isRawEndpoint);
     for (const family of this.options.families)
       tables.set(
         family,

@@ -2,6 +2,7 @@ import type { DesiredTable, RuleText } from '../../kernel/types.ts';
 import { type Family, familyOf } from '../../model/address.ts';
 import type { Bandwidth } from '../../model/bandwidth.ts';
 import type { LocalEndpoint } from './endpoints.ts';
+import { packetLimit } from './limits.ts';
 
 /** What the table needs to know of an endpoint. */
 export type RawEndpoint = Pick<LocalEndpoint, 'interfaceName' | 'wishes'>;
@@ -10,13 +11,13 @@ const limitChain = 'cali-wl-limits';
 
 /** Whether the table names the endpoint. */
 export function isRawEndpoint({ wishes }: RawEndpoint): boolean {
-  return wishes.egress !== undefined || wishes.sourcePrefixes.length > 0;
+  return wishes.egress !== undefined || wishes.egressPackets !== undefined || wishes.sourcePrefixes.length > 0;
 }
 
 /**
  * What is refused from pods before connection tracking sees it: sources that are not routed back to the device they
  * came from, unless the endpoint may send from them, messages that only routers and DHCP servers send, and what a pod
- * sends beyond its bandwidth.
+ * sends beyond its bandwidth and number of packets.
  *
  * The reverse path is looked up by the rpfilter match rather than by the rp_filter sysctl, so that it holds for IPv6
  * and whatever the node's sysctls say. `route_localnet` on the pods' devices would let a pod reach the node's loopback
@@ -27,7 +28,7 @@ export function rawTable(
   interfacePrefix: string,
   endpoints: readonly RawEndpoint[] = [],
 ): DesiredTable {
-  const limits = endpoints.flatMap((endpoint) => limitOf(endpoint) ?? []);
+  const limits = endpoints.flatMap((endpoint) => [limitOf(endpoint) ?? [], packetLimit(endpoint, 'egress')].flat());
   const allowed = endpoints.flatMap((endpoint) => allowedOf(endpoint, family));
   const refused = family === 4 ? refused4 : refused6;
   const fromPods = `-i ${interfacePrefix}+`;

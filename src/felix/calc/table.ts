@@ -18,6 +18,14 @@ export function joined(first: DesiredTable | undefined, second: DesiredTable): D
   };
 }
 
+/** The table with other chains; in one that it has already, the other's rules come first. */
+export function preceded(table: DesiredTable, chains: ReadonlyMap<string, readonly RuleText[]>): DesiredTable {
+  const first = [...chains].filter(([, rules]) => rules.length > 0);
+  if (first.length === 0) return table;
+  const all = first.map(([name, rules]) => [name, [...rules, ...(table.chains.get(name) ?? [])]] as const);
+  return { ...table, chains: new Map([...table.chains, ...all]) };
+}
+
 type Lists = ReadonlyMap<string, readonly RuleText[]>;
 
 function merged(

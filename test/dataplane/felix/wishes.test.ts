@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { keyText } from '../../../src/datastore/store.ts';
 import { openNetlinkIn } from '../../../src/kernel/namespace.ts';
@@ -35,8 +37,8 @@ async function startWith(annotations: Record<string, string>) {
 }
 
 /** Packets that a rule has counted. */
-async function counted(part: string): Promise<number> {
-  const rule = (await n.saved('iptables', '-c', '-t', 'raw')).split('\n').find((line) => line.includes(part));
+async function counted(part: string, table = 'raw'): Promise<number> {
+  const rule = (await n.saved('iptables', '-c', '-t', table)).split('\n').find((line) => line.includes(part));
   if (rule === undefined) throw new Error(`no rule with ${part}`);
   return Number(/^\[(\d+):/.exec(rule)?.[1]);
 }
@@ -60,6 +62,28 @@ test.each(['nft', 'legacy'] as const)('bandwidth: changed, mended, taken away (%
 
   await programmed(await n.put(podKey('web'), wishing({})));
   await until(async () => !(await queue()).includes('tbf'), { within, what: 'no shaper' });
+
+  // Packets and connections.
+  const more = { ingressPacketRate: '20', egressPacketRate: '5', ingressMaxConnections: '1' };
+  const named = Object.entries(more).map(([name, value]) => [`qos.projectcalico.org/${name}`, value] as const);
+  await programmed(await n.put(podKey('web'), wishing(Object.fromEntries(named))));
+  await inside.succeeds('ping', '-q', '-c20', '-i0.01', '-W1', '192.0.2.1');
+  expect(await counted('--hashlimit-above 5/sec')).toBeGreaterThan(5);
+  const listen = "require('node:net').createServer(() => {}).listen(7777, () => console.log('ready'))";
+  const server = spawn('nsenter', [`--net=${inside.path}`, process.execPath, '-e', listen]);
+  try {
+    await once(server.stdout, 'data');
+    const dial = (count: number) =>
+      Array.from({ length: count }, () => `exec {fd}<>/dev/tcp/${address}/7777`).join('; ');
+    expect(await n.namespace.succeeds('bash', '-c', dial(1))).toBe(true);
+    // The second of two that are open at one time is reset.
+    expect(await n.namespace.succeeds('bash', '-c', dial(2))).toBe(false);
+    expect(await counted('-j REJECT', 'filter')).toBeGreaterThan(0);
+  } finally {
+    server.kill();
+  }
+  await programmed(await n.put(podKey('web'), wishing({})));
+  expect(await n.saved('iptables')).not.toMatch(/connlimit|hashlimit/);
 });
 
 test('a restart leaves a shaper that is right as it is', async () => {

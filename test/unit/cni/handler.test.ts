@@ -89,6 +89,12 @@ test('results carry the form of their version', async () => {
   expect(recent).toMatchObject({ interfaces: [{ mtu: 1400 }, { mtu: 1400 }] });
 });
 
+test('the bandwidth that the runtime passes on stands in the endpoint', async () => {
+  const at = ready();
+  await run(at, 'ADD', { conf: { runtimeConfig: { bandwidth: { ingressRate: 10e6, egressRate: 5e6 } } } });
+  expect((await at.store.get(wep))?.value.spec.qosControls).toEqual({ ingressBandwidth: 10e6, egressBandwidth: 5e6 });
+});
+
 test('ADD said twice gives the same answer and no second address', async () => {
   const at = ready();
   const first = await run(at, 'ADD');

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { NetworkConfig } from '../../../src/cni/config.ts';
 import { CniError } from '../../../src/cni/error.ts';
 import { parseRequest } from '../../../src/cni/request.ts';
 import { type Call, conf, request } from './fakes.ts';
@@ -26,6 +27,36 @@ test('an ADD of kubelet, whole', () => {
     pod: { namespace: 'shop', name: 'cart-7d9' },
     network: { cniVersion: '1.0.0', name: 'k8s-pod-network', mtu: 1400, pools: [], labels: { app: 'cart' } },
   });
+});
+
+test('bandwidth of the runtime: bursts that stand for none are left out, and so is a burst without a rate', () => {
+  const bandwidth = (asked: object | null) => {
+    const { network } = parseRequest(request('ADD', { conf: { runtimeConfig: { bandwidth: asked } } })) as {
+      network: NetworkConfig;
+    };
+    return network.bandwidth;
+  };
+  expect(bandwidth({ ingressRate: 10e6, ingressBurst: 8e6, egressRate: 5000, egressBurst: 4294967295 })).toEqual({
+    ingressBandwidth: 10e6,
+    ingressBurst: 8e6,
+    egressBandwidth: 5000,
+  });
+  expect(bandwidth({ ingressRate: 0, ingressBurst: 8e6, egressRate: 1e6, egressBurst: 2147483647 })).toEqual({
+    egressBandwidth: 1e6,
+  });
+  expect([bandwidth({}), bandwidth(null)]).toEqual([undefined, undefined]);
+  expect(refusal('ADD', { conf: { runtimeConfig: { bandwidth: { ingressRate: -1 } } } })).toEqual({
+    code: 7,
+    message: 'runtimeConfig.bandwidth.ingressRate: -1: expected a whole number of bits, 0 for none',
+  });
+});
+
+test.each([
+  [{ subnet: 'usePodCidr' }, [4]],
+  [{ ranges: [[{ subnet: 'usePodCidr' }], [{ subnet: 'usePodCidrIPv6' }]] }, [4, 6]],
+])('host-local with %j is of the node’s podCIDRs', (ranges, families) => {
+  const parsed = parseRequest(request('ADD', { conf: { ipam: { type: 'host-local', ...ranges } } }));
+  expect(parsed).toMatchObject({ network: { podCidr: true, families } });
 });
 
 test("Calico's own conflist entry is accepted", () => {
@@ -65,7 +96,20 @@ test.each<[string, Call | { stdin: string }, number, RegExp]>([
   ['no name', { conf: { name: undefined } }, 7, /^name: missing/],
   ['a name that would leave its folder', { conf: { name: '../x' } }, 7, /^name: "\.\.\/x"/],
   ['no ipam', { conf: { ipam: undefined } }, 7, /^ipam: missing/],
-  ['a foreign ipam', { conf: { ipam: { type: 'host-local' } } }, 7, /^ipam\.type: "host-local"/],
+  ['a foreign ipam', { conf: { ipam: { type: 'dhcp' } } }, 7, /^ipam\.type: "dhcp"/],
+  ['host-local without a range', { conf: { ipam: { type: 'host-local' } } }, 7, /^ipam\.subnet: missing/],
+  [
+    'a range that is not the node’s',
+    { conf: { ipam: { type: 'host-local', subnet: '10.0.0.0/24' } } },
+    7,
+    /^ipam\.subnet: "10\.0\.0\.0\/24": expected usePodCidr/,
+  ],
+  [
+    'a pool of host-local',
+    { conf: { ipam: { type: 'host-local', subnet: 'usePodCidr', ipv4_pools: ['p'] } } },
+    2,
+    /^ipam\.ipv4_pools/,
+  ],
   ['no family', { conf: { ipam: { type: 'margay-ipam', assign_ipv4: 'false' } } }, 7, /assign_ipv4, ipam\.assign_ipv6/],
   [
     'a family that is no flag',

@@ -1,9 +1,12 @@
 import { expect, test } from 'vitest';
 import { Graph } from '../../../src/felix/calc/graph.ts';
+import { isLimited, limitChains } from '../../../src/felix/calc/limits.ts';
 import { natSets, natTable } from '../../../src/felix/calc/nat.ts';
 import { rawTable } from '../../../src/felix/calc/raw.ts';
 import { blackhole, deviceRoute, gatewayRoute, sameRoute } from '../../../src/felix/calc/route.ts';
+import { preceded } from '../../../src/felix/calc/table.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import type { DesiredTable } from '../../../src/kernel/types.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { parseHop } from '../../../src/model/feed.ts';
 import { block, configured, entry, node, pod, podKey, silent, tunnels } from './support.ts';
@@ -151,4 +154,41 @@ test('sources that a pod may use are let by after the refusals; what it sends be
     { interfaceName: 'calia', wishes: { egress: { rate: 1e15 }, sourcePrefixes: [] } },
   ]);
   expect(fast.chains.has('cali-wl-limits')).toBe(false);
+});
+
+test('packets and connections beyond the limits end before policy, each count in a chain of its own', () => {
+  const wishes = {
+    ingressPackets: { rate: 100, burst: 5 },
+    egressPackets: { rate: 50, burst: 9 },
+    ingressConnections: 3,
+    egressConnections: 2,
+    sourcePrefixes: [],
+  };
+  const one = { interfaceName: 'calia', wishes };
+  const chains = limitChains([one], 'cali');
+  expect(Object.fromEntries(chains)).toEqual({
+    'cali-to-wl-limits': [
+      '-o calia -m hashlimit --hashlimit-above 100/sec --hashlimit-burst 5 --hashlimit-name calia-to-100-5 -j DROP',
+    ],
+    'cali-ct-calia': ['-p tcp -m connlimit --connlimit-above 3 --connlimit-mask 0 -j REJECT --reject-with tcp-reset'],
+    'cali-cf-calia': ['-p tcp -m connlimit --connlimit-above 2 --connlimit-mask 0 -j REJECT --reject-with tcp-reset'],
+    'cali-wl-connections': ['-o calia -j cali-ct-calia', '-i calia -j cali-cf-calia'],
+    'cali-INPUT': ['-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j cali-wl-connections'],
+    'cali-FORWARD': [
+      '-o cali+ -j cali-to-wl-limits',
+      '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j cali-wl-connections',
+    ],
+    'cali-OUTPUT': [
+      '-o cali+ -j cali-to-wl-limits',
+      '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j cali-wl-connections',
+    ],
+  });
+  expect(rawTable(4, 'cali', [one]).chains.get('cali-wl-limits')).toEqual([
+    '-i calia -m hashlimit --hashlimit-above 50/sec --hashlimit-burst 9 --hashlimit-name calia-from-50-9 -j DROP',
+  ]);
+  expect([isLimited(one), isLimited({ ...one, wishes: { sourcePrefixes: [] } })]).toEqual([true, false]);
+  expect(limitChains([], 'cali').size).toBe(0);
+  const policy: DesiredTable = { chains: new Map([['cali-FORWARD', ['-j DROP']]]), insertions: new Map() };
+  expect(preceded(policy, chains).chains.get('cali-FORWARD')?.at(-1)).toBe('-j DROP');
+  expect(preceded(policy, new Map([['cali-INPUT', []]]))).toBe(policy);
 });

@@ -27,6 +27,15 @@ test.each([
   ],
   [{ 'kubernetes.io/ingress-bandwidth': '9999P' }, { ingress: { rate: 1e15 } }],
   [{ 'qos.projectcalico.org/egressBurst': '4M' }, {}],
+  [{ 'qos.projectcalico.org/ingressPacketRate': '500' }, { ingressPackets: { rate: 500, burst: 5 } }],
+  [
+    { 'qos.projectcalico.org/egressPacketRate': '1M', 'qos.projectcalico.org/egressPacketBurst': '2k' },
+    { egressPackets: { rate: 10_000, burst: 2000 } },
+  ],
+  [
+    { 'qos.projectcalico.org/ingressMaxConnections': '7', 'qos.projectcalico.org/egressMaxConnections': '10G' },
+    { ingressConnections: 7, egressConnections: 2 ** 32 - 1 },
+  ],
 ])('%o', (annotations, wanted) => {
   expect(wishes(annotations)).toEqual({ sourcePrefixes: [], ...wanted });
 });
@@ -37,6 +46,12 @@ test('the fields of the spec come before the annotations', () => {
     'cni.projectcalico.org/allowedSourcePrefixes': '["10.9.0.0/16"]',
   };
   expect(wishes(annotations).sourcePrefixes).toEqual(['10.9.0.0/16']);
+  const packets = { egressPacketRate: 9, egressPacketBurst: 0, egressMaxConnections: 3 };
+  expect(wishes({ 'qos.projectcalico.org/egressMaxConnections': '4' }, { qosControls: packets })).toEqual({
+    egressPackets: { rate: 9, burst: 5 },
+    egressConnections: 3,
+    sourcePrefixes: [],
+  });
   const spec = { qosControls: { ingressBandwidth: 5000 }, allowSpoofedSourcePrefixes: ['fd09::1/64'] };
   expect(wishes(annotations, spec)).toEqual({ ingress: { rate: 5000 }, sourcePrefixes: ['fd09::/64'] });
 });
@@ -46,6 +61,7 @@ test.each([
   { 'kubernetes.io/ingress-bandwidth': '-1' },
   { 'kubernetes.io/egress-bandwidth': '' },
   { 'kubernetes.io/egress-bandwidth': '1toString' },
+  { 'qos.projectcalico.org/ingressMaxConnections': 'many' },
   { 'cni.projectcalico.org/allowedSourcePrefixes': '10.0.0.0/8' },
   { 'cni.projectcalico.org/allowedSourcePrefixes': '[1]' },
   { 'cni.projectcalico.org/allowedSourcePrefixes': '["10.0.0.0/99"]' },
