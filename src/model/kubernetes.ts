@@ -15,6 +15,8 @@ import {
   clusterPolicyName,
   clusterPolicyProblems,
   convertClusterPolicy,
+  isClusterPolicyKind,
+  tolerateClusterPolicy,
 } from './kubernetes/cluster-policy.ts';
 import { convertSpec } from './kubernetes/convert.ts';
 import { endpointSlice, namespace, networkPolicy, service, serviceAccount } from './kubernetes/schema.ts';
@@ -65,6 +67,17 @@ export function parseKubernetes(
   const convert = converterOf(value);
   if (!convert) throw new InputError('kind', kindOf(value), `one of ${kubernetesKinds.join(', ')}`);
   return convert(value, defaultNamespace);
+}
+
+/**
+ * The same of an object that somebody else has written and admitted: of a cluster policy, a rule that cannot be understood
+ * is closed alone, and told in an annotation.
+ */
+export function readKubernetes(value: unknown): ReturnType<typeof parseKubernetes> {
+  const kind = kindOf(value)?.split('/').at(-1);
+  if (kind === undefined || !isClusterPolicyKind(kind) || !isKubernetesObject(value)) return parseKubernetes(value);
+  refuseHidden(value, kind, 0);
+  return tolerateClusterPolicy(kind, value);
 }
 
 /** What a person calls a stored resource: `knp.default.web` → `{kind: 'NetworkPolicy', name: 'web'}` of Kubernetes. */

@@ -34,6 +34,9 @@ export const ruleNameAnnotation = 'margay.io/rule-name';
 export const sameLabelsAnnotation = 'margay.io/same-labels';
 export const notSameLabelsAnnotation = 'margay.io/not-same-labels';
 
+/** Annotation of a policy that was converted where nobody could be told what is wrong: its problems, as JSON. */
+export const problemsAnnotation = 'margay.io/problems';
+
 /** A field of Calico's that would restrict a rule in a way that no rule here can: refused, never left out. */
 const refused = (why: string) => z.undefined({ error: `expected no such field: ${why}` }).optional();
 

@@ -8,6 +8,7 @@ import { compileMatch, type RuleContext } from './match.ts';
 import type { SetRequest } from './members.ts';
 import { type AnyPolicy, defaultTypes, policyName, policyTitle, scopeSelector, sortKey } from './scope.ts';
 import { builtInTiers } from './tiers.ts';
+import { toldProblems } from './told.ts';
 
 /*
  * One policy or profile → ordered rules and the IP sets they need. What is wrong in it never admits more than its
@@ -77,7 +78,7 @@ export function compilePolicy(
       egress: egress.rules,
     },
     requests: [...ingress.requests, ...egress.requests],
-    problems: [...problems, ...ingress.problems, ...egress.problems],
+    problems: [...problems, ...toldProblems(metadata.annotations), ...ingress.problems, ...egress.problems],
   };
 }
 

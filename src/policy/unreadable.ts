@@ -1,5 +1,6 @@
 import { InputError } from '../base/errors.ts';
 import type { Key } from '../datastore/store.ts';
+import { clusterPolicyName, clusterPolicyScope } from '../model/kubernetes/cluster-policy.ts';
 import { both } from '../model/selector.ts';
 import { type CompiledPolicy, hostsOnly } from './compile.ts';
 import type { Rule } from './ir.ts';
@@ -20,7 +21,9 @@ export function unreadablePolicy({ type, name, namespace }: PolicyKey, value: un
   const rules: Rule[] = allowsOnly ? [] : [{ action: 'deny', match: {}, index: 0 }];
   const ofHosts = type === 'GlobalNetworkPolicy' && (spec['doNotTrack'] === true || spec['preDNAT'] === true);
   const types = typesOf(spec);
-  const scope = scopeSelector({ namespace, ...selectorsOf(spec) }, 'spec', readable);
+  // In the Kubernetes API the value is as its author wrote it.
+  const selectors = isClusterPolicy(name) && 'subject' in spec ? clusterPolicyScope(value) : selectorsOf(spec);
+  const scope = scopeSelector({ namespace, ...selectors }, 'spec', readable);
   return {
     tier: 'default',
     order: allowsOnly ? 1000 : Number.NEGATIVE_INFINITY,
@@ -39,6 +42,10 @@ export function unreadablePolicy({ type, name, namespace }: PolicyKey, value: un
     requests: [],
     problems: [],
   };
+}
+
+function isClusterPolicy(name: string): boolean {
+  return clusterPolicyName(name) !== undefined;
 }
 
 function selectorsOf({ selector, namespaceSelector, serviceAccountSelector }: Record<string, unknown>) {

@@ -1,9 +1,20 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { InputError } from '../../src/base/errors.ts';
+import { createLog } from '../../src/base/log.ts';
+import { createKubernetesStore } from '../../src/datastore/kubernetes/store.ts';
 import { type Event, keyText, type Store, StoreUnavailableError, type Value } from '../../src/datastore/store.ts';
+import { releaseAffinity } from '../../src/ipam/affinity.ts';
 import { parseCidr } from '../../src/model/address.ts';
+import { ipamOf } from '../support/ipam.ts';
 import { startCluster, type TestCluster } from '../support/kubernetes/cluster.ts';
-import { custom, type TestObject } from '../support/kubernetes/objects.ts';
+import {
+  calicoResources,
+  custom,
+  type TestObject,
+  type TestResource,
+  v3Resources,
+} from '../support/kubernetes/objects.ts';
 import { until } from '../support/wait.ts';
 
 /* What lies where in the Kubernetes API, and how others' changes are seen. */
@@ -341,6 +352,58 @@ describe('Kubernetes’ own objects', () => {
     await expect(store.delete(policy)).rejects.toThrow(/kubectl/);
   });
 
+  test('cluster policies of either version are listed and watched; a rule that cannot be understood is closed alone', async () => {
+    for (const [version, kind, plural] of [
+      ['v1alpha1', 'AdminNetworkPolicy', 'adminnetworkpolicies'],
+      ['v1alpha1', 'BaselineAdminNetworkPolicy', 'baselineadminnetworkpolicies'],
+      ['v1alpha2', 'ClusterNetworkPolicy', 'clusternetworkpolicies'],
+    ] as const)
+      cluster.api.resources.set(
+        `${plural}.policy.networking.k8s.io`,
+        custom('policy.networking.k8s.io', version, kind, plural),
+      );
+    const seen = await follow('GlobalNetworkPolicy');
+    const make = (plural: string, name: string, spec: NonNullable<TestObject['spec']>) =>
+      cluster.api.create(`${plural}.policy.networking.k8s.io`, { metadata: { name }, spec });
+    const subject = { namespaces: {} };
+    const from = [{ namespaces: {} }];
+    await make('adminnetworkpolicies', 'a', { priority: 1, subject, ingress: [{ action: 'Pass', from }] });
+    await make('baselineadminnetworkpolicies', 'default', { subject, egress: [{ action: 'Deny', to: from }] });
+    await make('clusternetworkpolicies', 'c', {
+      tier: 'Admin',
+      priority: 2,
+      subject,
+      egress: [
+        { action: 'Accept', to: [{ domainNames: ['a.b'] }] },
+        { action: 'Accept', to: from },
+        { action: 'Deny', to: [{ domainNames: ['a.b'] }] },
+      ],
+    });
+    await make('clusternetworkpolicies', 'wrong', { tier: 'Admin', priority: 2000, subject: { pods: {} } });
+    const { entries, invalid } = await store.list('GlobalNetworkPolicy');
+    expect(entries.map(({ key, value: { spec } }) => [key.name, spec.tier, spec.order]).sort()).toEqual([
+      ['kanp.a', 'kube-admin', 1],
+      ['kbanp.default', 'kube-baseline', 1001],
+      ['kcnp.c', 'kube-admin', 2],
+    ]);
+    expect(invalid.map(({ key }) => keyText(key))).toEqual(['GlobalNetworkPolicy/kcnp.wrong']);
+    const closed = await store.get({ type: 'GlobalNetworkPolicy', name: 'kcnp.c' });
+    expect(closed?.value.spec.egress?.map(({ action, destination }) => [action, destination !== undefined])).toEqual([
+      ['Allow', true],
+      ['Deny', false],
+    ]);
+    expect(closed?.value.metadata.annotations).toEqual({
+      'margay.io/problems': expect.stringContaining('spec.egress[0].to[0].domainNames'),
+    });
+    await until(() => seen.length === 4, { within: 5000, what: 'the events of all four' });
+    expect(seen.sort()).toEqual([
+      'invalid GlobalNetworkPolicy/kcnp.wrong',
+      'set GlobalNetworkPolicy/kanp.a',
+      'set GlobalNetworkPolicy/kbanp.default',
+      'set GlobalNetworkPolicy/kcnp.c',
+    ]);
+  });
+
   test('an API that is installed later is found, and its objects are listed', async () => {
     const found = cluster.open({ absentMs: 20 });
     const seen = await follow('GlobalNetworkPolicy', found);
@@ -352,5 +415,75 @@ describe('Kubernetes’ own objects', () => {
       spec: { priority: 1, subject: { namespaces: {} }, ingress: [{ action: 'Deny', from: [{ namespaces: {} }] }] },
     });
     expect((await found.list('GlobalNetworkPolicy')).entries.map(({ key }) => key.name)).toEqual(['kanp.a']);
+  });
+});
+
+describe('which definitions', () => {
+  const pool = { type: 'IPPool', name: 'p' } as const;
+  const value = { kind: 'IPPool', apiVersion: 'projectcalico.org/v3', metadata: { name: 'p' } } as const;
+
+  async function groupOf(resources: readonly TestResource[], group?: 'projectcalico.org'): Promise<string | undefined> {
+    const other = await startCluster({ resources });
+    try {
+      const config = { ...other.config, ...(group && { group }) };
+      const opened = createKubernetesStore(config, createLog('test', 'silent'));
+      try {
+        await opened.create(pool, { ...value, spec: { cidr: '10.9.0.0/24' } } as Value<'IPPool'>);
+        const posted = other.api.requests.find((line) => line.startsWith('POST'));
+        return posted?.split('/')[2];
+      } finally {
+        opened.close();
+      }
+    } finally {
+      await other.close();
+    }
+  }
+
+  test('the native ones where they are alone, or are asked for; the storage form wherever it is', async () => {
+    expect(await groupOf(v3Resources)).toBe('projectcalico.org');
+    expect(await groupOf([...v3Resources, ...calicoResources])).toBe('crd.projectcalico.org');
+    expect(await groupOf([...v3Resources, ...calicoResources], 'projectcalico.org')).toBe('projectcalico.org');
+  });
+
+  test('a server without any may be given them later; one that refuses to tell has the storage form', async () => {
+    const other = await startCluster({ resources: [] });
+    const late = other.open();
+    try {
+      await expect(late.list('IPPool')).rejects.toThrow(StoreUnavailableError);
+      for (const each of v3Resources) other.api.resources.set(`${each.plural}.${each.group}`, each);
+      expect((await late.list('IPPool')).entries).toEqual([]);
+    } finally {
+      await other.close();
+    }
+    const end = cluster.api.fault('GET /apis/crd.projectcalico.org/v1', { status: 403, reason: 'Forbidden' }, 1);
+    expect((await cluster.open().list('IPPool')).entries).toEqual([]);
+    end();
+  });
+
+  test('IPAM works on the native ones: settings, blocks, affinities found by label, deletion by a mark', async () => {
+    const other = await startCluster({ resources: v3Resources });
+    try {
+      const opened = other.open();
+      await opened.create(pool, { ...value, spec: { cidr: '10.9.0.0/28', blockSize: 30 } } as Value<'IPPool'>);
+      await opened.create({ type: 'IpamConfig' }, { strict_affinity: true, auto_allocate_blocks: true });
+      const ipam = ipamOf(opened, 'n1');
+      const request = { handle: 'Net.One', families: [4] as const, attributes: {} };
+      const [given] = await ipam.assign(request, new AbortController().signal);
+      const settings = await opened.get({ type: 'IPAMConfiguration', name: 'default' });
+      expect(settings?.value.spec).toMatchObject({ strictAffinity: true, autoAllocateBlocks: true });
+      expect((await opened.list('BlockAffinity', { host: 'n1' })).entries).toHaveLength(1);
+      expect((await opened.list('Handle')).entries.map(({ key }) => key.id)).toEqual(['Net.One']);
+      await ipam.release({ handle: 'Net.One' });
+      await releaseAffinity(
+        { store: opened, clock: systemClock, log: createLog('test', 'silent') },
+        'n1',
+        given?.block ?? cidr,
+      );
+      for (const type of ['Block', 'BlockAffinity', 'Handle'] as const)
+        expect((await opened.list(type)).entries, type).toEqual([]);
+      expect(other.api.requests.filter((line) => line.includes('crd.projectcalico.org'))).toHaveLength(1);
+    } finally {
+      await other.close();
+    }
   });
 });

@@ -1,4 +1,4 @@
-import { parseKubernetes } from '../../model/kubernetes.ts';
+import { readKubernetes } from '../../model/kubernetes.ts';
 import type { Resource } from '../../model/resource.ts';
 import type { Key, Type, Value } from '../store.ts';
 import { type ApiObject, type ApiResource, apiVersionOf, builtIn, optional } from './resources.ts';
@@ -57,9 +57,11 @@ function nativeSource(type: Type, resource: ApiResource, names: Names): Source {
 function readNative(resource: ApiResource, object: ApiObject): Value<Type> {
   const { managedFields: _, ...metadata } = object.metadata;
   const given = { ...object, apiVersion: apiVersionOf(resource), kind: resource.kind, metadata };
-  const converted: Resource = parseKubernetes(given);
+  const converted: Resource = readKubernetes(given);
   const { uid, creationTimestamp, resourceVersion } = object.metadata;
+  const { annotations } = converted.metadata;
   const more = {
+    ...(annotations && { annotations }),
     ...(uid !== undefined && { uid }),
     ...(creationTimestamp !== undefined && { creationTimestamp }),
     ...(resourceVersion !== undefined && { resourceVersion }),

@@ -190,6 +190,9 @@ export const clusterNetworkPolicy = {
   rules: clusterRules(),
 };
 
+/** A subject of any version. */
+export const subjectOf = oneOf(ofClusterPods);
+
 type RuleOf<R extends { readonly ingress: z.ZodType; readonly egress: z.ZodType }> =
   | z.output<R['ingress']>
   | z.output<R['egress']>;

@@ -1,7 +1,13 @@
 import type { z } from 'zod';
-import type { InputError } from '../../base/errors.ts';
+import { type InputError, show } from '../../base/errors.ts';
 import { firstIssue, type GlobalNetworkPolicy, issuesOf, parseResource } from '../kinds.ts';
-import { type EntityRule, notSameLabelsAnnotation, type PolicyRule, sameLabelsAnnotation } from '../policy.ts';
+import {
+  type EntityRule,
+  notSameLabelsAnnotation,
+  type PolicyRule,
+  problemsAnnotation,
+  sameLabelsAnnotation,
+} from '../policy.ts';
 import { apiVersion } from '../resource.ts';
 import { nodeKindTerm } from '../selector.ts';
 import {
@@ -15,6 +21,7 @@ import {
   clusterNetworkPolicy,
   type PeerNamespaces,
   type Subject,
+  subjectOf,
 } from './cluster-policy-schema.ts';
 import { annotated, podSelector, terms } from './convert.ts';
 import type { LabelSelector } from './schema.ts';
@@ -47,6 +54,10 @@ const versions = {
 } as const satisfies Record<string, Version>;
 
 export type ClusterPolicyKind = keyof typeof versions;
+
+export function isClusterPolicyKind(kind: string): kind is ClusterPolicyKind {
+  return Object.hasOwn(versions, kind);
+}
 
 /** There is one baseline of v1alpha1, without a priority: after all that have one. */
 const baselineOrder = 1001;
@@ -93,6 +104,28 @@ export function convertClusterPolicy(kind: ClusterPolicyKind, value: unknown): G
   const { policy, problems } = readClusterPolicy(kind, value);
   if (problems[0]) throw problems[0];
   return policy;
+}
+
+/** Problems that an annotation holds, and the characters of a value that is shown whole. */
+const [mostProblems, mostValue] = [10, 100];
+
+/** The same, for whoever watches policies that others write: what is wrong goes into an annotation. @throws as above */
+export function tolerateClusterPolicy(kind: ClusterPolicyKind, value: unknown): GlobalNetworkPolicy {
+  const { policy, problems } = readClusterPolicy(kind, value);
+  if (problems.length === 0) return policy;
+  const told = problems.slice(0, mostProblems).map(({ field, value: found, expected }) => {
+    const short = (JSON.stringify(found)?.length ?? 0) <= mostValue;
+    return { field, value: short ? found : show(found), expected };
+  });
+  const annotations = { [problemsAnnotation]: JSON.stringify(told) };
+  return { ...policy, metadata: { ...policy.metadata, annotations } };
+}
+
+/** What a policy selects, where that can be read of a value that is otherwise wrong. */
+export function clusterPolicyScope(value: unknown): { readonly selector: string; readonly namespaceSelector?: string } {
+  const { subject } = ((value as { spec?: unknown } | null)?.spec ?? {}) as { readonly subject?: unknown };
+  const parsed = subjectOf.safeParse(subject);
+  return parsed.success ? subjectSelectors(parsed.data) : { selector: podSelector({}) };
 }
 
 /** Every problem of a policy. */

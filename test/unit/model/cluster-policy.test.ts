@@ -7,6 +7,7 @@ import {
   kubernetesName,
   kubernetesProblems,
   parseKubernetes,
+  readKubernetes,
 } from '../../../src/model/kubernetes.ts';
 
 /* policy.networking.k8s.io: AdminNetworkPolicy, BaselineAdminNetworkPolicy (v1alpha1), ClusterNetworkPolicy (v1alpha2). */
@@ -265,6 +266,16 @@ test.each(wrong)('refused: %s', (_, value, field) => {
   expect(thrown).toBeInstanceOf(InputError);
   expect((thrown as InputError).field).toBe(`${value.kind}.${field}`);
   expect(kubernetesProblems(value).map((problem) => problem.field)).toContain(`${value.kind}.${field}`);
+});
+
+test('where nobody can be told, what is wrong goes into an annotation, and the rest is read', () => {
+  const value = cluster(`ingress: [{action: Accept, from: [{moons: {}}]}, {action: Accept, from: [${peer}]}]`);
+  const { metadata, spec } = readKubernetes(value);
+  expect((spec as { ingress: object[] }).ingress).toHaveLength(1);
+  const told = JSON.parse(metadata.annotations?.['margay.io/problems'] ?? '') as { field: string }[];
+  expect(told.map(({ field }) => field)).toEqual(kubernetesProblems(value).map(({ field }) => field));
+  const sound = cluster(`ingress: [{action: Accept, from: [${peer}]}]`);
+  expect(readKubernetes(sound)).toEqual(parseKubernetes(sound));
 });
 
 describe('a rule that cannot be understood', () => {

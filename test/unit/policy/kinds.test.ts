@@ -96,6 +96,48 @@ describe('global policies', () => {
     expect(verdict(index, '10.0.0.2', web).verdict).toBe('allow');
   });
 
+  test('of a cluster policy that cannot be read, the subject counts; else pods are isolated, and hosts never', () => {
+    const key = { type: 'GlobalNetworkPolicy', name: 'kcnp.a' } as const;
+    const invalid = (subject: object) =>
+      indexOf({
+        op: 'invalid',
+        entry: { key, error: new Error('refused'), value: { spec: { subject, priority: 2000, ingress: [{}] } } },
+      });
+    const others = invalid({ namespaces: { matchLabels: { no: 'such' } } });
+    expect(verdict(others, '10.0.0.2', web).verdict).toBe('allow');
+    const all = invalid({ moons: {} });
+    expect(verdict(all, '10.0.0.2', web).verdict).toBe('deny');
+    all.apply(
+      calicoEvent(
+        'HostEndpoint',
+        { name: 'h' },
+        { node, interfaceName: '*', profiles: ['projectcalico-default-allow'] },
+      ),
+    );
+    expect(all.snapshot().endpoints.get('HostEndpoint/h')?.tiers).toEqual([]);
+  });
+
+  test('problems that an annotation tells are reported', () => {
+    const told = (text: string) =>
+      indexOf({
+        op: 'set',
+        entry: {
+          key: { type: 'GlobalNetworkPolicy', name: 'g' },
+          revision: '1',
+          value: parseResource('GlobalNetworkPolicy', {
+            kind: 'GlobalNetworkPolicy',
+            apiVersion: 'projectcalico.org/v3',
+            metadata: { name: 'g', annotations: { 'margay.io/problems': text } },
+            spec: {},
+          }),
+        },
+      })
+        .problems()
+        .map(({ error }) => error.message);
+    expect(told('[{"field":"C.spec.x","value":1,"expected":"two"}]')).toEqual(['C.spec.x: 1: expected two']);
+    expect(told('no list')).toEqual([expect.stringContaining('margay.io/problems')]);
+  });
+
   test.each([
     [{ preDNAT: true, doNotTrack: true, applyOnForward: true }, ['preDNAT']],
     [{ preDNAT: true }, ['applyOnForward']],
