@@ -6,7 +6,7 @@
  *   routes dump                      reads the main table
  *   routes resync COUNT STEP         dump, then add
  *
- * Prints the nanoseconds that it took, without the program's start.
+ * Prints the nanoseconds that it took, without the program's start, and of processor time.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -134,6 +134,12 @@ static uint32_t dump(int fd) {
   }
 }
 
+static long long nanoseconds(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
 static uint32_t number(char **arguments, int at, int count, uint32_t absent) {
   return at < count ? (uint32_t)strtoul(arguments[at], NULL, 10) : absent;
 }
@@ -145,11 +151,10 @@ int main(int argc, char **argv) {
   }
   uint32_t count = number(argv, 2, argc, 0), step = number(argv, 3, argc, 1), sum = 0;
   int fd = open_socket();
-  struct timespec began, ended;
-  clock_gettime(CLOCK_MONOTONIC, &began);
+  long long began = nanoseconds(CLOCK_MONOTONIC), idle = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
   if (strcmp(argv[1], "dump") == 0 || strcmp(argv[1], "resync") == 0) sum = dump(fd);
   if (strcmp(argv[1], "dump") != 0) change(fd, strcmp(argv[1], "delete") != 0, count, step ? step : 1);
-  clock_gettime(CLOCK_MONOTONIC, &ended);
-  printf("%lld %u\n", (long long)(ended.tv_sec - began.tv_sec) * 1000000000LL + ended.tv_nsec - began.tv_nsec, sum);
+  long long took = nanoseconds(CLOCK_MONOTONIC) - began, used = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - idle;
+  printf("%lld %lld %u\n", took, used, sum);
   return close(fd);
 }

@@ -11,17 +11,23 @@ import type { Figure } from '../figure.ts';
 import { type Space, withSpace } from './space.ts';
 
 /** Built by scripts/build-bench.sh. */
-const reference = join(import.meta.dirname, 'bench-routes');
+const program = join(import.meta.dirname, 'bench-routes');
 const gateway = parseIp('192.0.2.2');
 const options = { families: [4], interfacePrefix: 'cali' } as const;
 
-/** Of one size, in milliseconds. */
+/** Milliseconds by the clock, and of processor time of the whole process. */
+interface Cost {
+  readonly wall: number;
+  readonly cpu: number;
+}
+
+/** Of one size. */
 interface Times {
-  readonly install: number[];
+  readonly install: Cost[];
   /** The table is read, and the half that was taken away behind felix's back comes again. */
-  readonly resync: number[];
+  readonly resync: Cost[];
   /** The table is read, and nothing has changed. */
-  readonly look: number[];
+  readonly look: Cost[];
 }
 
 function noTimes(): Times {
@@ -35,7 +41,7 @@ function noTimes(): Times {
 export async function measureRoutes(count: number, runs: number): Promise<Figure[]> {
   const ours = noTimes();
   const theirs = noTimes();
-  const batch: number[] = [];
+  const batch: Cost[] = [];
   const prefixes = Array.from({ length: count }, (_, i) => parseCidr(prefixAt(i)));
   await withSpace(async (space) => {
     const files = mkdtempSync(join(tmpdir(), 'margay-bench-'));
@@ -53,18 +59,19 @@ export async function measureRoutes(count: number, runs: number): Promise<Figure
       rmSync(files, { recursive: true });
     }
   });
-  const figure = (name: string, mine: number[], peer: number[], peerName: string): Figure => ({
-    name: `felix-routes-${count}-${name}`,
-    unit: 'ms',
-    ours: mine.slice(1),
-    peer: peer.slice(1),
-    peerName,
-  });
+  const figures = (name: string, mine: readonly Cost[], peer: readonly Cost[], peerName: string): Figure[] =>
+    (['wall', 'cpu'] as const).map((clock) => ({
+      name: `felix-routes-${count}-${name}${clock === 'cpu' ? '-cpu' : ''}`,
+      unit: 'ms',
+      ours: mine.slice(1).map((cost) => cost[clock]),
+      peer: peer.slice(1).map((cost) => cost[clock]),
+      peerName,
+    }));
   return [
-    figure('install', ours.install, theirs.install, 'C program'),
-    figure('install', ours.install, batch, 'ip -batch'),
-    figure('resync', ours.resync, theirs.resync, 'C program'),
-    figure('unchanged', ours.look, theirs.look, 'C dump'),
+    ...figures('install', ours.install, theirs.install, 'C program'),
+    ...figures('install', ours.install, batch, 'ip -batch').slice(0, 1),
+    ...figures('resync', ours.resync, theirs.resync, 'C program'),
+    ...figures('unchanged', ours.look, theirs.look, 'C dump'),
   ];
 }
 
@@ -76,7 +83,7 @@ async function oneOfOurs(space: Space, prefixes: readonly Cidr[], times: Times):
     manager.read();
     times.install.push(await timed(change));
     expectRoutes(netlink, count);
-    await referenceMs(space, 'delete', String(count), '2');
+    await reference(space, 'delete', String(count), '2');
     times.resync.push(
       await timed(() => {
         manager.read();
@@ -113,18 +120,18 @@ function managerOf(netlink: Netlink, prefixes: readonly Cidr[]) {
 }
 
 async function oneOfTheirs(space: Space, count: number, times: Times): Promise<void> {
-  times.install.push(await referenceMs(space, 'add', String(count)));
-  await referenceMs(space, 'delete', String(count), '2');
-  times.resync.push(await referenceMs(space, 'resync', String(count), '2'));
-  times.look.push(await referenceMs(space, 'dump'));
+  times.install.push(await reference(space, 'add', String(count)));
+  await reference(space, 'delete', String(count), '2');
+  times.resync.push(await reference(space, 'resync', String(count), '2'));
+  times.look.push(await reference(space, 'dump'));
   await empty(space, count);
 }
 
 /** What the program says it took, without its start. */
-async function referenceMs(space: Space, ...args: string[]): Promise<number> {
-  const [nanoseconds] = (await space.exec(reference, ...args)).split(' ').map(Number);
-  if (nanoseconds === undefined || !(nanoseconds > 0)) throw new Error('bench-routes gave no time');
-  return nanoseconds / 1e6;
+async function reference(space: Space, ...args: string[]): Promise<Cost> {
+  const [wall, cpu] = (await space.exec(program, ...args)).split(' ').map(Number);
+  if (wall === undefined || cpu === undefined || !(wall > 0)) throw new Error('bench-routes gave no time');
+  return { wall: wall / 1e6, cpu: cpu / 1e6 };
 }
 
 /** By a program that takes no part, from an empty or a full table. */
@@ -147,8 +154,9 @@ function batchOf(count: number): string {
   return Array.from({ length: count }, (_, i) => `route replace ${prefixAt(i)} via ${gateway} proto 80\n`).join('');
 }
 
-async function timed(action: () => Promise<unknown>): Promise<number> {
-  const began = performance.now();
+async function timed(action: () => Promise<unknown>): Promise<Cost> {
+  const [began, used] = [performance.now(), process.cpuUsage()];
   await action();
-  return performance.now() - began;
+  const { user, system } = process.cpuUsage(used);
+  return { wall: performance.now() - began, cpu: (user + system) / 1000 };
 }

@@ -24,6 +24,8 @@ export class PrefixTable {
   /** The free identifiers, chained through `#hashes`: + 1, 0 ends. */
   #free = 0;
   #allocated = 0;
+  /** The identifier after the one found last. */
+  #next = 0;
 
   constructor(readonly family: Family) {
     this.#width = family === 4 ? 1 : 4;
@@ -43,14 +45,19 @@ export class PrefixTable {
 
   /** The identifier of a prefix on the wire (host bits do not count), if it is in use. */
   find(source: Uint8Array, at: number, length: number): PrefixId | undefined {
-    const id = this.#lookup(this.#load(source, at, length), length);
+    this.#load(source, at, length);
+    const id = this.#isNext(length) ? this.#next : this.#lookup(this.#hash(length), length);
+    this.#next = id + 1;
     return id < 0 ? undefined : id;
   }
 
   /** The identifier of a prefix on the wire; a new one is retained by nobody until `retain`. */
   intern(source: Uint8Array, at: number, length: number): PrefixId {
-    const hash = this.#load(source, at, length);
+    this.#load(source, at, length);
+    if (this.#isNext(length)) return this.#next++;
+    const hash = this.#hash(length);
     const known = this.#lookup(hash, length);
+    this.#next = known + 1;
     if (known >= 0) return known;
     const id = this.#allocate();
     const width = this.#width;
@@ -146,10 +153,9 @@ export class PrefixTable {
     return length;
   }
 
-  /** Makes the masked prefix the key; returns its hash. */
-  #load(source: Uint8Array, at: number, length: number): number {
+  /** Makes the masked prefix the key. */
+  #load(source: Uint8Array, at: number, length: number): void {
     const end = at + octetsFor(length);
-    let hash = length;
     for (let word = 0; word < this.#width; word++) {
       const from = at + word * 4;
       const bits = length - word * 32;
@@ -159,9 +165,19 @@ export class PrefixTable {
         if (bits < 32) value &= -1 << (32 - bits);
       }
       this.#key[word] = value;
-      hash = mixed(Math.imul(hash, 31) ^ value);
     }
+  }
+
+  #hash(length: number): number {
+    let hash = length;
+    for (let word = 0; word < this.#width; word++) hash = mixed(Math.imul(hash, 31) ^ (this.#key[word] ?? 0));
     return hash;
+  }
+
+  /** Whether the key is the prefix that came after the last one: what is told in order is often asked for in order. */
+  #isNext(length: number): boolean {
+    const id = this.#next;
+    return (this.#references[id] ?? 0) > 0 && this.#lengths[id] === length && this.#isKey(id);
   }
 
   /** -1: not in use. */

@@ -12,9 +12,13 @@ export class Destinations {
   readonly #four = new PrefixTable(4);
   readonly #six = new PrefixTable(6);
 
-  /** Every identifier in use is below. */
-  get bound(): number {
-    return Math.max(this.#four.bound * 2, this.#six.bound * 2 + 1);
+  /** Every identifier of the family that is in use is below; the first is `firstId`, and each next one 2 more. */
+  bound(family: Family): number {
+    return family === 4 ? this.#four.bound * 2 : this.#six.bound * 2 + 1;
+  }
+
+  firstId(family: Family): DestinationId {
+    return family === 4 ? 0 : 1;
   }
 
   /** A new one is retained by nobody until `retain`. */

@@ -27,6 +27,8 @@ export interface Winner {
   readonly owner: string | undefined;
 }
 
+const families: readonly Family[] = [4, 6];
+
 /** Beside a form: routeClasses fit in so many bits. */
 const classBits = 3;
 
@@ -184,10 +186,11 @@ class Winners implements ReadonlyMap<Cidr, Candidate> {
 
   *entries(): MapIterator<[Cidr, Candidate]> {
     const { destinations } = this.table;
-    for (let id = 0; id < destinations.bound; id++) {
-      const winner = best(this.table.wishes(id));
-      if (winner) yield [winner.route.destination, winner];
-    }
+    for (const family of families)
+      for (let id = destinations.firstId(family); id < destinations.bound(family); id += 2) {
+        const winner = best(this.table.wishes(id));
+        if (winner) yield [winner.route.destination, winner];
+      }
   }
 
   *keys(): MapIterator<Cidr> {

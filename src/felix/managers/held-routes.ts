@@ -60,8 +60,11 @@ export class HeldRoutes {
 
   clear(): void {
     const { destinations, forms } = this.table;
-    for (const id of this.destinations()) {
-      for (const form of this.get(id)) forms.release(form);
+    for (let id = 0; id < this.#only.length; id++) {
+      const only = this.#only[id] ?? 0;
+      if (only === 0) continue;
+      if (only > 0) forms.release(only - 1);
+      else for (const form of this.get(id)) forms.release(form);
       destinations.release(id);
     }
     this.#only.fill(0);

@@ -66,8 +66,14 @@ export class RouteManager {
         this.#held.add(id, this.#formOf(id, form));
       });
     before.clear();
-    for (let id = 0; id < this.table.destinations.bound; id++) if (this.#differs(id)) this.table.touch(id);
+    for (const family of families) this.#touchDifferent(family);
     this.#moved = false;
+  }
+
+  #touchDifferent(family: Family): void {
+    const { destinations } = this.table;
+    const bound = destinations.bound(family);
+    for (let id = destinations.firstId(family); id < bound; id += 2) if (this.#differs(id)) this.table.touch(id);
   }
 
   /** Our routes in the kernel, as far as is known. */
@@ -246,7 +252,11 @@ export class RouteManager {
 
   /** The route is in the kernel now. */
   #stands(id: DestinationId, form: FormId): void {
-    this.#believe(id, [...this.#others(id, form), form]);
+    if (this.#held.only(id) !== undefined) this.#believe(id, [...this.#others(id, form), form]);
+    else {
+      this.#moved = true;
+      this.#held.add(id, form);
+    }
   }
 
   /** What stands beside a route of the form: the kernel tells them apart by metric. */

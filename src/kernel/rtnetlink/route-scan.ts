@@ -30,6 +30,8 @@ export class RouteScanner {
   bytes: Uint8Array = new Uint8Array(16);
   at = 0;
   length = 0;
+  /** The buffer that `#view` looks at. */
+  #viewed: Uint8Array = this.bytes;
   #view: DataView = new DataView(this.bytes.buffer);
   #last: Known | undefined;
   readonly #byHash = new Map<number, Known>();
@@ -94,9 +96,10 @@ export class RouteScanner {
   }
 
   #viewOf(bytes: Uint8Array): DataView {
-    const view = this.#view;
-    if (view.buffer !== bytes.buffer || view.byteOffset !== bytes.byteOffset || view.byteLength !== bytes.length)
+    if (this.#viewed !== bytes) {
+      this.#viewed = bytes;
       this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    }
     return this.#view;
   }
 }
