@@ -11,7 +11,7 @@ import { type Format, formatDuration, formatTable, print } from './output.ts';
 /* What this node's agents say of themselves, over their control sockets. */
 
 /** What `GET /v1/status` of bgp answers, as far as it is shown here. */
-interface BgpStatus {
+export interface BgpStatus {
   readonly asn: number;
   readonly identifier: string;
   readonly converged: boolean;
@@ -98,9 +98,11 @@ function hopText({ gateway, device }: NextHop): string {
 }
 
 /** One agent's answer, or why there is none. */
-type Answer<T> = { readonly running: true; readonly status: T } | { readonly running: false; readonly reason: string };
+export type Answer<T> =
+  | { readonly running: true; readonly status: T }
+  | { readonly running: false; readonly reason: string };
 
-async function answerOf<T>(runDir: string, agent: Agent, path: string): Promise<Answer<T>> {
+export async function answerOf<T>(runDir: string, agent: Agent, path: string): Promise<Answer<T>> {
   try {
     return { running: true, status: (await ask(runDir, agent, path)) as T };
   } catch (thrown) {
@@ -151,7 +153,7 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
 }
 
 /** A tunnel that the kernel has no module for, what that means, and what helps; nothing where a fallback carries all. */
-function lackOf({ kind, device, state, reason, pools }: FelixStatus['tunnels'][number]): string | undefined {
+export function lackOf({ kind, device, state, reason, pools }: FelixStatus['tunnels'][number]): string | undefined {
   if (state !== 'unsupported' || pools?.length === 0) return undefined;
   const what = `the kernel has no ${kind}, so ${device} cannot be made (${reason ?? 'no reason given'})`;
   const cut = pools ? `; ${pools.join(', ')}: not carried to other nodes` : '';

@@ -8,6 +8,7 @@ import type { Store } from '../datastore/store.ts';
 import { kinds } from '../model/kinds.ts';
 import { applyOne, type Deps, deleteOne, readInput } from './apply.ts';
 import { datastoreCommand } from './datastore.ts';
+import { doctorCommand } from './doctor.ts';
 import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
@@ -54,6 +55,7 @@ function command(): Command {
     .option('-A, --all-namespaces', 'objects of every namespace')
     .option('-o, --output <format>', 'json or yaml instead of a table');
   get.action(show);
+  program.addCommand(doctorCommand());
   program.addCommand(bgpCommand());
   program.addCommand(explainCommand());
   program.addCommand(flowsCommand());

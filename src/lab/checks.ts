@@ -156,6 +156,7 @@ export async function checkViews({ plan }: Lab, progress: Progress): Promise<voi
     [['get', 'policies', '-n', 'shop'], (text) => text.includes('web')],
     [['get', 'routes'], (text) => plan.pods.length === 0 || text.includes('cali')],
     [['status'], (text) => text.includes(node.name)],
+    [['doctor', '--conf-dir', node.runDir, '--bin-dir', node.runDir], (text) => text.includes(' 0 failures')],
   ];
   const failures = await Promise.all(
     views.map(async ([args, good]) => {
@@ -165,7 +166,7 @@ export async function checkViews({ plan }: Lab, progress: Progress): Promise<voi
   );
   const wrongViews = failures.flat();
   progress.expect(
-    'margayctl shows nodes, pods, pools, policies, routes and status',
+    'margayctl shows nodes, pods, pools, policies, routes and status, and its doctor finds no fault',
     wrongViews.length === 0,
     wrongViews.join('; '),
   );
