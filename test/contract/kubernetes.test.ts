@@ -5,6 +5,7 @@ import { createLog } from '../../src/base/log.ts';
 import { formatJson, parseJson } from '../../src/datastore/json.ts';
 import { createKubernetesStore } from '../../src/datastore/kubernetes/store.ts';
 import { kubeconfig, objectOfText, placeOfEtcdKey, startCluster } from '../support/kubernetes/cluster.ts';
+import { v3Resources } from '../support/kubernetes/objects.ts';
 import { OtherClient } from '../support/kubernetes/real.ts';
 import { type Subject, storeContract } from './store.ts';
 
@@ -13,26 +14,32 @@ import { type Subject, storeContract } from './store.ts';
  * MARGAY_TEST_KUBECONFIG names, where expiry cannot be asked for and is left out.
  */
 
-storeContract('Kubernetes', async () => {
-  const cluster = await startCluster();
+/** A store on a cluster with Calico's definitions in a group, which the store finds out. */
+async function inCluster(layout: 'kubernetes' | 'kubernetes-v3'): Promise<Subject> {
+  const v3 = layout === 'kubernetes-v3';
+  const group = v3 ? 'projectcalico.org' : 'crd.projectcalico.org';
+  const cluster = await startCluster(v3 ? { resources: v3Resources } : {});
   const { api } = cluster;
   await api.create('namespaces', { metadata: { name: 'shop' } });
   return {
     // Small chunks, so that lists take several calls.
     store: cluster.open({ chunk: 2 }),
-    layout: 'kubernetes',
+    layout,
     plant: async (key, text) => {
-      const place = placeOfEtcdKey(key);
+      const place = placeOfEtcdKey(key, group);
       if (place) await api.create(place.id, objectOfText(place.name, place.namespace, text, parseJson));
     },
     raw: async (key) => {
-      const place = placeOfEtcdKey(key);
+      const place = placeOfEtcdKey(key, group);
       return place && (await api.storage.kv.get(`/registry/${place.id}/${place.namespace}/${place.name}`))?.value;
     },
     compact: async () => api.compact(),
     close: () => cluster.close(),
   };
-});
+}
+
+storeContract('Kubernetes', () => inCluster('kubernetes'));
+storeContract('Kubernetes with native definitions', () => inCluster('kubernetes-v3'));
 
 /** A store by a kubeconfig, looked at by another client that uses the API alone. */
 async function behind(file: string): Promise<Subject> {

@@ -13,6 +13,7 @@ import {
   objectPath,
   type Place,
   resourceId,
+  v3Group,
 } from './resources.ts';
 import { notInstalled } from './revision.ts';
 import { type Answer, failureOf, isObjectMissing } from './status.ts';
@@ -73,6 +74,16 @@ export class ApiClient {
   /** @param object with the resourceVersion that it must still have */
   async replace(place: Place, object: ApiObject): Promise<Written> {
     return this.#written(place, await this.#call('PUT', objectPath(place), object), 'replace');
+  }
+
+  /** Whether the server has a group's version; undefined when we may not ask. */
+  async serves(group: string, version: string): Promise<boolean | undefined> {
+    const path = `/apis/${group}/${version}`;
+    const answer = await this.#call('GET', path);
+    if (answer.status === 200) return true;
+    if (answer.status === 404) return false;
+    if (answer.status === 403) return undefined;
+    throw failureOf(`discover ${path}`, answer);
   }
 
   /** The resources that the server has of a group's version; undefined where it has none. */
@@ -172,7 +183,7 @@ const absent: ApiListing = { objects: [], resourceVersion: notInstalled };
 
 /** Integers beyond 2^53 are found in Calico's objects only; the exact parser takes several times as long. */
 export function parse(resource: ApiResource, text: string): unknown {
-  return resource.group === calicoGroup ? parseJson(text) : JSON.parse(text);
+  return resource.group === calicoGroup || resource.group === v3Group ? parseJson(text) : JSON.parse(text);
 }
 
 function parsed(resource: ApiResource, text: string): ApiObject {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { InputError } from '../../base/errors.ts';
+import { type CalicoGroup, calicoGroup, v3Group } from './resources.ts';
 
 /** How to reach the Kubernetes API. */
 export interface KubernetesConfig {
@@ -18,21 +19,28 @@ export interface KubernetesConfig {
       };
   /** First entry of FELIX_INTERFACEPREFIX: how names of pods' devices begin. */
   readonly interfacePrefix: string;
+  /** Where Calico's objects are; without it, the server is asked which definitions it has. */
+  readonly group?: CalicoGroup;
 }
+
+const groups: Readonly<Record<string, CalicoGroup>> = {
+  'crd.projectcalico.org/v1': calicoGroup,
+  'projectcalico.org/v3': v3Group,
+};
 
 const serviceAccount = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /**
  * KUBECONFIG (paths separated by colons), else the Pod's service account (KUBERNETES_SERVICE_HOST and _PORT), else
- * `~/.kube/config`. CALICO_API_GROUP may say `crd.projectcalico.org/v1`.
+ * `~/.kube/config`. CALICO_API_GROUP: `crd.projectcalico.org/v1` or `projectcalico.org/v3`.
  * @throws InputError naming the variable
  */
 export function readKubernetesConfig(env: Readonly<Record<string, string | undefined>>): KubernetesConfig {
-  const group = env['CALICO_API_GROUP']?.trim();
-  if (group && group !== 'crd.projectcalico.org/v1')
-    throw new InputError('CALICO_API_GROUP', group, 'crd.projectcalico.org/v1, the supported storage');
+  const text = env['CALICO_API_GROUP']?.trim();
+  const group = text ? groups[text.toLowerCase()] : undefined;
+  if (text && group === undefined) throw new InputError('CALICO_API_GROUP', text, Object.keys(groups).join(' or '));
   const interfacePrefix = env['FELIX_INTERFACEPREFIX']?.split(',')[0]?.trim() || 'cali';
-  return { type: 'kubernetes', access: accessOf(env), interfacePrefix };
+  return { type: 'kubernetes', access: accessOf(env), interfacePrefix, ...(group && { group }) };
 }
 
 function accessOf(env: Readonly<Record<string, string | undefined>>): KubernetesConfig['access'] {

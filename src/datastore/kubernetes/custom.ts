@@ -15,12 +15,17 @@ type ResourceKey = Extract<Key, { readonly name: string }>;
 /** Names of policies that stand for Kubernetes' own, which are read where they come from. */
 const borrowed = /^(knp\.default\.|kanp\.|kbanp\.|kcnp\.)/;
 
+/** Whether a name of a kind is stored by itself, and not by an object of Kubernetes' own. */
+export function isStored(kind: Kind, name: string): boolean {
+  return !isPolicyKind(kind) || !borrowed.test(name);
+}
+
 /** @param resource where another kind of resource holds it */
 export function customSource(
   kind: Kind,
   resource: ApiResource = calico(kind, kinds[kind].plural, kinds[kind].namespaced),
 ): Source {
-  const isOurs = (name: string) => !isPolicyKind(kind) || !borrowed.test(name);
+  const isOurs = (name: string) => isStored(kind, name);
   return {
     type: kind,
     resource,

@@ -37,6 +37,12 @@ export interface ApiObject {
 
 export const calicoGroup = 'crd.projectcalico.org';
 
+/** Native definitions of the kinds that users see. */
+export const v3Group = 'projectcalico.org';
+
+/** The groups in which Calico's objects may be. */
+export type CalicoGroup = typeof calicoGroup | typeof v3Group;
+
 /** A resource of Calico's own group. */
 export function calico(kind: string, plural: string, namespaced = false): ApiResource {
   return { group: calicoGroup, version: 'v1', plural, kind, namespaced };

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { isKind, kinds } from '../../model/kinds.ts';
+import { isKind, type Kind, kinds } from '../../model/kinds.ts';
 import { formatJson } from '../json.ts';
 import type { Entry, Key, Type } from '../store.ts';
 import { customSource } from './custom.ts';
@@ -7,8 +7,9 @@ import { affinitySource, blockSource, configSource, handleSource, ipamConfigs } 
 import { nativeSources } from './native.ts';
 import { nodeSource } from './node.ts';
 import { podSource } from './pod.ts';
-import { type ApiObject, calicoGroup, type Place } from './resources.ts';
+import { type ApiObject, type CalicoGroup, calicoGroup, type Place, v3Group } from './resources.ts';
 import type { Reading, Source } from './source.ts';
+import { v3IpamSources, v3Source } from './v3.ts';
 
 /** Kinds that only Kubernetes' own objects stand for. */
 const notCustom = new Set<Type>(['Node', 'WorkloadEndpoint', 'Profile', 'Service', 'EndpointSlice']);
@@ -17,26 +18,17 @@ const notCustom = new Set<Type>(['Node', 'WorkloadEndpoint', 'Profile', 'Service
 export class Sources {
   readonly #all: readonly Source[];
 
-  /** @param own only what Kubernetes itself has, Pods without an address too; nothing by definitions of Calico's */
-  constructor(interfacePrefix: string, own = false) {
-    if (own) {
-      this.#all = [nodeSource, podSource(interfacePrefix, true), ...nativeSources];
-      return;
-    }
-    const custom = Object.keys(kinds).flatMap((kind) =>
-      isKind(kind) && !notCustom.has(kind) && kind !== 'IPAMConfiguration' ? [customSource(kind)] : [],
-    );
-    this.#all = [
-      ...custom,
-      customSource('IPAMConfiguration', ipamConfigs),
-      blockSource,
-      affinitySource,
-      handleSource,
-      configSource,
-      nodeSource,
-      podSource(interfacePrefix),
-      ...nativeSources,
-    ];
+  /**
+   * @param own only what Kubernetes itself has, Pods without an address too; nothing by definitions of Calico's
+   * @param group of Calico's objects
+   */
+  constructor(
+    interfacePrefix: string,
+    own = false,
+    readonly group: CalicoGroup = calicoGroup,
+  ) {
+    const kubernetes = [nodeSource, podSource(interfacePrefix, own), ...nativeSources];
+    this.#all = own ? kubernetes : [...(group === v3Group ? v3Sources() : v1Sources()), ...kubernetes];
   }
 
   of(types: readonly Type[]): readonly Source[] {
@@ -45,7 +37,7 @@ export class Sources {
 
   /** Whether a resource of Calico's group is read here. */
   has(plural: string): boolean {
-    return this.#all.some(({ resource }) => resource.group === calicoGroup && resource.plural === plural);
+    return this.#all.some(({ resource }) => resource.group === this.group && resource.plural === plural);
   }
 
   /** The source and place of a key; undefined when no object can stand for it. @throws InputError */
@@ -56,6 +48,23 @@ export class Sources {
     }
     return undefined;
   }
+}
+
+function customKinds(): Kind[] {
+  return Object.keys(kinds)
+    .filter(isKind)
+    .filter((kind) => !notCustom.has(kind));
+}
+
+function v1Sources(): Source[] {
+  const custom = customKinds().map((kind) =>
+    kind === 'IPAMConfiguration' ? customSource(kind, ipamConfigs) : customSource(kind),
+  );
+  return [...custom, blockSource, affinitySource, handleSource, configSource];
+}
+
+function v3Sources(): Source[] {
+  return [...customKinds().map(v3Source), ...v3IpamSources];
 }
 
 /** What an object is to the store. */

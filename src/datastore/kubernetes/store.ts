@@ -23,15 +23,16 @@ import {
   type Write,
   type WriteOutcome,
 } from '../store.ts';
+import { ChosenSources } from './chosen-sources.ts';
 import { ApiClient, type ClientOptions, type Written } from './client.ts';
 import type { KubernetesConfig } from './config.ts';
 import { Credentials } from './credentials.ts';
 import { ApiServer } from './http.ts';
 import { Affinities } from './own-affinities.ts';
-import { type ApiObject, calico, calicoGroup, type Place, resourceId } from './resources.ts';
+import { type ApiObject, calicoGroup, type Place, resourceId } from './resources.ts';
 import { formatRevisions, parseRevisions } from './revision.ts';
 import type { Reading, Source, Writer } from './source.ts';
-import { readObject, Sources, sameRevision } from './sources.ts';
+import { readObject, sameRevision } from './sources.ts';
 import { watchTypes } from './watch-types.ts';
 
 export interface KubernetesOptions extends ClientOptions {
@@ -56,30 +57,31 @@ const attempts = 20;
 export function createKubernetesStore(config: KubernetesConfig, log: Log, options: KubernetesOptions = {}): Store {
   const clock = options.clock ?? systemClock;
   const server = new ApiServer(new Credentials(config, clock, log), clock, log);
-  return new KubernetesStore(server, new Sources(config.interfacePrefix, options.ownOnly), clock, log, options);
+  const client = new ApiClient(server, clock, log, options);
+  const sources = new ChosenSources(config, client, log, options.ownOnly ?? false);
+  return new KubernetesStore(server, client, sources, clock, log, options);
 }
 
 class KubernetesStore implements Store {
   readonly atomic = false;
-  readonly #client: ApiClient;
   readonly #affinities: Affinities;
 
   constructor(
     private readonly server: ApiServer,
-    private readonly sources: Sources,
+    private readonly client: ApiClient,
+    private readonly sources: ChosenSources,
     private readonly clock: Clock,
     private readonly log: Log,
     private readonly options: KubernetesOptions,
   ) {
-    this.#client = new ApiClient(server, clock, log, options);
-    this.#affinities = new Affinities(this.#client, log);
+    this.#affinities = new Affinities(client, log);
   }
 
   async get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined> {
-    const located = this.sources.locate(key as Key);
+    const located = (await this.sources.get()).locate(key as Key);
     if (located === undefined) return undefined;
     const { source, place } = located;
-    const object = await this.#client.get(place);
+    const object = await this.client.get(place);
     if (object === undefined) return undefined;
     const reading = readObject(source, object);
     if (reading.is === 'invalid') throw reading.entry.error;
@@ -93,7 +95,7 @@ class KubernetesStore implements Store {
     const revisions = new Map(before);
     const entries: Entry<T>[] = [];
     const invalid: InvalidEntry[] = [];
-    for (const source of this.sources.of([type])) {
+    for (const source of (await this.sources.get()).of([type])) {
       const id = resourceId(source.resource);
       const { objects, resourceVersion } = await this.#objects(source, scope, before.get(id));
       revisions.set(id, resourceVersion);
@@ -108,24 +110,24 @@ class KubernetesStore implements Store {
   }
 
   async create<T extends Type>(key: KeyOf<T>, value: Value<T>): Promise<WriteOutcome<T>> {
-    const { source, place, writer } = this.#writable(key as Key, 'create');
+    const { source, place, writer } = await this.#writable(key as Key, 'create');
     if (writer.by === 'annotate')
       return this.#annotate(key as Key, source, place, writer.annotations(key as Key, value), (reading) =>
         // A Node is there when Kubernetes has it, which is not created here.
         reading.is === 'set' ? 'conflict' : 'go on',
       ) as Promise<WriteOutcome<T>>;
     const object = writer.write(key as Key, value);
-    const made = await this.#client.create(place.resource, object);
+    const made = await this.client.create(place.resource, object);
     if (made.outcome !== 'conflict') return this.#outcome(source, made) as WriteOutcome<T>;
     // What is in the way may be the rest of a deletion that broke off.
-    const found = await this.#client.get(place);
+    const found = await this.client.get(place);
     if (found === undefined || readObject(source, found).is !== 'gone') return { outcome: 'conflict' };
     await this.#finishDelete(source, place, found);
-    return this.#outcome(source, await this.#client.create(place.resource, object)) as WriteOutcome<T>;
+    return this.#outcome(source, await this.client.create(place.resource, object)) as WriteOutcome<T>;
   }
 
   async update<T extends Type>(key: KeyOf<T>, value: Value<T>, revision: string): Promise<WriteOutcome<T>> {
-    const { source, place, writer } = this.#writable(key as Key, 'update');
+    const { source, place, writer } = await this.#writable(key as Key, 'update');
     if (writer.by === 'annotate')
       return this.#annotate(
         key as Key,
@@ -136,11 +138,11 @@ class KubernetesStore implements Store {
       ) as Promise<WriteOutcome<T>>;
     const object = writer.write(key as Key, value);
     const metadata = { ...object.metadata, resourceVersion: revision };
-    return this.#outcome(source, await this.#client.replace(place, { ...object, metadata })) as WriteOutcome<T>;
+    return this.#outcome(source, await this.client.replace(place, { ...object, metadata })) as WriteOutcome<T>;
   }
 
   async delete<T extends Type>(key: KeyOf<T>, revision?: string): Promise<DeleteOutcome> {
-    const { source, place, writer } = this.#writable(key as Key, 'delete');
+    const { source, place, writer } = await this.#writable(key as Key, 'delete');
     if (writer.by === 'annotate') {
       if (!writer.cleared) throw notOurs(key as Key, 'delete');
       const expected = revision === undefined ? present : expecting(revision);
@@ -148,7 +150,7 @@ class KubernetesStore implements Store {
       return { outcome };
     }
     if (writer.mark) return { outcome: await this.#markAndDelete(source, place, writer.mark, revision) };
-    const outcome = await this.#client.delete(place, revision === undefined ? {} : { resourceVersion: revision });
+    const outcome = await this.client.delete(place, revision === undefined ? {} : { resourceVersion: revision });
     return { outcome };
   }
 
@@ -156,18 +158,21 @@ class KubernetesStore implements Store {
     return writeInOrder(this, writes);
   }
 
-  watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]> {
+  async *watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]> {
     const { timeoutMs = 4000, watchSeconds: lifeSeconds = 300, absentMs = 60_000, probeMs = 30_000 } = this.options;
-    const { server, clock, log } = this;
-    const deps = { server, client: this.#client, clock, log, timeoutMs, lifeSeconds, absentMs, probeMs };
-    return watchTypes(deps, this.sources.of(types), parseRevisions(revision), signal);
+    const { server, client, clock, log } = this;
+    const deps = { server, client, clock, log, timeoutMs, lifeSeconds, absentMs, probeMs };
+    const sources = await this.sources.get();
+    yield* watchTypes(deps, sources.of(types), parseRevisions(revision), signal);
   }
 
   async others(): Promise<readonly Other[]> {
     const found: Other[] = [];
-    for (const { name: plural, kind, namespaced } of (await this.#client.discover(calicoGroup, 'v1')) ?? []) {
-      if (this.sources.has(plural)) continue;
-      const { objects } = await this.#client.list(calico(kind, plural, namespaced), {});
+    const sources = await this.sources.get();
+    const version = sources.group === calicoGroup ? 'v1' : 'v3';
+    for (const { name: plural, kind, namespaced } of (await this.client.discover(sources.group, version)) ?? []) {
+      if (sources.has(plural)) continue;
+      const { objects } = await this.client.list({ group: sources.group, version, plural, kind, namespaced }, {});
       for (const { metadata } of objects)
         found.push({ plural, name: metadata.name, ...(metadata.namespace && { namespace: metadata.namespace }) });
     }
@@ -183,12 +188,12 @@ class KubernetesStore implements Store {
       ...(namespace !== undefined && source.resource.namespaced && { namespace }),
       ...(resourceVersion !== undefined && { resourceVersion }),
     };
-    if (source.type !== 'BlockAffinity' || host === undefined) return this.#client.list(source.resource, narrow);
+    if (source.type !== 'BlockAffinity' || host === undefined) return this.client.list(source.resource, narrow);
     return this.#affinities.list(source.resource, host, narrow);
   }
 
-  #writable(key: Key, verb: string): { source: Source; place: Place; writer: Writer } {
-    const located = this.sources.locate(key);
+  async #writable(key: Key, verb: string): Promise<{ source: Source; place: Place; writer: Writer }> {
+    const located = (await this.sources.get()).locate(key);
     if (located?.source.writer === undefined) throw notOurs(key, verb);
     return { ...located, writer: located.source.writer };
   }
@@ -208,14 +213,14 @@ class KubernetesStore implements Store {
     mark: (object: ApiObject) => ApiObject,
     revision: string | undefined,
   ): Promise<'written' | 'conflict' | 'missing'> {
-    const found = await this.#client.get(place);
+    const found = await this.client.get(place);
     if (found === undefined) return 'missing';
     if (readObject(source, found).is === 'gone') {
       await this.#finishDelete(source, place, found);
       return 'missing';
     }
     if (revision !== undefined && found.metadata.resourceVersion !== revision) return 'conflict';
-    const marked = await this.#client.replace(place, mark(found));
+    const marked = await this.client.replace(place, mark(found));
     if (marked.outcome !== 'written') return marked.outcome;
     await this.#finishDelete(source, place, marked.object);
     return 'written';
@@ -225,7 +230,7 @@ class KubernetesStore implements Store {
   async #finishDelete(source: Source, place: Place, { metadata }: ApiObject): Promise<void> {
     if (source.writer?.by !== 'replace' || !source.writer.mark) return;
     const { uid, resourceVersion } = metadata;
-    const outcome = await this.#client.delete(place, {
+    const outcome = await this.client.delete(place, {
       ...(uid !== undefined && { uid }),
       ...(resourceVersion !== undefined && { resourceVersion }),
     });
@@ -242,14 +247,14 @@ class KubernetesStore implements Store {
   ): Promise<WriteOutcome<Type>> {
     const backoff = new Backoff(2, 100);
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const object = await this.#client.get(place);
+      const object = await this.client.get(place);
       if (object === undefined) return missing(key, place, expected);
       const reading = readObject(source, object);
       if (reading.is === 'none') throw elsewhere(key, object);
       const decision = expected(reading);
       if (decision !== 'go on') return { outcome: decision };
       const { resourceVersion } = object.metadata;
-      const patched = await this.#client.patch(place, { metadata: { resourceVersion, annotations } }, '/status');
+      const patched = await this.client.patch(place, { metadata: { resourceVersion, annotations } }, '/status');
       if (patched.outcome === 'missing') return missing(key, place, expected);
       if (patched.outcome === 'written') return annotated(source, patched.object, reading);
       await pause(this.clock, backoff.next());

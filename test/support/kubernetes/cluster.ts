@@ -58,10 +58,12 @@ export function kubeconfig(server: string, user: Json = {}, cluster: Json = {}):
 }
 
 /** The resource and name under which an object lies that etcd would hold under a key; undefined for other keys. */
-export function placeOfEtcdKey(text: string): { id: string; namespace: string; name: string } | undefined {
+export function placeOfEtcdKey(
+  text: string,
+  group = 'crd.projectcalico.org',
+): { id: string; namespace: string; name: string } | undefined {
   const key: Key | undefined = parseEtcdKey(text);
   if (key === undefined) return undefined;
-  const group = 'crd.projectcalico.org';
   if (key.type === 'Block') return { id: `ipamblocks.${group}`, namespace: '', name: key.cidr.replace(/[.:/]/g, '-') };
   if (!('name' in key)) throw new TypeError(`${text}: only resources and blocks are looked at`);
   return { id: `${kinds[key.type].plural}.${group}`, namespace: key.namespace ?? '', name: key.name };

@@ -131,3 +131,20 @@ export function apiVersionOf({ group, version }: TestResource): string {
 export function idOf({ group, plural }: TestResource): string {
   return group === '' ? plural : `${plural}.${group}`;
 }
+
+/** The same as native definitions of projectcalico.org/v3, which refuse what only the other form has. */
+export const v3Resources: readonly TestResource[] = calicoResources.map(({ kind, plural, namespaced }) => {
+  const settings = kind === 'IPAMConfig';
+  const [name, many] = settings ? ['IPAMConfiguration', 'ipamconfigurations'] : [kind, plural];
+  const resource = custom('projectcalico.org', 'v3', name, many, namespaced);
+  const admit = (object: TestObject): TestObject => {
+    const { annotations = {} } = object.metadata;
+    if ('projectcalico.org/metadata' in annotations)
+      throw invalid(resource, object.metadata.name, 'metadata.annotations', 'is of the other form');
+    const deleted = object.spec?.['deleted'];
+    if (deleted !== undefined && typeof deleted !== 'boolean')
+      throw invalid(resource, object.metadata.name, 'spec.deleted', `${typeof deleted}, and not boolean`);
+    return object;
+  };
+  return { ...resource, admit };
+});

@@ -46,7 +46,7 @@ test.each<[string, Record<string, string>]>([
     'KUBERNETES_SERVICE_PORT',
     { DATASTORE_TYPE: 'kubernetes', KUBERNETES_SERVICE_HOST: 'h', KUBERNETES_SERVICE_PORT: 'x' },
   ],
-  ['CALICO_API_GROUP', { DATASTORE_TYPE: 'kubernetes', CALICO_API_GROUP: 'projectcalico.org/v3' }],
+  ['CALICO_API_GROUP', { DATASTORE_TYPE: 'kubernetes', CALICO_API_GROUP: 'projectcalico.org/v1' }],
   ['ETCD_DISCOVERY_SRV', { ETCD_DISCOVERY_SRV: 'example.org' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: '127.0.0.1:2379' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: 'http://a:1/path' }],
