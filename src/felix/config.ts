@@ -1,5 +1,6 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { parseCidr } from '../model/address.ts';
 import { durationSeconds, type FelixField } from '../model/felix-configuration.ts';
 import { defaultFailsafe, formatFailsafe, parseFailsafe } from '../policy/render/failsafe.ts';
 import type { LoopPrevention } from './calc/service-loops.ts';
@@ -39,6 +40,8 @@ export interface FelixConfig {
   readonly ipipEnabled: boolean | 'auto';
   /** Octets; 0: the uplink's less the overhead. */
   readonly ipipMtu: number;
+  /** Prefixes, with commas between, of hosts besides the nodes that may send tunnel packets. */
+  readonly externalNodes: string;
   /** UDP, of the userspace tunnel. */
   readonly udpTunnelPort: number;
   /** Octets; 0: the uplink's less the overhead. */
@@ -99,6 +102,7 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   vxlanVni: { field: 'vxlanVNI', parse: vni, absent: 4096 },
   ipipEnabled: { field: 'ipipEnabled', also: ['IPINIPENABLED'], parse: boolean, absent: 'auto' },
   ipipMtu: { field: 'ipipMTU', also: ['IPINIPMTU'], parse: mtu, absent: 0 },
+  externalNodes: { field: 'externalNodesList', also: ['EXTERNALNODESCIDRLIST'], parse: prefixes, absent: '' },
   udpTunnelPort: { field: 'udpTunnelPort', parse: port, absent: 8286 },
   udpTunnelMtu: { field: 'udpTunnelMTU', parse: mtu, absent: 0 },
   failsafeInbound: {
@@ -204,6 +208,19 @@ function boolean(text: string, name: string): boolean {
 
 function failsafe(text: string, name: string): string {
   return formatFailsafe(parseFailsafe(text, name));
+}
+
+/** An IP set holds no prefix of length 0. */
+function prefixes(text: string, name: string): string {
+  if (text.toLowerCase() === 'none') return '';
+  return text
+    .split(',')
+    .map((one) => {
+      const cidr = parseCidr(one.trim(), name);
+      if (cidr.endsWith('/0')) throw new InputError(name, one, 'prefixes longer than /0');
+      return cidr;
+    })
+    .join(',');
 }
 
 function seconds(text: string, name: string): number {

@@ -31,7 +31,7 @@ const annotationPrefix = 'config.projectcalico.org/';
 
 /** Calico's settings that mean something elsewhere and nothing here: no reason for a warning. */
 const calicoOnly =
-  /^(bpf|wireguard|flowLogs|dnsTrust|windows|kube|failsafe|externalNode|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
+  /^(bpf|wireguard|flowLogs|dnsTrust|windows|kube|failsafe|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
 
 /**
  * The configuration of one node with Calico's precedence: environment, the resource `node.<name>`, resources whose
@@ -183,6 +183,7 @@ export class Configuration {
 /** As the environment would have it; a list of ports as `tcp:22,udp:68`. */
 function textOf(value: unknown): string {
   if (!Array.isArray(value)) return String(value);
+  if (value.length > 0 && value.every((one) => typeof one === 'string')) return value.join(',');
   const ports = value as readonly { readonly protocol: string; readonly port: number; readonly net?: string }[];
   const one = ({ protocol, port, net }: (typeof ports)[number]) => `${protocol}:${net ? `[${net}]:` : ''}${port}`;
   return ports.length === 0 ? 'none' : ports.map(one).join(',');

@@ -3,7 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { Store } from '../datastore/store.ts';
 import type { Ipsets, Iptables, Netlink } from '../kernel/types.ts';
 import type { OpenUdpTunnel } from '../kernel/udp-tunnel.ts';
-import type { Family } from '../model/address.ts';
+import { type Family, parseCidr } from '../model/address.ts';
 import type { PolicySource } from './calc/policy-source.ts';
 import type { TunnelSettings } from './calc/remote.ts';
 import type { Encapsulation } from './calc/tunnels.ts';
@@ -43,11 +43,12 @@ export interface FelixDependencies {
 
 /** Which tunnels the settings allow. */
 export function tunnelsOf(config: FelixConfig): TunnelSettings {
-  const { vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled, udpTunnelPort } = config;
+  const { vxlanEnabled, vxlanPort, vxlanVni, ipipEnabled, udpTunnelPort, externalNodes } = config;
   return {
     vxlan: { enabled: vxlanEnabled, port: vxlanPort, id: vxlanVni },
     ipip: { enabled: ipipEnabled },
     udp: { port: udpTunnelPort },
+    externalNodes: externalNodes === '' ? [] : externalNodes.split(',').map((text) => parseCidr(text)),
   };
 }
 

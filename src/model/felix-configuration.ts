@@ -68,6 +68,8 @@ export const felixFields = {
   logSeverityScreen: word('Trace', 'Debug', 'Info', 'Warn', 'Warning', 'Error', 'Fatal', 'None'),
   ipipEnabled: z.boolean(),
   ipipMTU: mtu,
+  /** Hosts besides the nodes that may send tunnel packets. */
+  externalNodesList: z.array(z.string().refine(isPrefix, 'expected a prefix')),
   /** Ours: the tunnel that the agent itself carries where the kernel has none. */
   udpTunnelPort: port,
   udpTunnelMTU: mtu,

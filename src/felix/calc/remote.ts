@@ -25,6 +25,8 @@ export interface TunnelSettings {
   readonly vxlan: { readonly enabled: boolean | 'auto'; readonly port: number; readonly id: number };
   readonly ipip: { readonly enabled: boolean | 'auto' };
   readonly udp: { readonly port: number };
+  /** Hosts besides the nodes from which packets of VXLAN and IPIP are taken. */
+  readonly externalNodes: readonly Cidr[];
 }
 
 /** What the IPIP device should be. */
@@ -191,9 +193,10 @@ export class RemoteBlocks {
     const vxlan = this.#guarded(family, standing);
     const ipip = family === 4 ? this.#guardedIpip(standing) : undefined;
     const udp = family === 4 ? this.#guardedUdp(standing) : undefined;
+    const { externalNodes } = this.settings;
     return [
-      ...(vxlan ? [hostSet('all-vxlan-net', family, vxlan.peers)] : []),
-      ...(ipip ? [hostSet('all-hosts-net', family, ipip.peers)] : []),
+      ...(vxlan ? [hostSet('all-vxlan-net', family, vxlan.peers, externalNodes)] : []),
+      ...(ipip ? [hostSet('all-hosts-net', family, ipip.peers, externalNodes)] : []),
       ...(udp ? [hostSet('all-udp-net', family, udp.peers)] : []),
     ];
   }

@@ -1,5 +1,5 @@
 import type { DesiredSet, RuleText } from '../../kernel/types.ts';
-import { type Family, hostCidr } from '../../model/address.ts';
+import { type Cidr, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import type { Place } from './tunnels.ts';
 
 /*
@@ -7,13 +7,18 @@ import type { Place } from './tunnels.ts';
  * could inject packets into any pod otherwise.
  */
 
-/** Nodes of whom tunnel packets are taken; names are Calico's, `all-udp-net` ours. */
+/**
+ * Nodes of whom tunnel packets are taken; names are Calico's, `all-udp-net` ours.
+ * @param others prefixes of either family besides
+ */
 export function hostSet(
   id: 'all-hosts-net' | 'all-vxlan-net' | 'all-udp-net',
   family: Family,
   peers: readonly Place[],
+  others: readonly Cidr[] = [],
 ): DesiredSet {
-  const members = new Set(peers.map(({ underlay }) => hostCidr(underlay)));
+  const besides = others.filter((cidr) => familyOf(cidr) === family);
+  const members = new Set([...peers.map(({ underlay }) => hostCidr(underlay)), ...besides]);
   return { name: setName(id, family), type: 'hash:net', family, members };
 }
 

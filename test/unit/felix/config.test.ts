@@ -36,6 +36,7 @@ test("without settings Calico's defaults hold", () => {
     vxlanVni: 4096,
     ipipEnabled: 'auto',
     ipipMtu: 0,
+    externalNodes: '',
     udpTunnelPort: 8286,
     udpTunnelMtu: 0,
   });
@@ -77,9 +78,18 @@ test.each([
   ['FELIX_INTERFACEPREFIX', 'cali+'],
   ['FELIX_INTERFACEPREFIX', 'calico'],
   ['FELIX_DEFAULTENDPOINTTOHOSTACTION', 'constructor'],
+  ['FELIX_EXTERNALNODESCIDRLIST', '10.0.0.0/33'],
+  ['FELIX_EXTERNALNODESCIDRLIST', '0.0.0.0/0'],
 ])('%s=%s is refused by name', (name, value) => {
   expect(() => readFelixConfig({ [name]: value }, silent)).toThrow(InputError);
   expect(() => readFelixConfig({ [name]: value }, silent)).toThrow(`${name}: "${value}": expected`);
+});
+
+test('lists of prefixes in canonical form, under the name of the environment and of the resource', () => {
+  const text = '192.0.2.77/24, 198.51.100.9/32,fd09::1/64';
+  for (const name of ['FELIX_EXTERNALNODESCIDRLIST', 'FELIX_EXTERNALNODESLIST'])
+    expect(readFelixConfig({ [name]: text }, silent).externalNodes).toBe('192.0.2.0/24,198.51.100.9/32,fd09::/64');
+  expect(readFelixConfig({ FELIX_EXTERNALNODESCIDRLIST: 'none' }, silent).externalNodes).toBe('');
 });
 
 test('an unknown setting is named with the nearest known one', () => {

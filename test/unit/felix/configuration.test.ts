@@ -61,6 +61,12 @@ test('an annotation beats the field beside it; one that is wrong leaves its reso
   expect(configuration.current).toMatchObject({ healthPort: 9099, vxlanPort: 4789 });
 });
 
+test('a list of prefixes in a resource', () => {
+  const list = (externalNodesList: string[]) => made({}, felix('default', { externalNodesList })).current.externalNodes;
+  expect([list(['198.51.100.0/24', 'fd09::/64']), list([])]).toEqual(['198.51.100.0/24,fd09::/64', '']);
+  expect(() => list(['nowhere'])).toThrow('FelixConfiguration(default).spec.externalNodesList');
+});
+
 test('what can only change at a start waits for it, and says so', () => {
   const configuration = made({}, felix('default', { iptablesBackend: 'NFT', healthEnabled: true }));
   expect(configuration.current).toMatchObject({ iptablesBackend: 'auto', healthEnabled: true });

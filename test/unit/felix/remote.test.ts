@@ -109,6 +109,9 @@ test('rules and sets name the nodes that have a tunnel, and only while there is 
   expect(remote.tunnel(4)?.peers.map(({ tunnel }) => tunnel)).toEqual([parseIp('10.65.0.0')]);
   expect(remote.sets(4)).toMatchObject([{ name: 'cali40all-vxlan-net', members: new Set(['192.0.2.2/32']) }]);
   expect(remote.rules(4).get('cali-INPUT')).toHaveLength(2);
+  const externalNodes = [parseCidr('198.51.100.0/24'), parseCidr('fd09::/64')];
+  remote.configure({ ...tunnels, externalNodes });
+  expect(remote.sets(4)[0]?.members).toEqual(new Set(['192.0.2.2/32', '198.51.100.0/24']));
   remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, port: 8472, id: 1 } });
   expect(remote.rules(4).get('cali-INPUT')?.[0]).toContain('--dport 8472 -m u32 --u32 "0>>22&0x3C@12>>8=0x1"');
   remote.configure({ ...tunnels, vxlan: { ...tunnels.vxlan, enabled: false } });

@@ -121,6 +121,7 @@ export const tunnels = {
   vxlan: { enabled: 'auto', port: 4789, id: 4096 },
   ipip: { enabled: 'auto' },
   udp: { port: 8286 },
+  externalNodes: [],
 } as const;
 
 export function configured(overrides: Partial<FelixConfig> = {}): FelixConfig {
