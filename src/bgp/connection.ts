@@ -7,6 +7,7 @@ import { type Negotiated, type SessionConfig, sendHoldSeconds } from './negotiat
 import { Outgoing } from './outgoing.ts';
 import { MessageTally } from './tally.ts';
 import { Timers } from './timers.ts';
+import { takeFrom } from './transport.ts';
 import { WireError } from './wire/errors.ts';
 import { type Frame, maxExtendedLength, maxMessageLength, readFrame, writeFrame } from './wire/framing.ts';
 import { type Message, type RefreshSubtype, readRefresh, writeMessage } from './wire/message.ts';
@@ -38,6 +39,8 @@ export interface ConnectionDeps {
   readonly tally?: MessageTally;
   /** Attributes that any connection has read before. */
   readonly known?: KnownAttributes;
+  /** Runs an action when no more is to be sent; absent: after what runs now. */
+  readonly soon?: (action: () => void) => void;
   /** Octets queued above which no more UPDATEs are handed over. Default: `defaultLimits`. */
   readonly queuedOctets?: number;
 }
@@ -231,7 +234,7 @@ export class Connection {
     this.#detach();
     this.#socket = socket;
     this.#last = socket;
-    this.#outgoing = new Outgoing(socket, () => this.#progressed(socket));
+    this.#outgoing = new Outgoing(socket, () => this.#progressed(socket), this.deps.soon);
     this.#full = false;
     this.#rest = nothing;
     this.#heard = Number.NEGATIVE_INFINITY;
@@ -243,12 +246,12 @@ export class Connection {
       'connect',
       current(() => this.event({ on: 'tcpUp' })),
     );
-    socket.on('data', (chunk: Uint8Array) => {
+    takeFrom(socket, (buffer, length) => {
       if (this.#socket !== socket) return;
-      this.#received(chunk);
+      this.#received(buffer, length);
       this.deps.events.taken(this);
       // libuv hands over up to 32 chunks at once; other sessions' timers and the tables shall not wait for all of them.
-      if (this.#socket !== socket || chunk.length < chunkWorthATurn) return;
+      if (this.#socket !== socket || length < chunkWorthATurn) return;
       socket.pause();
       setImmediate(() => socket.resume());
     });
@@ -296,16 +299,18 @@ export class Connection {
     socket.once('close', cancel);
   }
 
-  /** @param chunk the caller's again afterwards: nothing may keep a part of it */
-  #received(chunk: Uint8Array): void {
-    const joined = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    // A plain array, of which slices are copies; those of a Buffer would be views.
-    const stream = new Uint8Array(joined.buffer, joined.byteOffset, joined.length);
+  /** @param buffer the caller's again afterwards: nothing may keep a part of it */
+  #received(buffer: Uint8Array, length: number): void {
+    const rest = this.#rest;
+    const stream = rest.length === 0 ? buffer : joined(rest, buffer, length);
+    const end = rest.length + length;
     const socket = this.#socket;
-    const most = () => (this.negotiated?.extendedMessages ? maxExtendedLength : maxMessageLength);
     let at = 0;
     try {
-      for (let frame = readFrame(stream, at, most()); frame; frame = readFrame(stream, at, most())) {
+      for (;;) {
+        const most = this.#machine.negotiated?.extendedMessages ? maxExtendedLength : maxMessageLength;
+        const frame = readFrame(stream, at, most, end);
+        if (!frame) break;
         at += frame.length;
         this.#take(frame);
         if (this.#socket !== socket) return;
@@ -315,7 +320,7 @@ export class Connection {
       this.event({ on: 'wireError', error: thrown });
       return;
     }
-    this.#rest = at === stream.length ? nothing : stream.slice(at);
+    this.#rest = at === end ? nothing : stream.slice(at, end);
   }
 
   /** @throws WireError */
@@ -363,4 +368,11 @@ export class Connection {
     if (!refresh || (refresh.subtype !== 'request' && !this.negotiated?.enhancedRefresh)) return;
     this.deps.events.refresh(this, refresh.family, refresh.subtype);
   }
+}
+
+function joined(first: Uint8Array, second: Uint8Array, length: number): Uint8Array {
+  const both = new Uint8Array(first.length + length);
+  both.set(first);
+  both.set(second.subarray(0, length), first.length);
+  return both;
 }

@@ -12,10 +12,14 @@ export class Outgoing {
   #octets = 0;
   readonly #flush = () => this.flush();
 
-  /** @param progressed the kernel has taken what was handed over up to some point, or refuses more */
+  /**
+   * @param progressed the kernel has taken what was handed over up to some point, or refuses more
+   * @param soon runs an action when no more is to be expected
+   */
   constructor(
     private readonly socket: Socket,
     private readonly progressed: () => void,
+    private readonly soon: (action: () => void) => void = process.nextTick,
   ) {}
 
   /** Octets that the kernel has not yet taken. */
@@ -25,7 +29,7 @@ export class Outgoing {
 
   send(messages: readonly Uint8Array[]): void {
     if (this.#closed || messages.length === 0) return;
-    if (this.#waiting.length === 0) process.nextTick(this.#flush);
+    if (this.#waiting.length === 0) this.soon(this.#flush);
     for (const message of messages) {
       this.#waiting.push(message);
       this.#octets += message.length;

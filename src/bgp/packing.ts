@@ -45,10 +45,7 @@ export class UpdatePacker {
 
   #close(): void {
     if (this.#start === 0) return;
-    // Small ones share a pool of Node's.
-    const chunk = Buffer.allocUnsafe(this.#start);
-    chunk.set(draft.subarray(0, this.#start));
-    this.#chunks.push(chunk);
+    this.#chunks.push(draft.slice(0, this.#start));
     this.#start = 0;
   }
 

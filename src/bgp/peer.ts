@@ -232,6 +232,7 @@ export class Peer {
       dial: () => dial(endpointOf(this.config)),
       tally: this.#tally,
       known: this.context.interner,
+      soon: (action) => this.context.turns.afterwards(action),
       queuedOctets: this.context.limits.queuedOctets,
       events: {
         moved: (connection, from, to, why) => this.#moved(connection, from, to, why),

@@ -70,19 +70,37 @@ export function dial(endpoint: Endpoint): Socket {
 /** What every socket is read into. */
 const incoming = new Uint8Array(65_536);
 
+/** Octets stand in `buffer` from its beginning on, until the call returns. */
+export type Taker = (buffer: Uint8Array, length: number) => void;
+const takers = new WeakMap<Socket, (taker: Taker) => void>();
+
 /**
- * A socket whose `data` events are views of one buffer that all sockets share: each holds until its handler returns. The
- * stream's way, a buffer and several calls for each read, takes as long as all that BGP does with an UPDATE.
+ * A socket that is read into one buffer for all, whose octets go to who asks for them by `takeFrom`. The stream's way, a
+ * buffer and several calls for each read, takes as long as all that BGP does with an UPDATE.
  */
 function reading(source: object): Socket {
-  const callback = (octets: number) => socket.emit('data', incoming.subarray(0, octets));
-  const socket: Socket = new Socket({
-    ...source,
-    readable: true,
-    writable: true,
-    onread: { buffer: incoming, callback },
+  let take: Taker = () => undefined;
+  const callback = (octets: number) => {
+    take(incoming, octets);
+    return true;
+  };
+  const socket = new Socket({ ...source, readable: true, writable: true, onread: { buffer: incoming, callback } });
+  takers.set(socket, (taker) => {
+    take = taker;
+    socket.resume();
   });
   return socket;
+}
+
+/** From now on what comes is the taker's; of a socket of any kind. */
+export function takeFrom(socket: Socket, taker: Taker): void {
+  const bind = takers.get(socket);
+  if (bind) bind(taker);
+  // A plain array, of which slices are copies; those of a Buffer would be views.
+  else
+    socket.on('data', ({ buffer, byteOffset, length }: Buffer) =>
+      taker(new Uint8Array(buffer, byteOffset, length), length),
+    );
 }
 
 /** Takes over an accepted connection, to be read as dialled ones are. */

@@ -35,10 +35,16 @@ export interface Frame {
  * The first message in `stream` from `at`, or undefined while it is incomplete. The header is judged as soon as its
  * 19 octets are there, before the body.
  * @param most octets of a message: more once both sides allow extended messages
+ * @param end of what has come
  * @throws WireError 1/1, 1/2 (data: the length field) or 1/3 (data: the type field)
  */
-export function readFrame(stream: Uint8Array, at = 0, most: number = maxMessageLength): Frame | undefined {
-  const available = stream.length - at;
+export function readFrame(
+  stream: Uint8Array,
+  at = 0,
+  most: number = maxMessageLength,
+  end: number = stream.length,
+): Frame | undefined {
+  const available = end - at;
   const marked = Math.min(16, available);
   for (let i = 0; i < marked; i++) {
     if (stream[at + i] !== 0xff) {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Outgoing } from '../../../src/bgp/outgoing.ts';
-import { taken } from '../../../src/bgp/transport.ts';
+import { takeFrom, taken } from '../../../src/bgp/transport.ts';
 import { until } from '../../support/wait.ts';
 
 let server: Server;
@@ -68,7 +68,7 @@ test('a connection that is gone is told by the socket, and nothing is thrown', a
 test('an accepted connection that was taken over reads and ends as before', async () => {
   const socket = taken(ours);
   const heard: number[] = [];
-  socket.on('data', (chunk: Uint8Array) => heard.push(...chunk));
+  takeFrom(socket, (buffer, length) => heard.push(...buffer.subarray(0, length)));
   theirs.write(Uint8Array.of(1, 2));
   await until(() => heard.length === 2, { within: 5000, what: 'the first octets' });
   socket.pause();
