@@ -1,3 +1,5 @@
+import type { LiveLine } from '../felix/explain/live.ts';
+import type { LiveAnswer } from '../felix/explain/view.ts';
 import type { Reason } from '../policy/evaluate.ts';
 import type { Condition, EndpointTrace, PolicyTrace, RuleTrace, TierTrace } from '../policy/explain.ts';
 import type { HostReason, StageTrace } from '../policy/host.ts';
@@ -5,14 +7,18 @@ import type { HostStep } from '../policy/path.ts';
 import type { Answer, Side, Transport } from '../policy/question.ts';
 
 /** The page of `margayctl explain`. Rules are counted from 1. Pure. */
-export function explainPage(answer: Answer): string {
-  const { source, destination, transport, verdict, always } = answer;
+export function explainPage(answer: Answer & Partial<LiveAnswer>): string {
+  const { source, destination, transport, verdict, always, live } = answer;
   const head = `${sideText(source)} -> ${sideText(destination)}, ${transportText(transport)}: ${past(verdict)}`;
   return [
     head,
     ...(always
       ? [alwaysText[always]]
-      : [...end('egress', source), ...answer.hosts.flatMap((step) => hostLines(step)), ...end('ingress', destination)]),
+      : [
+          ...end('egress', source, live?.source),
+          ...answer.hosts.flatMap((step) => hostLines(step)),
+          ...end('ingress', destination, live?.destination),
+        ]),
     ...answer.problems.map((problem) => `! ${problem}`),
     '',
   ].join('\n');
@@ -36,7 +42,7 @@ function past(verdict: 'allow' | 'deny'): string {
   return verdict === 'allow' ? 'allowed' : 'denied';
 }
 
-function end(direction: 'ingress' | 'egress', side: Side): string[] {
+function end(direction: 'ingress' | 'egress', side: Side, live: LiveLine | undefined): string[] {
   const name = side.pod === undefined ? side.address : `${side.namespace}/${side.pod}`;
   const of = `${direction} ${direction === 'egress' ? 'from' : 'to'} ${name}`;
   if (!side.trace && side.node !== undefined) return [];
@@ -46,8 +52,20 @@ function end(direction: 'ingress' | 'egress', side: Side): string[] {
     '',
     `${of}: ${past(trace.verdict)}, ${reasonText(trace)}`,
     `  chain ${trace.chain} on ${side.node}`,
+    ...liveLines(live),
     ...tierLines(trace.tiers),
     ...(trace.profiles.length > 0 ? ['  profiles', ...trace.profiles.flatMap((policy) => policyLines(policy))] : []),
+  ];
+}
+
+/** The rule in the kernel that makes the verdict. */
+function liveLines(live: LiveLine | undefined): string[] {
+  if (!live) return [];
+  const { chain, line, rule, packets, bytes } = live;
+  if (line === undefined) return [`! the kernel has no such rule in chain ${chain}; margayctl status says more`];
+  return [
+    `  decided in the kernel by line ${line} of ${chain}, ${packets} packets and ${bytes} octets so far:`,
+    `    ${rule}`,
   ];
 }
 

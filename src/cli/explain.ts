@@ -1,8 +1,11 @@
 import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
-import { answer, parseEnd, parseTarget } from '../policy/question.ts';
+import type { LiveAnswer } from '../felix/explain/view.ts';
+import { type Answer, answer, parseEnd, parseTarget, type Question } from '../policy/question.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
+import { ask } from './control.ts';
+import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { explainPage } from './explain-page.ts';
 import { parseFormat, print } from './output.ts';
@@ -37,16 +40,32 @@ async function explainConnection(from: string, to: string, options: Options): Pr
   const source = parseEnd(from, namespace, 'FROM');
   const { party: destination, transport } = parseTarget(to, namespace, 'TO');
   if (family !== undefined && family !== '4' && family !== '6') throw new InputError('--family', family, '4 or 6');
-  const cluster = filename ? await clusterOfFiles(filename, namespace) : await clusterOfStore();
-  const question = {
+  const question: Question = {
     source,
     destination,
     transport,
     ...(family && { family: family === '4' ? (4 as const) : (6 as const) }),
   };
-  const found = answer(cluster, question, createLog('margayctl', 'silent'));
+  const query = new URLSearchParams({ from, to, namespace, ...(family && { family }) });
+  const found = (filename ? undefined : await askAgent(query)) ?? (await compute(question, filename, namespace));
   print(format, found, () => explainPage(found));
   if (found.verdict === 'deny') throw new ExitError(exitCode.failure, '');
+}
+
+/** This node's agent, which knows the cluster and the kernel; undefined where there is none. */
+async function askAgent(query: URLSearchParams): Promise<LiveAnswer | undefined> {
+  try {
+    return (await ask(runDir(process.env), 'felix', `/v1/explain?${query}`)) as LiveAnswer;
+  } catch (thrown) {
+    if (!(thrown instanceof ExitError)) throw thrown;
+    if (thrown.code === exitCode.unreachable) return undefined;
+    throw new ExitError(exitCode.usage, thrown.message, { cause: thrown });
+  }
+}
+
+async function compute(question: Question, files: readonly string[] | undefined, namespace: string): Promise<Answer> {
+  const cluster = files ? await clusterOfFiles(files, namespace) : await clusterOfStore();
+  return answer(cluster, question, createLog('margayctl', 'silent'));
 }
 
 /** Runs a command whose exit code 1 is an answer, so that wrong input ends with the usage code. */

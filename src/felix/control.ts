@@ -76,7 +76,8 @@ async function show(response: ServerResponse, view: View, query: URLSearchParams
     else send(response, 200, found);
   } catch (thrown) {
     const refused = thrown instanceof InputError;
-    if (!refused) log.error({ error: explain(thrown) }, 'a question over the control socket failed');
+    if (!refused && !(thrown instanceof EnvironmentError))
+      log.error({ error: explain(thrown) }, 'a question over the control socket failed');
     if (response.headersSent) response.destroy();
     else send(response, refused ? 400 : 500, { error: explain(thrown) });
   }

@@ -76,7 +76,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   const verdicts = assembleVerdicts({
     policy: () => policy.snapshot(),
     telling: () => (telling ? configuration.current.verdictLogs : 'none'),
-    ...{ backend, families, clock, log },
+    ...{ node: nodename, backend, families, clock, log },
   });
   const felix = new Felix({
     store,

@@ -35,6 +35,8 @@ export type Transport =
 
 export interface Side {
   readonly address: Ip;
+  /** `keyText` of the pod's endpoint. */
+  readonly key?: string;
   readonly namespace?: string;
   readonly pod?: string;
   /** Where the pod runs, or the node itself. */
@@ -196,6 +198,7 @@ function sideOf({ found, host }: Resolved, address: Ip): Side {
   const { metadata, spec } = found.value;
   return {
     address,
+    key: found.key,
     ...(metadata.namespace !== undefined && { namespace: metadata.namespace }),
     pod: spec.pod ?? metadata.name,
     node: spec.node,

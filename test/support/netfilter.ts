@@ -24,23 +24,36 @@ export interface WirePacket {
 const protocolNumbers: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, udplite: 136, 'ipv6-icmp': 58 };
 const portNames: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
 
+/** The rule that made a verdict: its chain, and its place there from 0. */
+export interface Decided {
+  readonly chain: string;
+  readonly at: number;
+}
+
 /** What becomes of a packet that enters a chain, as if by a jump: `RETURN` when the chain ends. */
 export function traverse(
   { chains }: DesiredTable,
   sets: ReadonlyMap<string, DesiredSet>,
   entry: string,
   packet: WirePacket,
-): { readonly end: 'ACCEPT' | 'DROP' | 'RETURN'; readonly mark: number; readonly told: readonly string[] } {
+): {
+  readonly end: 'ACCEPT' | 'DROP' | 'RETURN';
+  readonly mark: number;
+  readonly told: readonly string[];
+  readonly decided?: Decided;
+} {
   let mark = packet.mark ?? 0;
   const told: string[] = [];
+  let decided: Decided | undefined;
   const enter = (chain: string): 'ACCEPT' | 'DROP' | 'RETURN' => {
     const rules = chains.get(chain);
     if (!rules) throw new Error(`no chain ${chain}`);
-    for (const rule of rules) {
+    for (const [at, rule] of rules.entries()) {
       const words = rule.match(/"[^"]*"|\S+/g) ?? [];
       const target = words.findIndex((word) => word === '-j' || word === '-g');
       if (!conditions(words.slice(0, target)).every((holds) => holds)) continue;
       const [how, name = '', ...options] = words.slice(target);
+      if (name === 'DROP' || name === 'cali-set-accept') decided = { chain, at };
       if (name === 'ACCEPT' || name === 'DROP' || name === 'RETURN') return name;
       if (name === 'LOG' || name === 'CT') continue;
       if (name === 'NFLOG') {
@@ -121,7 +134,8 @@ export function traverse(
     if (set.type === 'hash:ip,port') return set.members.has(`${address},${portNames[packet.protocol]}:${port}`);
     return [...set.members].some((member) => inNet(member, address));
   };
-  return { end: enter(entry), mark, told };
+  const end = enter(entry);
+  return { end, mark, told, ...(decided && { decided }) };
 }
 
 function sameDevice(pattern: string, device: string): boolean {

@@ -5,18 +5,20 @@ import type { Consumer } from '../../datastore/update.ts';
 import type { Backend } from '../../kernel/iptables/backend.ts';
 import { readCounters } from '../../kernel/iptables/counters.ts';
 import { openNflog } from '../../kernel/nflog-socket.ts';
-import type { Family } from '../../model/address.ts';
+import type { Family, Ip } from '../../model/address.ts';
 import type { NodePolicy } from '../../policy/ir.ts';
 import { verdictGroup } from '../../policy/render/verdict.ts';
 import type { View } from '../control.ts';
+import { ClusterMirror } from '../explain/mirror.ts';
+import { explainView } from '../explain/view.ts';
 import { DeniedPackets } from './denied.ts';
 import { FlowLog } from './log.ts';
 import { registerVerdicts } from './metrics.ts';
 import { VerdictPlaces } from './places.ts';
-import { PodNames } from './pods.ts';
 import { type FlowList, flowsView } from './serve.ts';
 
 export interface VerdictOptions {
+  readonly node: string;
   readonly policy: () => NodePolicy;
   /** What the rules tell of now. */
   readonly telling: () => FlowList['telling'];
@@ -35,20 +37,23 @@ export interface Verdicts {
 }
 
 /** With the real drivers, for the network namespace that the process is in. */
-export function assembleVerdicts({ policy, telling, backend, families, clock, log }: VerdictOptions): Verdicts {
-  const pods = new PodNames();
+export function assembleVerdicts({ node, policy, telling, backend, families, clock, log }: VerdictOptions): Verdicts {
+  const mirror = new ClusterMirror();
   const places = new VerdictPlaces(policy);
+  const podAt = (address: Ip) => mirror.podAt(address);
   const wanted = () => telling() !== 'none';
-  const flows = new FlowLog({ open: () => openNflog(verdictGroup), wanted, places, pods, clock, log });
+  const flows = new FlowLog({ open: () => openNflog(verdictGroup), wanted, places, podAt, clock, log });
   const denied = new DeniedPackets(places);
+  const counters = (family: Family) => readCounters({ family, backend });
   const read = async () =>
-    new Map(
-      await Promise.all(families.map(async (family) => [family, await readCounters({ family, backend })] as const)),
-    );
+    new Map(await Promise.all(families.map(async (family) => [family, await counters(family)] as const)));
   return {
     log: flows,
-    consume: (update) => pods.consume(update),
-    views: { '/v1/flows': flowsView(flows, telling) },
+    consume: (update) => mirror.consume(update),
+    views: {
+      '/v1/flows': flowsView(flows, telling),
+      '/v1/explain': explainView({ node, mirror, policy, counters }),
+    },
     register: (registry) => registerVerdicts(registry, { denied, read, flows, log }),
   };
 }

@@ -8,7 +8,6 @@ import type { Ip } from '../../model/address.ts';
 import { parseVerdictPrefix } from '../../policy/render/verdict.ts';
 import type { Flow, FlowEnd } from './flow.ts';
 import { directionOf, type VerdictPlaces } from './places.ts';
-import type { PodNames } from './pods.ts';
 
 /** Flows that are remembered. */
 const remembered = 4096;
@@ -23,7 +22,8 @@ export interface FlowLogDependencies {
   /** Binds to the group of our rules. */
   readonly open: () => Nflog;
   readonly places: VerdictPlaces;
-  readonly pods: PodNames;
+  /** The pod that has an address now. */
+  readonly podAt: (address: Ip) => { readonly namespace: string; readonly pod: string } | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -137,6 +137,6 @@ export class FlowLog {
   }
 
   #end(address: Ip, port: number | undefined): FlowEnd {
-    return { address, ...(port !== undefined && { port }), ...this.deps.pods.at(address) };
+    return { address, ...(port !== undefined && { port }), ...this.deps.podAt(address) };
   }
 }

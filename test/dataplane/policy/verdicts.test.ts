@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
+import { ClusterMirror } from '../../../src/felix/explain/mirror.ts';
 import { DeniedPackets } from '../../../src/felix/flow-log/denied.ts';
 import type { Flow } from '../../../src/felix/flow-log/flow.ts';
 import { FlowLog } from '../../../src/felix/flow-log/log.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
-import { PodNames } from '../../../src/felix/flow-log/pods.ts';
 import { readCounters } from '../../../src/kernel/iptables/counters.ts';
 import { takesRule } from '../../../src/kernel/iptables/support.ts';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
@@ -45,13 +45,14 @@ describe('in the kernel', () => {
 
   /** A flow log of the node, from now on. */
   function watch(): FlowLog {
-    const pods = new PodNames();
+    const pods = new ClusterMirror();
     pods.consume({ op: 'events', events });
     const flows = new FlowLog({
       open: () => inNamespace(network.path, () => openNflog(verdictGroup)),
       wanted: () => true,
       places: new VerdictPlaces(() => policy),
-      ...{ pods, clock: systemClock, log },
+      podAt: (address) => pods.podAt(address),
+      ...{ clock: systemClock, log },
     });
     const stop = new AbortController();
     const running = flows.run(stop.signal);

@@ -4,13 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { serveControl } from '../../../src/felix/control.ts';
+import { ClusterMirror } from '../../../src/felix/explain/mirror.ts';
 import type { Flow } from '../../../src/felix/flow-log/flow.ts';
 import { FlowLog } from '../../../src/felix/flow-log/log.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
-import { PodNames } from '../../../src/felix/flow-log/pods.ts';
 import { flowsView } from '../../../src/felix/flow-log/serve.ts';
 import type { Logged, Nflog } from '../../../src/kernel/nflog-socket.ts';
-import { parseIp } from '../../../src/model/address.ts';
 import type { NodePolicy, PolicyRules } from '../../../src/policy/ir.ts';
 import { chainName, prefixes } from '../../../src/policy/render/names.ts';
 import { parseVerdictPrefix, verdictPrefix } from '../../../src/policy/render/verdict.ts';
@@ -75,24 +74,6 @@ test('a policy that is gone when its verdict is read still has its name', () => 
   expect(reasonOf(places, longPrefix)).toEqual({ by: 'policy', policy: 'NetworkPolicy long', rule: 2 });
 });
 
-test('an address that a new pod has taken over is not lost with the old one', () => {
-  const pods = new PodNames();
-  const entry = (name: string) => ({ key: podKey(name), value: pod(name, { addresses: ['10.0.0.1'] }), revision: '1' });
-  const address = parseIp('10.0.0.1');
-  pods.consume({ op: 'events', events: [{ op: 'set', entry: entry('old') }] });
-  expect(pods.at(address)).toEqual({ namespace: 'shop', pod: 'old' });
-  pods.consume({
-    op: 'events',
-    events: [
-      { op: 'set', entry: entry('new') },
-      { op: 'delete', key: podKey('old') },
-    ],
-  });
-  expect(pods.at(address)).toEqual({ namespace: 'shop', pod: 'new' });
-  pods.consume({ op: 'events', events: [{ op: 'delete', key: podKey('new') }] });
-  expect(pods.at(address)).toBeUndefined();
-});
-
 /** TCP 10.0.0.1:port → 10.0.0.2:80. */
 function packet(port: number): Uint8Array {
   const bytes = new Uint8Array(40);
@@ -119,9 +100,16 @@ function setUp() {
       close: () => void state.closed++,
     };
   };
-  const pods = new PodNames();
+  const pods = new ClusterMirror();
   const places = new VerdictPlaces(() => policy);
-  const log = new FlowLog({ open, wanted: () => state.wanted, places, pods, clock, log: silent });
+  const log = new FlowLog({
+    open,
+    wanted: () => state.wanted,
+    places,
+    podAt: (address) => pods.podAt(address),
+    clock,
+    log: silent,
+  });
   const stop = new AbortController();
   const running = log.run(stop.signal);
   onTestFinished(async () => {

@@ -1,0 +1,66 @@
+import type { RuleText } from '../../kernel/types.ts';
+import type { Family } from '../../model/address.ts';
+import type { EndpointTrace, PolicyTrace } from '../explain.ts';
+import type { EndpointPolicy, NodePolicy, PolicyRules, Rule } from '../ir.ts';
+import { chainName, notPassed, prefixes } from './names.ts';
+import { type RuleOptions, renderRules } from './rule.ts';
+import { noVerdictLogs } from './verdict.ts';
+
+/** Where a verdict is made in the filter table. */
+export interface VerdictLines {
+  readonly chain: string;
+  /** Any of these; a rule of policy may be several of the kernel. */
+  readonly texts: readonly RuleText[];
+  /** How many rules with the same text stand before it in the chain. */
+  readonly after: number;
+}
+
+/** The lines of the rule that decided at an endpoint; undefined when the policy has changed since, or it is of another node. */
+export function decidingLines(
+  policy: NodePolicy,
+  endpoint: string,
+  family: Family,
+  { direction, reason, tiers, profiles }: EndpointTrace,
+): VerdictLines | undefined {
+  const own = policy.endpoints.get(endpoint);
+  if (!own) return undefined;
+  const chain = chainName(prefixes[direction].endpoint, own.interfaceName);
+  switch (reason.by) {
+    case 'policy':
+      return linesOf('policy', policy.policies.get(reason.policy), tiers.at(-1)?.policies.at(-1), direction, family);
+    case 'profile':
+      return linesOf('profile', policy.profiles.get(reason.policy), profiles.at(-1), direction, family);
+    case 'tierDefault':
+      return {
+        chain,
+        texts: [`-m mark --mark ${notPassed} -j DROP`],
+        after: denyingBefore(own, reason.tier, direction),
+      };
+    default:
+      return { chain, texts: ['-j DROP'], after: 0 };
+  }
+}
+
+/** A trace ends with the rule that decided, and tells of all before it. */
+function linesOf(
+  kind: 'policy' | 'profile',
+  rules: PolicyRules | undefined,
+  trace: PolicyTrace | undefined,
+  direction: 'ingress' | 'egress',
+  family: Family,
+): VerdictLines | undefined {
+  const at = (trace?.rules.length ?? 0) - 1;
+  const rule: Rule | undefined = rules?.[direction][at];
+  if (!rules || !rule || rule.action !== trace?.rules[at]?.action) return undefined;
+  const chain = chainName(prefixes[direction][kind], rules.name);
+  const options: RuleOptions = { chain, logPrefix: '', verdictLogs: noVerdictLogs };
+  return { chain, texts: renderRules([rule], family, options).rules, after: 0 };
+}
+
+function denyingBefore({ tiers }: EndpointPolicy, tier: string, direction: 'ingress' | 'egress'): number {
+  const asked = tiers.filter((each) => each[direction].length > 0 && each.defaultAction === 'deny');
+  return Math.max(
+    0,
+    asked.findIndex((each) => each.tier === tier),
+  );
+}
