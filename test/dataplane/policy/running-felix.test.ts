@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Event } from '../../../src/datastore/store.ts';
+import { calicoEvent, endpointEvent, keyOf, namespaceEvent, node, policyEvent } from '../../support/cluster.ts';
+import { type Member, PodNetwork } from '../../support/pods.ts';
+import { until } from '../../support/wait.ts';
+import { root } from '../kernel/bundle.ts';
+
+/* Felix as a node runs it, a pod, and a host outside that is reached over the device `uplink`. */
+
+const pod: Member = { name: 'pod-0', device: 'calipod-0', addresses: ['10.65.0.1', 'fd00::1'] };
+const outside: Member = { name: 'outside', device: 'uplink', addresses: ['192.0.2.130', 'fd00::8'] };
+const nodeAddress = '192.0.2.129';
+const within = 20_000;
+
+const network = new PodNetwork([pod, outside], [22, 80, 8080]);
+const runDir = mkdtempSync(join(tmpdir(), 'felix-'));
+const bundle = mkdtempSync(join(root, 'node_modules', '.margay-bundle-'));
+let felix: ChildProcess | undefined;
+
+beforeAll(async () => {
+  await network.start();
+  await network.onNode('ip', 'address', 'add', `${nodeAddress}/32`, 'dev', 'uplink');
+  const outfile = join(bundle, 'felix.mjs');
+  const entryPoints = [join(import.meta.dirname, 'felix-program.ts')];
+  await build({ entryPoints, outfile, bundle: true, platform: 'node', format: 'esm', packages: 'external' });
+  const [program = '', ...args] = [...network.launcher, process.execPath, outfile, runDir, 'nft'];
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  felix = child;
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  await put(
+    namespaceEvent('shop', {}),
+    endpointEvent({ ...pod, namespace: 'shop', labels: {}, ports: [] }),
+    calicoEvent('FelixConfiguration', { name: 'default' }, { establishedFlows: 'Cut' }),
+  );
+  await until(() => reaches('outside', pod.addresses[0] ?? '', 80), { within, what: 'the pod' });
+});
+afterAll(async () => {
+  const ended = new Promise((resolve) => felix?.once('exit', resolve));
+  felix?.stdin?.end();
+  if (felix) await ended;
+  await network.stop();
+  for (const path of [runDir, bundle]) rmSync(path, { recursive: true });
+});
+
+async function put(...events: Event[]): Promise<void> {
+  for (const event of events) felix?.stdin?.write(`${JSON.stringify(event)}\n`);
+}
+
+function reaches(from: string, address: string, port: number, keep?: string): Promise<boolean> {
+  return network.probe(from, { protocol: 'TCP', address, port, timeoutMs: 1000, ...(keep && { keep }) });
+}
+
+const remove = (event: Event): Event => ({ op: 'delete', key: keyOf(event) }) as Event;
+const connections = () => network.onNode('conntrack', '-L', '-p', 'tcp');
+
+test('a tightened policy cuts the connections that it refuses, and no others', async () => {
+  const address = pod.addresses[0] ?? '';
+  expect(await reaches('outside', address, 80, 'kept')).toBe(true);
+  expect(await reaches('outside', address, 8080, 'cut')).toBe(true);
+  const only80 = policyEvent({
+    name: 'only-80',
+    namespace: 'shop',
+    spec: { podSelector: {}, ingress: [{ ports: [{ port: 80 }] }] },
+  });
+  await put(only80);
+  await until(async () => !(await connections()).includes('dport=8080'), { within, what: 'the end of the connection' });
+  expect(await reaches('outside', address, 8080, 'cut')).toBe(false);
+  expect(await reaches('outside', address, 80, 'kept')).toBe(true);
+  expect(await connections()).toMatch(/ESTABLISHED .*dport=80 /);
+  await put(remove(only80));
+  await until(() => reaches('outside', address, 8080), { within, what: 'the port to open again' });
+});
+
+test('a host endpoint is found by its address, obeys every stage, and goes with the address', async () => {
+  const host = calicoEvent(
+    'HostEndpoint',
+    { name: 'edge', labels: { role: 'edge' } },
+    { node, expectedIPs: [nodeAddress] },
+  );
+  const policy = (name: string, spec: object) =>
+    calicoEvent('GlobalNetworkPolicy', { name }, { selector: "role == 'edge'", applyOnForward: true, ...spec });
+  const web = { protocol: 'TCP', destination: { ports: [80] } };
+  const stateless = policy('stateless', {
+    doNotTrack: true,
+    ingress: [{ action: 'Allow', ...web }],
+    egress: [{ action: 'Allow', protocol: 'TCP', source: { ports: [80] } }],
+  });
+  const early = policy('early', {
+    preDNAT: true,
+    ingress: [{ action: 'Deny', protocol: 'TCP', destination: { nets: [`${pod.addresses[0]}/32`] } }],
+  });
+  const becomes = (open: boolean, port: number, address = nodeAddress) =>
+    until(async () => (await reaches('outside', address, port)) === open, {
+      within,
+      what: `${address}:${port} ${open ? 'open' : 'closed'}`,
+    });
+  expect(await reaches('outside', nodeAddress, 80)).toBe(true);
+  await put(host);
+  await becomes(false, 80);
+  expect(await reaches('outside', nodeAddress, 22)).toBe(true);
+  await put(stateless);
+  await becomes(true, 80);
+  expect(await reaches('outside', nodeAddress, 8080)).toBe(false);
+  await network.onNode('conntrack', '-F');
+  expect(await reaches('outside', nodeAddress, 80)).toBe(true);
+  expect(await network.onNode('conntrack', '-L', '-d', nodeAddress)).not.toContain('dport=80 ');
+  await put(early);
+  await becomes(false, 80, pod.addresses[0]);
+  await network.onNode('ip', 'address', 'del', `${nodeAddress}/32`, 'dev', 'uplink');
+  await network.onNode('ip', 'address', 'add', `${nodeAddress}/32`, 'dev', 'lo');
+  await becomes(true, 8080);
+  await becomes(true, 80, pod.addresses[0]);
+  await put(remove(host), remove(stateless), remove(early));
+  await until(async () => !(await network.onNode('iptables-nft-save')).includes('cali-pi-stateless'), {
+    within,
+    what: 'the end of its chains',
+  });
+});
