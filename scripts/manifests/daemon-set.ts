@@ -82,6 +82,7 @@ const felix = {
     { name: 'netns', mountPath: '/var/run/netns', mountPropagation: 'HostToContainer' },
     { name: 'xtables-lock', mountPath: '/run/xtables.lock' },
     { name: 'modules', mountPath: '/lib/modules', readOnly: true },
+    when('config.USE_POD_CIDR', { name: 'cni-networks', mountPath: '/var/lib/cni/networks' }, 'true'),
     when('etcd.secret', certificates),
   ],
 };
@@ -114,6 +115,7 @@ const volumes = [
   hostPath('modules', '/lib/modules'),
   hostPath('cni-bin', value('cni.binDir'), 'DirectoryOrCreate'),
   hostPath('cni-conf', value('cni.confDir'), 'DirectoryOrCreate'),
+  when('config.USE_POD_CIDR', hostPath('cni-networks', '/var/lib/cni/networks', 'DirectoryOrCreate'), 'true'),
   secret('etcd-certs', 'etcd.secret'),
   secret('bgp-secrets', 'bgp.secret'),
 ];

@@ -38,6 +38,7 @@ const variable = text.describe('As text: --set-string, or in quotes.');
 const config = z.strictObject({
   DATASTORE_TYPE: z.enum(['kubernetes', 'etcdv3']),
   CALICO_NETWORKING_BACKEND: z.enum(['bird', 'vxlan', 'none']),
+  USE_POD_CIDR: z.enum(['true', 'false']),
   FELIX_HEALTHENABLED: z.literal('true').describe('The probes ask for it.'),
   ...Object.fromEntries(variables.map((name) => [name, variable.optional()])),
 });

@@ -15,6 +15,7 @@ export const defaults: Tree = tree({
     IP_AUTODETECTION_METHOD: 'first-found',
     CALICO_IPV4POOL_CIDR: noted('The range of the pods, which kubeadm calls podSubnet.', '192.168.0.0/16'),
     CALICO_IPV4POOL_VXLAN: 'Never',
+    USE_POD_CIDR: noted("true: addresses of pods come from their Node's podCIDRs, and not of pools.", 'false'),
     FELIX_HEALTHENABLED: 'true',
     FELIX_IPV6SUPPORT: 'false',
   }),
@@ -71,6 +72,29 @@ ${before}`,
 ${before}
 Nodes must reach each other at UDP port 4789.`,
     values: { config: { CALICO_NETWORKING_BACKEND: 'vxlan', CALICO_IPV4POOL_VXLAN: 'Always' } },
+  },
+  'margay-policy-only.yaml': {
+    about: `Margay's policy on the network of flannel, with the Kubernetes API as its datastore: pods get their devices and
+addresses (of their Node's podCIDR) from Margay, flannel carries packets between nodes.
+
+  kubectl apply -f deploy/crds -f deploy/margay-policy-only.yaml
+
+Before that: flannel runs, and Nodes have podCIDRs; build the image (deploy/Dockerfile) and bring it to the nodes or to a
+registry, put its name in place of margay:0.1.0, and set CNI_MTU to flannel's (FLANNEL_MTU of /run/flannel/subnet.env).
+
+Margay's network configuration comes before flannel's by its name, for pods that start from then on. Those that run keep
+their addresses on flannel's bridge, without policy, until they are started again.`,
+    values: {
+      config: {
+        CALICO_NETWORKING_BACKEND: 'none',
+        NO_DEFAULT_POOLS: 'true',
+        USE_POD_CIDR: 'true',
+        CNI_CONF_NAME: '05-margay.conflist',
+        CNI_MTU: '1450',
+        FELIX_DEFAULTENDPOINTTOHOSTACTION: 'ACCEPT',
+        FELIX_IPTABLESREFRESHINTERVAL: '60',
+      },
+    },
   },
   'margay-etcd.yaml': {
     about: `Margay on every node of a cluster, with etcd as its datastore, in the layout of Calico.

@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InputError } from '../base/errors.ts';
 import { defaultConflist, installCni as install, uninstallCni as uninstall } from '../cni/install.ts';
-import { cniQueueDir, type Environment, runDir } from './environment.ts';
+import { cniQueueDir, type Environment, runDir, usesPodCidr } from './environment.ts';
 
 export interface CniDirectories {
   readonly binDir: string;
@@ -24,7 +24,7 @@ export async function installCni(env: Environment, { binDir, confDir }: CniDirec
     launcher: launcherPath(),
     socketPath: join(runDir(env), 'cni.sock'),
     queueDir: cniQueueDir(env),
-    conflist: defaultConflist(mtu === undefined ? {} : { mtu }),
+    conflist: defaultConflist({ ...(mtu !== undefined && { mtu }), podCidr: usesPodCidr(env) }),
   });
   process.stdout.write(`the CNI plugin is in ${binDir}, its network configuration in ${confDir}\n`);
 }

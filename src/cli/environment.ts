@@ -49,6 +49,16 @@ export function hasBgp(env: Environment): boolean {
   return backend === 'bird';
 }
 
+/** USE_POD_CIDR: pods have addresses of the range that Kubernetes gives their node. @throws InputError */
+export function usesPodCidr(env: Environment): boolean {
+  return booleanOf(env, 'USE_POD_CIDR') ?? false;
+}
+
+/** Where addresses of podCIDRs are held: the reference plugin's place, unless MARGAY_CNI_NETWORKS_DIR says otherwise. */
+export function podCidrDir(env: Environment): string {
+  return env['MARGAY_CNI_NETWORKS_DIR'] || '/var/lib/cni/networks';
+}
+
 /** What the programs log, by Calico's names for the node (`FELIX_LOGSEVERITYSCREEN` is felix's own). */
 export function logLevel(env: Environment): string {
   return env['MARGAY_LOG_LEVEL'] || env['CALICO_STARTUP_LOGLEVEL'] || 'info';

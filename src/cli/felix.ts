@@ -14,10 +14,11 @@ import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
 import { TunnelAddresses } from '../felix/tunnel-addresses.ts';
 import { TunnelReport } from '../felix/tunnel-report.ts';
 import { Ipam } from '../ipam/allocator.ts';
+import { PodCidrPool } from '../ipam/pod-cidr.ts';
 import { warmThreads } from '../kernel/setns.ts';
 import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
-import { cniQueueDir, type Environment, hasBgp, nodename, runDir } from './environment.ts';
+import { cniQueueDir, type Environment, hasBgp, nodename, podCidrDir, runDir, usesPodCidr } from './environment.ts';
 import { checkFelix } from './preflight.ts';
 import { rehearse } from './rehearsal.ts';
 import { stopSignal } from './supervisor.ts';
@@ -132,9 +133,11 @@ async function serveCni(
   signal: AbortSignal,
   activity: Activity,
 ): Promise<void> {
+  const podCidr = usesPodCidr(env);
+  const pool = podCidr ? new PodCidrPool({ store, node, directory: podCidrDir(env), log }) : ipam;
   const verbs = new CniHandler({
     store,
-    ipam,
+    ipam: pool,
     netlink,
     openPod: openPodNamespace,
     nodename: node,
@@ -146,6 +149,7 @@ async function serveCni(
       interfacePrefix: config.interfacePrefix,
       // As Calico's plugin: IPv6 is asked for in the network configuration (ipam.assign_ipv6).
       families: [4],
+      podCidr,
     },
     clock: systemClock,
     log,
@@ -154,6 +158,7 @@ async function serveCni(
   const handler = new DeferringHandler({ verbs, queue, clock: systemClock, log });
   felix.onUpdate((update) => {
     ipam.consume(update);
+    if (pool !== ipam) pool.consume(update);
     handler.consume(update);
   });
   const noted = {

@@ -26,6 +26,8 @@ export interface NetworkConfig {
   readonly families?: readonly Family[];
   /** Names or prefixes of the pools to take addresses from; empty: any. */
   readonly pools: readonly string[];
+  /** Addresses are of the node's podCIDRs (`ipam.type` host-local). */
+  readonly podCidr?: boolean;
   /** How long ADD waits for the pod's policy, in milliseconds. Undefined: the agent's default. */
   readonly policyTimeoutMs?: number;
   readonly labels: Readonly<Record<string, string>>;
@@ -64,6 +66,7 @@ const ours = [
 ];
 
 const ipamFields = ['type', 'assign_ipv4', 'assign_ipv6', 'ipv4_pools', 'ipv6_pools'];
+const hostLocalFields = ['type', 'subnet', 'ranges'];
 
 const flag = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')], {
   error: 'expected true or false',
@@ -85,8 +88,16 @@ const poolNames = z
   .array(z.string().min(1, { error: 'expected the name or prefix of a pool' }))
   .max(64, { error: 'expected at most 64 pools' });
 
+/** Calico's words for the node's podCIDRs in a configuration of host-local; other ranges are not given out. */
+const podCidr = z.enum(['usePodCidr', 'usePodCidrIPv6'], { error: 'expected usePodCidr or usePodCidrIPv6' });
+
 const ipam = z.looseObject({
-  type: z.enum(['calico-ipam', 'margay-ipam']),
+  type: z.enum(['calico-ipam', 'margay-ipam', 'host-local']),
+  subnet: podCidr.optional(),
+  ranges: z
+    .array(z.array(z.strictObject({ subnet: podCidr })).length(1))
+    .max(2)
+    .optional(),
   assign_ipv4: flag.optional(),
   assign_ipv6: flag.optional(),
   ipv4_pools: poolNames.optional(),
@@ -162,17 +173,20 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
     ...others,
   ]);
   const ipamValue = value['ipam'];
-  if (isObject(ipamValue)) refuseUnknown(ipamValue, 'ipam.', (key) => ipamFields.includes(key), ipamFields);
+  const hostLocal = isObject(ipamValue) && ipamValue['type'] === 'host-local';
+  const known = hostLocal ? hostLocalFields : ipamFields;
+  if (isObject(ipamValue)) refuseUnknown(ipamValue, 'ipam.', (key) => known.includes(key), known);
   const config = check(network, value);
   const cniArgs = config.args?.cni;
   if (cniArgs?.['ips'] !== undefined) unsupported('args.cni.ips', cniArgs['ips'], 'addresses come from the pools');
-  const families = familiesOf(config.ipam);
+  const families = hostLocal ? podCidrFamilies(config.ipam) : familiesOf(config.ipam);
   const pools = [...(config.ipam.ipv4_pools ?? []), ...(config.ipam.ipv6_pools ?? [])];
   const seconds = config.policy_setup_timeout_seconds;
   return {
     cniVersion,
     name: config.name,
     pools,
+    ...(hostLocal && { podCidr: true }),
     labels: Object.fromEntries((cniArgs?.labels ?? []).map(({ key, value: text }) => [key, text])),
     ...bandwidthOf(config.runtimeConfig?.bandwidth ?? {}),
     ...(config.nodename !== undefined && { nodename: config.nodename }),
@@ -201,6 +215,14 @@ function bandwidthOf(asked: {
     ...(egressRate && egressBurst && !noBurst.has(egressBurst) && { egressBurst }),
   };
   return Object.keys(bandwidth).length > 0 ? { bandwidth } : {};
+}
+
+/** @throws CniError with code 7 when no range is named */
+function podCidrFamilies({ subnet, ranges = [] }: z.output<typeof ipam>): Family[] {
+  const named = [...(subnet === undefined ? [] : [subnet]), ...ranges.flat().map((range) => range.subnet)];
+  if (named.length === 0)
+    throw new CniError(cniCodes.config, 'ipam.subnet: missing: expected usePodCidr, or usePodCidr in ipam.ranges');
+  return [...new Set(named.map((each): Family => (each === 'usePodCidr' ? 4 : 6)))];
 }
 
 function familiesOf(config: z.output<typeof ipam>): Family[] | undefined {

@@ -15,6 +15,8 @@ export interface CniSettings {
   readonly interfacePrefix: string;
   /** Families that a pod gets where the network configuration does not say. */
   readonly families: readonly Family[];
+  /** Addresses are of the node's podCIDRs, and not of pools. */
+  readonly podCidr?: boolean;
   /** How long ADD waits for the endpoint's policy; then it fails. */
   readonly policyTimeoutMs?: number;
   /** How long DEL waits for felix; then it goes on. */

@@ -65,6 +65,7 @@ export class CniHandler {
         return `${JSON.stringify({ cniVersion: request.cniVersion, supportedVersions })}\n`;
       case 'ADD':
         requirePodDevice(request.ifName);
+        requireSource(request.network.podCidr ?? false, this.context.config.podCidr ?? false);
         return this.#exclusively(request.pod, signal, () => add(this.context, request, signal));
       case 'CHECK':
         requirePodDevice(request.ifName);
@@ -123,6 +124,16 @@ function requirePodDevice(ifName: string): void {
     cniCodes.environment,
     `CNI_IFNAME: "${ifName}": expected "${podDevice}": a pod has one device of this network`,
   );
+}
+
+/** The agent has one source of addresses, which the network configuration must mean. */
+function requireSource(asked: boolean, has: boolean): void {
+  if (asked === has) return;
+  const found = asked ? 'host-local' : 'of pools';
+  const expected = has
+    ? 'host-local, as USE_POD_CIDR is true'
+    : 'margay-ipam or calico-ipam, unless USE_POD_CIDR is true';
+  throw new CniError(cniCodes.config, `ipam.type: ${found}: expected ${expected}`);
 }
 
 function elapsed(milliseconds: number): number {

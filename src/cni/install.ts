@@ -34,9 +34,14 @@ export interface InstallRequest extends Installation {
 
 const defaultConfName = '10-margay.conflist';
 
-/** The network configuration that a cluster starts with. An MTU of 0 or none leaves it to the agent. */
-export function defaultConflist(options: { readonly mtu?: number; readonly cniVersion?: string } = {}): Conflist {
-  const { mtu, cniVersion = '1.0.0' } = options;
+/**
+ * The network configuration that a cluster starts with. An MTU of 0 or none leaves it to the agent.
+ * @param options.podCidr addresses are of the node's podCIDR
+ */
+export function defaultConflist(
+  options: { readonly mtu?: number; readonly cniVersion?: string; readonly podCidr?: boolean } = {},
+): Conflist {
+  const { mtu, cniVersion = '1.0.0', podCidr = false } = options;
   if (!supportedVersions.some((version) => version === cniVersion)) {
     throw new InputError('cniVersion', cniVersion, `one of ${supportedVersions.join(', ')}`);
   }
@@ -47,7 +52,7 @@ export function defaultConflist(options: { readonly mtu?: number; readonly cniVe
       {
         type: pluginType,
         ...(mtu !== undefined && { mtu }),
-        ipam: { type: 'margay-ipam' },
+        ipam: podCidr ? { type: 'host-local', subnet: 'usePodCidr' } : { type: 'margay-ipam' },
         policy: { type: 'k8s' },
         // The runtime then passes on what a pod's annotations say (kubernetes.io/ingress-bandwidth).
         capabilities: { bandwidth: true },

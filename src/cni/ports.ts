@@ -31,6 +31,8 @@ export interface AddressPool {
   /** Frees what the handle holds; nothing held is success. */
   release(request: { readonly handle: string }): Promise<readonly Ip[]>;
   byHandle(handle: string): Promise<readonly Assignment[]>;
+  /** IDs of a network's containers that hold an address, where blocks in the datastore do not tell. */
+  containers?(network: string): Promise<readonly string[]>;
 }
 
 /** What felix is told of an endpoint that is being written. */

@@ -3,6 +3,7 @@ import type { NetworkConfig } from './config.ts';
 import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { CniError, cniCodes } from './error.ts';
 import { meanwhile } from './meanwhile.ts';
+import { handleId } from './names.ts';
 import type { Pod } from './request.ts';
 
 /*
@@ -57,6 +58,11 @@ export async function collectGarbage(
     signal.throwIfAborted();
     const place = placeOf(context, pod, containerId, network.name, podDevice);
     await exclusively(pod, () => removeContainer(context, place, signal));
+    removed.add(containerId);
+  }
+  for (const containerId of (await context.ipam.containers?.(network.name)) ?? []) {
+    if (valid.has(containerId)) continue;
+    await context.ipam.release({ handle: handleId(network.name, containerId) });
     removed.add(containerId);
   }
   return [...removed];

@@ -99,9 +99,9 @@ function nodeRules(): readonly Rule[] {
   return role.rules;
 }
 
-function startAgents(): void {
+function startAgents(more: Readonly<Record<string, string>> = {}): void {
   agents = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', process.execPath, join(dist, 'margay.js'), 'node'], {
-    env,
+    env: { ...env, ...more },
   });
   const collect = (chunk: Buffer) => {
     output = (output + String(chunk)).slice(-20_000);
@@ -139,7 +139,7 @@ function margayctl(...args: string[]) {
 }
 
 /** A Pod as the scheduler leaves it, and the namespace that the runtime makes for it. */
-async function pod(name: string, labels: Record<string, string> = {}): Promise<CniCall> {
+async function pod(name: string, labels: Record<string, string> = {}, podCidr = false): Promise<CniCall> {
   await api.create('pods', {
     metadata: { name, namespace: 'shop', labels },
     spec: { nodeName: 'n1', serviceAccountName: 'default', containers: [{ name: 'c' }] },
@@ -148,7 +148,7 @@ async function pod(name: string, labels: Record<string, string> = {}): Promise<C
   ip('netns', 'add', netns);
   podNamespaces.push(netns);
   return {
-    conflist: defaultConflist({ cniVersion: '1.1.0' }),
+    conflist: defaultConflist({ cniVersion: '1.1.0', podCidr }),
     pluginDir: join(runDir, 'bin'),
     containerId: `${name}-1`,
     netns: netnsPath(netns),
@@ -252,4 +252,45 @@ describe('one node on the Kubernetes API', () => {
     expect(handles.entries).toEqual([]);
     expect(await margayctl('get', 'pods', '-A')).toMatchObject({ code: 0 });
   });
+
+  test('policy alone: addresses of the podCIDR, policy, and no block, pool, speaker or route of another node', async () => {
+    await stopAgents();
+    await api.storage.delete(api.resource('ippools.crd.projectcalico.org'), '', 'default-ipv4-ippool', {});
+    await api.change('nodes', 'n1', (found) => ({
+      ...found,
+      spec: { podCIDR: '10.244.3.0/24', podCIDRs: ['10.244.3.0/24'] },
+    }));
+    startAgents({ ...policyOnly(), MARGAY_CNI_NETWORKS_DIR: join(runDir, 'networks') });
+    await ready();
+    const [one, other] = [await pod('one', { role: 'friend' }, true), await pod('other', { app: 'server' }, true)];
+    expect((await addNetwork(one)).ips?.[0]?.address).toBe('10.244.3.2/32');
+    expect((await addNetwork(other)).ips?.[0]?.address).toBe('10.244.3.3/32');
+    expect(readFileSync(join(runDir, 'networks/k8s-pod-network/10.244.3.3'), 'latin1')).toBe('other-1\r\neth0');
+    expect(await pings(one, '10.244.3.3')).toBe(true);
+    expect(await pings(other, '10.244.3.2')).toBe(true);
+    await api.change(
+      'pods',
+      'one',
+      (found) => ({ ...found, metadata: { ...found.metadata, labels: { role: 'stranger' } } }),
+      'shop',
+    );
+    await until(async () => !(await pings(one, '10.244.3.3')), soon('the policy closes'));
+    expect((await api.storage.list(api.resource('ipamblocks.crd.projectcalico.org'), '')).entries).toHaveLength(1);
+    const routes = ip('-n', machine, 'route', 'show', 'proto', '80').trim().split('\n');
+    expect(routes.filter((route) => !/^10\.244\.3\.[23] dev cali/.test(route) && !route.includes('10.77.'))).toEqual(
+      [],
+    );
+    await delNetwork(other);
+    await delNetwork(one);
+    expect(existsSync(join(runDir, 'networks/k8s-pod-network/10.244.3.3'))).toBe(false);
+  });
 });
+
+/** The settings of the manifest that are about the network. */
+function policyOnly(): Record<string, string> {
+  const file = join(import.meta.dirname, '../../deploy/margay-policy-only.yaml');
+  const objects = parseAllDocuments(readFileSync(file, 'utf8')).map((each) => each.toJS());
+  const names = ['CALICO_NETWORKING_BACKEND', 'NO_DEFAULT_POOLS', 'USE_POD_CIDR', 'FELIX_DEFAULTENDPOINTTOHOSTACTION'];
+  const { data } = objects.find(({ kind }) => kind === 'ConfigMap');
+  return Object.fromEntries(names.map((name) => [name, data[name]]));
+}

@@ -75,7 +75,7 @@ describe.each([...manifests()])('%s', (_file, text) => {
   test('the programs take the values, without a warning', () => {
     const env = { ...config, ...cluster };
     expect(readStoreConfig(env).type).toBe(config['DATASTORE_TYPE']);
-    expect(poolsFrom(env)).toHaveLength(1);
+    expect(poolsFrom(env)).toHaveLength(config['NO_DEFAULT_POOLS'] === 'true' ? 0 : 1);
     expect(readMetricsSettings(env)).toBeUndefined();
     expect(() => readFelixConfig(env, strict)).not.toThrow();
   });
