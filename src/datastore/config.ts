@@ -14,6 +14,8 @@ export interface EtcdConfig {
     readonly caFile: string;
     readonly client?: { readonly certificateFile: string; readonly keyFile: string };
   };
+  /** What all keys begin with, `/tenants/a`, before Calico's `/calico/`. */
+  readonly namespace?: string;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -27,12 +29,13 @@ const settings = [
   'ETCD_CA_CERT_FILE',
   'ETCD_CERT_FILE',
   'ETCD_KEY_FILE',
+  'ETCD_NAMESPACE',
 ] as const;
 type Setting = (typeof settings)[number];
 
 /**
  * Calico's datastore settings: DATASTORE_TYPE (etcdv3 or kubernetes, whose settings readKubernetesConfig tells), ETCD_ENDPOINTS (comma-separated, default http://127.0.0.1:2379),
- * ETCD_USERNAME, ETCD_PASSWORD, ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE. Each also with the prefix `CALICO_`,
+ * ETCD_USERNAME, ETCD_PASSWORD, ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE, ETCD_NAMESPACE. Each also with the prefix `CALICO_`,
  * which wins. An empty value counts as unset.
  * @throws InputError naming the variable
  */
@@ -45,7 +48,16 @@ export function readStoreConfig(env: Environment): StoreConfig {
   if (discovery !== undefined)
     throw new InputError('ETCD_DISCOVERY_SRV', discovery, 'no value: list the members in ETCD_ENDPOINTS instead');
   const endpoints = readEndpoints(read('ETCD_ENDPOINTS') ?? 'http://127.0.0.1:2379');
-  return { type, endpoints, ...readCredentials(read), ...readTls(read, endpoints) };
+  return { type, endpoints, ...readCredentials(read), ...readTls(read, endpoints), ...readNamespace(read) };
+}
+
+/** Keys are put behind it as they are, so it begins with `/` and does not end with one. */
+function readNamespace(read: (setting: Setting) => string | undefined): Pick<EtcdConfig, 'namespace'> {
+  const namespace = read('ETCD_NAMESPACE');
+  if (namespace === undefined) return {};
+  if (!/^(\/[\w.-]+)+$/.test(namespace) || /^\/calico(\/|$)/.test(namespace))
+    throw new InputError('ETCD_NAMESPACE', namespace, 'a prefix such as /tenants/a, other than /calico');
+  return { namespace };
 }
 
 function readEndpoints(text: string): string[] {

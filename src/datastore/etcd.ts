@@ -14,6 +14,7 @@ import { isTokenOutdated, type Member, Members, mayRepeat } from './etcd-members
 import { watchMember } from './etcd-watch.ts';
 import type { Commit, Expectation, Kv, KvEntry, KvEvent, KvWrite } from './kv.ts';
 import { KvStore } from './kv-store.ts';
+import { PrefixedKv } from './prefixed-kv.ts';
 import { type Store, StoreUnavailableError } from './store.ts';
 
 export interface EtcdOptions {
@@ -41,7 +42,9 @@ export function createEtcdStore(config: EtcdConfig, log: Log, options: EtcdOptio
 export function createEtcdKv(config: EtcdConfig, log: Log, options: EtcdOptions = {}): Kv {
   const clock = options.clock ?? systemClock;
   const { timeoutMs = 4000, recheckMs = 10_000 } = options;
-  return new EtcdKv(new Members(config, { clock, timeoutMs, recheckMs }, log), clock, options);
+  const { namespace = '' } = config;
+  const kv = new EtcdKv(new Members(config, { clock, timeoutMs, recheckMs }, log), clock, options, namespace);
+  return namespace === '' ? kv : new PrefixedKv(kv, namespace);
 }
 
 class EtcdKv implements Kv {
@@ -49,6 +52,8 @@ class EtcdKv implements Kv {
     private readonly members: Members,
     private readonly clock: Clock,
     private readonly options: EtcdOptions,
+    /** Below it a user may read. */
+    private readonly namespace: string,
   ) {}
 
   async get(key: string): Promise<KvEntry | undefined> {
@@ -110,7 +115,7 @@ class EtcdKv implements Kv {
   }
 
   async *#follow(member: Member, prefix: string, revision: string, signal: AbortSignal) {
-    const key = Buffer.from('/calico/v1/Ready');
+    const key = Buffer.from(`${this.namespace}/calico/v1/Ready`);
     const probe = async () => {
       // Looks at the certificate files, which nothing else may do while all is quiet.
       this.members.current();

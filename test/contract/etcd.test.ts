@@ -6,7 +6,7 @@ import { createEtcdStore } from '../../src/datastore/etcd.ts';
 import { type Event, StoreUnavailableError, type Value } from '../../src/datastore/store.ts';
 import { startEtcd, type TestEtcd } from '../support/etcd.ts';
 import { until } from '../support/wait.ts';
-import { storeContract } from './store.ts';
+import { type Subject, storeContract } from './store.ts';
 
 const log = createLog('test', 'silent');
 let etcd: TestEtcd;
@@ -15,16 +15,19 @@ beforeAll(async () => {
 });
 afterAll(() => etcd.stop());
 
-storeContract('etcd', async () => {
+/** A store whose keys begin with `namespace`, in an etcd that another cluster's keys lie in, too. */
+async function inEtcd(namespace: string): Promise<Subject> {
   const raw = new Etcd3({ hosts: etcd.endpoint });
   await raw.delete().all();
+  if (namespace !== '') await raw.put('/calico/resources/v3/projectcalico.org/ippools/other').value('{}');
+  const config = { type: 'etcdv3', endpoints: [etcd.endpoint], ...(namespace && { namespace }) } as const;
   // Small chunks, so that lists take several calls.
-  const store = createEtcdStore({ type: 'etcdv3', endpoints: [etcd.endpoint] }, log, { chunk: 2 });
+  const store = createEtcdStore(config, log, { chunk: 2 });
   return {
     store,
     layout: 'etcd',
-    plant: async (key, text) => void (await raw.put(key).value(text)),
-    raw: async (key) => (await raw.get(key).string()) ?? undefined,
+    plant: async (key, text) => void (await raw.put(namespace + key).value(text)),
+    raw: async (key) => (await raw.get(namespace + key).string()) ?? undefined,
     compact: async () => {
       const { header } = await raw.kv.range({ key: Buffer.from('x') });
       await raw.kv.compact({ revision: header.revision });
@@ -34,7 +37,10 @@ storeContract('etcd', async () => {
       raw.close();
     },
   };
-});
+}
+
+storeContract('etcd', () => inEtcd(''));
+storeContract('etcd with a namespace', () => inEtcd('/tenants/a'));
 
 const key = { type: 'IPPool', name: 'a' } as const;
 const value = {

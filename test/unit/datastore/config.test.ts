@@ -30,12 +30,14 @@ test('credentials and certificates', () => {
     ETCD_CA_CERT_FILE: '/ca',
     ETCD_CERT_FILE: '/cert',
     ETCD_KEY_FILE: '/key',
+    CALICO_ETCD_NAMESPACE: '/tenants/a',
   });
   expect(config).toEqual({
     type: 'etcdv3',
     endpoints: ['https://a:2379'],
     credentials: { username: 'margay', password: 'secret' },
     tls: { caFile: '/ca', client: { certificateFile: '/cert', keyFile: '/key' } },
+    namespace: '/tenants/a',
   });
 });
 
@@ -51,6 +53,9 @@ test.each<[string, Record<string, string>]>([
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: '127.0.0.1:2379' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: 'http://a:1/path' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: ',' }],
+  ['ETCD_NAMESPACE', { ETCD_NAMESPACE: 'tenants/a' }],
+  ['ETCD_NAMESPACE', { ETCD_NAMESPACE: '/tenants/' }],
+  ['ETCD_NAMESPACE', { ETCD_NAMESPACE: '/calico' }],
   ['ETCD_ENDPOINTS', { ETCD_ENDPOINTS: 'http://a:1,https://b:1' }],
   ['ETCD_ENDPOINTS', { ETCD_CA_CERT_FILE: '/ca' }],
   ['ETCD_USERNAME', { ETCD_PASSWORD: 'x' }],
