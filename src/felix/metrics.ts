@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { Counter, collectDefaultMetrics, Gauge, Registry, Summary } from 'prom-client';
+import type { KernelCalls } from '../kernel/calls.ts';
 import { type Listening, listening } from './health.ts';
 
 /** What a scrape asks of the agent. */
@@ -16,6 +17,43 @@ export interface Counts {
   readonly inSync: boolean;
   /** Device of a wanted tunnel → whether it is up. */
   readonly tunnels: ReadonlyMap<string, boolean>;
+  /** What became of packets that felix itself carries. */
+  readonly carried: Readonly<Record<string, number>>;
+}
+
+/** Calico's names for what iptables and ipset were asked, as the drivers counted it. */
+export function registerCalls(registry: Registry, calls: KernelCalls): void {
+  const registers = [registry];
+  const plain = (name: string, help: string, value: () => number) =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  plain('felix_iptables_restore_calls', 'Number of iptables-restore calls.', () => calls.restore.calls);
+  plain('felix_iptables_restore_errors', 'Number of iptables-restore errors.', () => calls.restore.errors);
+  plain('felix_iptables_save_calls', 'Number of iptables-save calls.', () => calls.save.calls);
+  plain('felix_iptables_save_errors', 'Number of iptables-save errors.', () => calls.save.errors);
+  plain('felix_ipset_calls', 'Number of ipset commands executed.', () => calls.ipset.calls);
+  plain('felix_ipset_errors', 'Number of ipset command failures.', () => calls.ipset.errors);
+  plain('felix_ipset_lines_executed', 'Number of ipset operations executed.', () => calls.ipsetLines);
+  new Counter({
+    name: 'felix_iptables_lines_executed',
+    help: 'Number of iptables rule updates executed.',
+    labelNames: ['ip_version', 'table'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [key, count] of calls.lines) {
+        const [version = '', table = ''] = key.split(' ');
+        this.inc({ ip_version: version, table }, count);
+      }
+    },
+  });
 }
 
 /** Calico's names, as far as the agent can fill them honestly. */
@@ -111,6 +149,16 @@ export class Metrics {
         for (const [device, up] of tunnels) gauge.set({ device }, up ? 1 : 0);
       },
     );
+    new Counter({
+      name: 'margay_felix_udp_tunnel_packets',
+      help: 'Number of packets of the userspace tunnel, by what became of them.',
+      labelNames: ['outcome'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [outcome, count] of Object.entries(counts().carried)) this.inc({ outcome }, count);
+      },
+    });
     labelled('felix_routes', 'Number of routes wanted in the main table.', ['source'], ({ routes }, gauge) => {
       for (const [source, value] of routes) gauge.set({ source }, value);
     });

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Store, StoreUnavailableError } from '../datastore/store.ts';
+import { countKernelCalls } from '../kernel/calls.ts';
 import { openConntrack } from '../kernel/conntrack.ts';
 import { createIpsets } from '../kernel/ipset.ts';
 import { type Backend, detectBackend } from '../kernel/iptables/backend.ts';
@@ -19,6 +20,7 @@ import { Configuration } from './configuration.ts';
 import { assembleVerdicts } from './flow-log/assemble.ts';
 import { Felix } from './main.ts';
 import { TighteningManager } from './managers/tightening.ts';
+import { registerCalls } from './metrics.ts';
 import { sweepOtherBackend } from './other-backend.ts';
 import { RenderedPolicy } from './policy.ts';
 import { Servers } from './servers.ts';
@@ -78,14 +80,15 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     telling: () => (telling ? configuration.current.verdictLogs : 'none'),
     ...{ node: nodename, backend, families, clock, log },
   });
+  const calls = countKernelCalls();
   const felix = new Felix({
     store,
     netlink,
     iptables: {
-      4: createIptables({ family: 4, backend, log }),
-      ...(six && { 6: createIptables({ family: 6, backend, log }) }),
+      4: createIptables({ family: 4, backend, log, calls }),
+      ...(six && { 6: createIptables({ family: 6, backend, log, calls }) }),
     },
-    ipsets: createIpsets({ log }),
+    ipsets: createIpsets({ log, calls }),
     policy,
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl,
@@ -104,7 +107,10 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   felix.onUpdate(verdicts.consume);
   const sockets = [netlink, conntrack];
   leaveOtherBackend(felix, backend, families, log);
-  const servers = new Servers(felix, log, verdicts.register);
+  const servers = new Servers(felix, log, (registry) => {
+    verdicts.register(registry);
+    registerCalls(registry, calls);
+  });
   const run = (signal: AbortSignal) =>
     runWithServers(felix, servers, [tightening, verdicts.log], config, sockets, signal);
   return { felix, config, netlink, run };

@@ -2,6 +2,7 @@ import type { Dataplane } from './apply.ts';
 import type { Graph } from './calc/graph.ts';
 import { type RouteClass, routeClasses } from './calc/routes.ts';
 import { vxlanDevices } from './calc/tunnels.ts';
+import type { TunnelStatus as DeviceStatus } from './managers/tunnel.ts';
 import type { Counts } from './metrics.ts';
 import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus, TunnelStatus } from './status.ts';
 
@@ -35,12 +36,7 @@ export function describe(
 }
 
 /** Figures for metrics: what is wanted, which is what stands unless a failure says otherwise. */
-export function countsOf(
-  graph: Graph,
-  policies: number,
-  tunnels: readonly { readonly device: string; readonly state: string }[],
-  inSync: boolean,
-): Counts {
+export function countsOf(graph: Graph, policies: number, tunnels: readonly DeviceStatus[], inSync: boolean): Counts {
   const { tables, sets } = graph.firewall();
   const remote = graph.routes.count('bgp');
   const versions = [...tables.keys()].map(String);
@@ -51,6 +47,7 @@ export function countsOf(
     policies,
     inSync,
     tunnels: new Map(tunnels.map(({ device, state }) => [device, state === 'up'])),
+    carried: tunnels.find(({ kind }) => kind === 'udp')?.packets ?? {},
     routes: new Map([
       ['local', graph.routes.count() - remote],
       ['remote', remote],

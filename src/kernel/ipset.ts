@@ -1,5 +1,6 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { counted, type KernelCalls } from './calls.ts';
 import { type Launch, runCommand } from './command.ts';
 import { type ActualSet, parseIpsetSave, planSet, spareName } from './ipset-plan.ts';
 import { Serial } from './serial.ts';
@@ -7,6 +8,7 @@ import { type DesiredSet, IpsetError, type Ipsets } from './types.ts';
 
 export interface IpsetOptions extends Launch {
   readonly log: Log;
+  readonly calls?: KernelCalls;
 }
 
 /**
@@ -113,6 +115,7 @@ class RestoreDriver implements Ipsets {
 
   async #restore(changes: readonly Change[]): Promise<{ name: string; reason: string } | undefined> {
     const lines = changes.flatMap((change) => change.lines);
+    if (this.options.calls) this.options.calls.ipsetLines += lines.length;
     const { status, stderr } = await this.#run(['ipset', 'restore', '-exist'], `${lines.join('\n')}\n`);
     if (status === 0) return undefined;
     const reason = stderr.trim() || `ipset restore: status ${status}`;
@@ -133,7 +136,8 @@ class RestoreDriver implements Ipsets {
   }
 
   #run(command: readonly string[], input = '') {
-    const { launcher } = this.options;
-    return runCommand(command, { input, package: 'ipset', timeoutSeconds: 120, ...(launcher ? { launcher } : {}) });
+    const { launcher, calls } = this.options;
+    const options = { input, package: 'ipset', timeoutSeconds: 120, ...(launcher ? { launcher } : {}) };
+    return counted(calls?.ipset, () => runCommand(command, options));
   }
 }

@@ -1,6 +1,7 @@
 import { errorCode } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Family } from '../../model/address.ts';
+import { counted, type KernelCalls } from '../calls.ts';
 import { type Launch, runCommand } from '../command.ts';
 import { Serial } from '../serial.ts';
 import { type DesiredTable, type Iptables, IptablesError, type TableName } from '../types.ts';
@@ -14,6 +15,7 @@ export interface IptablesOptions extends Launch {
   readonly family: Family;
   readonly backend: Backend;
   readonly log: Log;
+  readonly calls?: KernelCalls;
   /** How long iptables-restore waits for the xtables lock (legacy only; nft has none): 1 or more, 10 by default. */
   readonly lockWaitSeconds?: number;
 }
@@ -110,6 +112,7 @@ class RestoreDriver implements Iptables {
     }
     if (plans.size > 0)
       await this.#restore([...plans].flatMap(([name, { lines }]) => [`*${name}`, ...lines, 'COMMIT']));
+    for (const [name, { lines }] of plans) this.#countLines(name, lines.length);
     let changed = 0;
     for (const [name, plan] of plans) {
       actual.set(name, plan.after);
@@ -119,9 +122,15 @@ class RestoreDriver implements Iptables {
     return changed;
   }
 
+  #countLines(table: TableName, count: number): void {
+    const { calls, family } = this.options;
+    const key = `${family} ${table}`;
+    calls?.lines.set(key, (calls.lines.get(key) ?? 0) + count);
+  }
+
   async #read(): Promise<Map<string, ActualTable>> {
     const program = `${this.#program}-save`;
-    const { status, stdout, stderr } = await this.#run([program]);
+    const { status, stdout, stderr } = await counted(this.options.calls?.save, () => this.#run([program]));
     if (status !== 0) throw new IptablesError(`${program}: ${stderr.trim() || `status ${status}`}`);
     return parseSave(stdout);
   }
@@ -129,7 +138,9 @@ class RestoreDriver implements Iptables {
   async #restore(lines: readonly string[]): Promise<void> {
     const program = `${this.#program}-restore`;
     const legacy = this.options.backend === 'legacy';
-    const { status, stderr, linesBefore } = await this.#send(program, lines);
+    const { status, stderr, linesBefore } = await counted(this.options.calls?.restore, () =>
+      this.#send(program, lines),
+    );
     if (status === 0) return;
     const number = /line:? (\d+)/i.exec(stderr)?.[1];
     const named = number === undefined ? undefined : lines[Number(number) - linesBefore - 1];

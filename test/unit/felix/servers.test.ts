@@ -6,7 +6,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EnvironmentError } from '../../../src/base/errors.ts';
 import { serveControl } from '../../../src/felix/control.ts';
 import { serveHealth } from '../../../src/felix/health.ts';
-import { Metrics, serveMetrics } from '../../../src/felix/metrics.ts';
+import { Metrics, registerCalls, serveMetrics } from '../../../src/felix/metrics.ts';
+import { countKernelCalls } from '../../../src/kernel/calls.ts';
 import { until } from '../../support/wait.ts';
 import { Harness, silent } from './support.ts';
 
@@ -97,7 +98,15 @@ test("metrics carry Calico's names", async () => {
     routes: new Map([['local', 3]]),
     sets: new Map([['4', 5]]),
     tables: [{ version: '4', table: 'filter', chains: 6, rules: 7 }],
+    carried: { sent: 8 },
   }));
+  const calls = countKernelCalls();
+  registerCalls(metrics.registry, calls);
+  Object.assign(calls.restore, { calls: 4, errors: 1 });
+  Object.assign(calls.save, { calls: 3, errors: 2 });
+  Object.assign(calls.ipset, { calls: 9, errors: 5 });
+  calls.ipsetLines = 12;
+  calls.lines.set('6 raw', 11);
   metrics.applied(12, true);
   const server = await serveMetrics(metrics, '127.0.0.1', 0);
   try {
@@ -116,6 +125,15 @@ test("metrics carry Calico's names", async () => {
       'felix_routes{source="local"} 3',
       'felix_int_dataplane_failures 1',
       'felix_int_dataplane_apply_time_seconds_count 1',
+      'felix_iptables_restore_calls 4',
+      'felix_iptables_restore_errors 1',
+      'felix_iptables_save_calls 3',
+      'felix_iptables_save_errors 2',
+      'felix_iptables_lines_executed{ip_version="6",table="raw"} 11',
+      'felix_ipset_calls 9',
+      'felix_ipset_errors 5',
+      'felix_ipset_lines_executed 12',
+      'margay_felix_udp_tunnel_packets{outcome="sent"} 8',
     ])
       expect(body).toContain(`${line}\n`);
   } finally {
