@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { configurePod, createVeth } from '../../src/cni/veth.ts';
 import { keyText } from '../../src/datastore/store.ts';
 import { inNamespace, openNetlinkIn } from '../../src/kernel/namespace.ts';
@@ -21,6 +20,7 @@ import {
   withAgent,
 } from './agent.ts';
 import { type Space, withSpace } from './space.ts';
+import { longestPause } from './turns.ts';
 
 /** Of the project. */
 const target = { podMs: 5, pauseMs: 50, memoryMiB: 250 };
@@ -105,11 +105,9 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
       withAgent(space, false, async (agent) => {
         const { put, felix, store, signal } = agent;
         const note = async (name: string, action: () => Promise<void>) => {
-          const delay = monitorEventLoopDelay({ resolution: 1 });
-          delay.enable();
-          await action();
-          delay.disable();
-          figures.set(name, [...(figures.get(name) ?? []), delay.max / 1e6]);
+          const { wall, cpu } = await longestPause(action);
+          figures.set(name, [...(figures.get(name) ?? []), wall]);
+          figures.set(`${name}-cpu`, [...(figures.get(`${name}-cpu`) ?? []), cpu]);
         };
         await localPods(agent, space, pods);
         await put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'));
@@ -153,7 +151,7 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
           });
         await note('pod-gone', async () => {
           const done = passes();
-          agent.netlink.deleteLink('cali7');
+          await space.exec('ip', 'link', 'delete', 'cali7');
           await done;
         });
       }),

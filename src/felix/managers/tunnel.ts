@@ -48,7 +48,8 @@ export class TunnelManager<D extends { readonly own: Place }> {
   #planned: D | undefined;
   #applied: D | undefined;
   #settled = false;
-  #uplink: string | undefined;
+  /** The device with the node's address, as it was found last; undefined: to be looked up. */
+  #uplink: { readonly underlay: Ip; readonly name?: string; readonly mtu: number } | undefined;
   #unsupported: string | undefined;
   #problem: string | undefined;
 
@@ -72,18 +73,20 @@ export class TunnelManager<D extends { readonly own: Place }> {
 
   /** The next `open` looks at everything again. */
   recheck(): void {
+    this.#uplink = undefined;
     if (this.#unsupported === undefined) this.#settled = false;
   }
 
   /** As `recheck`; what the kernel did not have, it may have by now. */
   askAgain(): void {
     this.#unsupported = undefined;
+    this.#uplink = undefined;
     this.#settled = false;
   }
 
   /** @returns whether the link matters here: it is the device, or the one below */
   onLink({ name }: Pick<Link, 'name'>): boolean {
-    if (name !== this.kind.device && name !== this.#uplink) return false;
+    if (name !== this.kind.device && name !== this.#uplink?.name) return false;
     this.askAgain();
     return this.#applied !== undefined;
   }
@@ -153,9 +156,14 @@ export class TunnelManager<D extends { readonly own: Place }> {
   #mtu({ underlay }: Place): number {
     const wanted = this.mtuWanted();
     if (wanted > 0) return wanted;
-    this.#uplink = this.netlink.addresses(this.kind.family).find(({ address }) => address === underlay)?.device;
-    const uplink = this.#uplink === undefined ? undefined : this.netlink.link(this.#uplink);
-    return (uplink?.mtu ?? usualMtu) - this.kind.overhead;
+    if (this.#uplink?.underlay !== underlay) this.#uplink = this.#find(underlay);
+    return this.#uplink.mtu - this.kind.overhead;
+  }
+
+  #find(underlay: Ip) {
+    const name = this.netlink.addresses(this.kind.family).find(({ address }) => address === underlay)?.device;
+    const link = name === undefined ? undefined : this.netlink.link(name);
+    return { underlay, mtu: link?.mtu ?? usualMtu, ...(name !== undefined && { name }) };
   }
 }
 

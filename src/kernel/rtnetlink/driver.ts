@@ -58,10 +58,11 @@ import {
   writeVeth,
   writeVxlan,
 } from './link.ts';
+import { LinkNames } from './link-names.ts';
 import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
 import { readQueue, writeQueueQuery, writeShaper, writeShaperRemoval } from './queue.ts';
-import { type IndexOf, type NameOf, writeRoute } from './route.ts';
+import { type IndexOf, writeRoute } from './route.ts';
 import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
@@ -85,6 +86,7 @@ export function openNetlink({ aside = false }: { readonly aside?: boolean } = {}
 class RtNetlink implements Netlink {
   /** Family and table → what was last read of it. */
   readonly #dumps = new Map<string, RouteDump>();
+  readonly #names: LinkNames;
   /** Inside `together`: what is to be sent, and name → index of the devices asked for. */
   #batch: { readonly requests: Request[]; readonly indexByName: Map<string, number> } | undefined;
 
@@ -94,7 +96,9 @@ class RtNetlink implements Netlink {
   constructor(
     private readonly socket: NetlinkSocket,
     private readonly aside?: NetlinkSocket,
-  ) {}
+  ) {
+    this.#names = new LinkNames(socket);
+  }
 
   links(): Link[] {
     const request = { operation: 'list links', type: RTM_GETLINK, body: writeLinkQuery };
@@ -123,7 +127,7 @@ class RtNetlink implements Netlink {
       type: RTM_GETADDR,
       body: (w) => writeAddressQuery(w, family),
     });
-    const nameOf = this.#names();
+    const { nameOf } = this.#names;
     return found.flatMap((payload) => {
       const address = readAddress(payload);
       const device = address && nameOf(address.index);
@@ -133,7 +137,7 @@ class RtNetlink implements Netlink {
 
   routes(family?: Family, table = mainTable): Route[] {
     return (family === undefined ? [4 as const, 6 as const] : [family]).flatMap((one) =>
-      new RouteDump(this.socket, one, table).read(() => this.#names()).routes(),
+      new RouteDump(this.socket, one, table).read(this.#names.nameOf).routes(),
     );
   }
 
@@ -141,7 +145,7 @@ class RtNetlink implements Netlink {
     const key = `${family} ${table}`;
     const dump = this.#dumps.get(key) ?? new RouteDump(this.socket, family, table);
     this.#dumps.set(key, dump);
-    return dump.read(() => this.#names());
+    return dump.read(this.#names.nameOf);
   }
 
   neighbours(device: string): Neighbour[] {
@@ -202,6 +206,7 @@ class RtNetlink implements Netlink {
     const operation = `set link ${name}`;
     const index = this.#indexOf(operation, name);
     this.#request({ operation, type: RTM_NEWLINK, body: (w) => writeLinkChange(w, index, change) });
+    if (change.name !== undefined) this.#names.forget();
   }
 
   addAddress(device: string, cidr: string, options: { noDad?: boolean } = {}): void {
@@ -278,7 +283,7 @@ class RtNetlink implements Netlink {
 
   queues(): Queue[] {
     const found = this.socket.dump({ operation: 'list queues', type: RTM_GETQDISC, body: writeQueueQuery });
-    const nameOf = this.#names();
+    const { nameOf } = this.#names;
     return found.flatMap((payload) => {
       const queue = readQueue(payload);
       const device = queue && nameOf(queue.index);
@@ -357,11 +362,6 @@ class RtNetlink implements Netlink {
     const links = names.size > lookupsBeforeDump ? this.links() : [...names].flatMap((name) => this.link(name) ?? []);
     const byName = new Map(links.map((link) => [link.name, link.index]));
     return (name) => byName.get(name);
-  }
-
-  #names(): NameOf {
-    const byIndex = new Map(this.links().map((link) => [link.index, link.name]));
-    return (index) => byIndex.get(index);
   }
 
   #linkWhere(operation: string, which: { name?: string; index?: number }): Link | undefined {

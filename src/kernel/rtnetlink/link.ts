@@ -17,7 +17,7 @@ import {
   RTEXT_FILTER_SKIP_STATS,
   VETH_INFO_PEER,
 } from './constants.ts';
-import { hostI32, hostU32, type MessageWriter, NetlinkFormatError, readAttributes, text } from './message.ts';
+import { hostI32, hostU16, hostU32, type MessageWriter, NetlinkFormatError, readAttributes, text } from './message.ts';
 import { readVxlan, writeVxlanInfo } from './vxlan.ts';
 
 /* `struct ifinfomsg` and the IFLA_* attributes that we use (linux/if_link.h). */
@@ -52,6 +52,15 @@ export function readLink(payload: Uint8Array): Link {
     ...(master ? { master: hostI32(master, 0) } : {}),
     ...(kind && data && text(kind) === 'vxlan' ? { vxlan: readVxlan(data) } : {}),
   };
+}
+
+/** Index and name of a link, for one who looks at a thousand of them: the kernel gives the name first. */
+export function readLinkName(payload: Uint8Array): readonly [index: number, name: string] {
+  const first = payload.length >= ifinfomsgLength + 4 && hostU16(payload, ifinfomsgLength + 2) === IFLA_IFNAME;
+  const end = first ? payload.indexOf(0, ifinfomsgLength + 4) : -1;
+  if (end > 0) return [hostI32(payload, 4), text(payload.subarray(ifinfomsgLength + 4, end))];
+  const { index, name } = readLink(payload);
+  return [index, name];
 }
 
 /** Body of RTM_GETLINK: all links, or the one with this name or index. */

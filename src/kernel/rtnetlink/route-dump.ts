@@ -36,14 +36,14 @@ export class RouteDump {
   }
 
   /** @throws KernelError */
-  read(names: () => NameOf): RouteReading {
+  read(nameOf: NameOf): RouteReading {
     for (let attempt = 1; attempt <= attempts; attempt++) {
       const same = this.#compare();
       if (!this.#interrupted)
         return {
           unchanged: same,
-          routes: () => this.#routes(names()),
-          each: (visit) => this.#each(names(), ({ bytes, at, length }, form) => visit(bytes, at, length, form)),
+          routes: () => this.#routes(nameOf),
+          each: (visit) => this.#each(nameOf, ({ bytes, at, length }, form) => visit(bytes, at, length, form)),
         };
       this.#forget();
     }
