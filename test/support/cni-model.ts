@@ -12,6 +12,7 @@ import { readLists } from '../../src/ipam/audit-index.ts';
 import type { Netlink } from '../../src/kernel/types.ts';
 import { FakeFelix, request, run } from '../unit/cni/fakes.ts';
 import { nodeValue, poolValue, TestClock } from './ipam.ts';
+import { seeded } from './seeded.ts';
 
 /*
  * CNI verbs in random sequences against a model of what a runtime may expect, with the real handler, allocator and queue
@@ -51,17 +52,6 @@ interface Expected {
   readonly pending: Container[];
   /** Containers whose host device was torn away. */
   readonly torn: Set<string>;
-}
-
-/** Numbers in [0, 1) that a seed repeats (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 export class CniModel {
