@@ -45,6 +45,9 @@ const run = { name: 'run', mountPath: '/var/run/margay' };
 /** CNI DELs that wait for the agent, where the launcher on the host leaves them. */
 const lib = { name: 'lib', mountPath: '/var/lib/margay' };
 
+/** Where felix finds the host's sysctls: a container's own /proc/sys is read-only. */
+const sysctlRoot = '/host/proc/sys';
+
 const startup = {
   ...container('startup', ['startup']),
   securityContext: confined(),
@@ -68,11 +71,8 @@ const installCni = {
 };
 
 const felix = {
-  ...container('felix', ['felix']),
-  securityContext: noted(
-    "Sysctls of pods' devices lie in /proc/sys, which only privileged containers may write; pods' namespaces are\nentered by CAP_SYS_ADMIN.",
-    { privileged: true },
-  ),
+  ...container('felix', ['felix'], [{ name: 'MARGAY_SYSCTL_ROOT', value: sysctlRoot }]),
+  securityContext: value('felix.securityContext'),
   resources: value('felix.resources'),
   livenessProbe: probe('/liveness', { initialDelaySeconds: 10, failureThreshold: 6 }),
   readinessProbe: probe('/readiness', {}),
@@ -81,7 +81,8 @@ const felix = {
     lib,
     { name: 'netns', mountPath: '/var/run/netns', mountPropagation: 'HostToContainer' },
     { name: 'xtables-lock', mountPath: '/run/xtables.lock' },
-    { name: 'modules', mountPath: '/lib/modules', readOnly: true },
+    { name: 'sysctl', mountPath: `${sysctlRoot}/net` },
+    { name: 'tun', mountPath: '/dev/net' },
     when('config.USE_POD_CIDR', { name: 'cni-networks', mountPath: '/var/lib/cni/networks' }, 'true'),
     when('etcd.secret', certificates),
   ],
@@ -112,7 +113,8 @@ const volumes = [
   hostPath('lib', '/var/lib/margay', 'DirectoryOrCreate'),
   hostPath('netns', '/var/run/netns', 'DirectoryOrCreate'),
   hostPath('xtables-lock', '/run/xtables.lock', 'FileOrCreate'),
-  hostPath('modules', '/lib/modules'),
+  hostPath('sysctl', '/proc/sys/net', 'Directory'),
+  hostPath('tun', '/dev/net', 'DirectoryOrCreate'),
   hostPath('cni-bin', value('cni.binDir'), 'DirectoryOrCreate'),
   hostPath('cni-conf', value('cni.confDir'), 'DirectoryOrCreate'),
   when('config.USE_POD_CIDR', hostPath('cni-networks', '/var/lib/cni/networks', 'DirectoryOrCreate'), 'true'),

@@ -63,7 +63,7 @@ export const valuesSchema = z.strictObject({
   config,
   etcd: z.strictObject({ secret }),
   bgp: z.strictObject({ secret, resources }),
-  felix: z.strictObject({ resources }),
+  felix: z.strictObject({ securityContext: z.record(text, z.unknown()), resources }),
   controllers: z.strictObject({ replicas: z.int().min(0), resources }),
   cni: z.strictObject({ binDir: directory, confDir: directory }),
   nodeSelector: z.record(text, text),

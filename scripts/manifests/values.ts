@@ -29,7 +29,24 @@ export const defaults: Tree = tree({
     secret: noted('The Secret that passwords of BGPPeers refer to.', ''),
     resources: { requests: { cpu: '50m', memory: '96Mi' } },
   },
-  felix: { resources: { requests: { cpu: '100m', memory: '128Mi' } } },
+  felix: {
+    securityContext: {
+      readOnlyRootFilesystem: true,
+      capabilities: {
+        drop: ['ALL'],
+        add: noted(
+          "NET_ADMIN: routes, devices, rules; NET_RAW: iptables and ipset; SYS_ADMIN: to enter pods' namespaces.",
+          ['NET_ADMIN', 'NET_RAW', 'SYS_ADMIN'],
+        ),
+      },
+      seccompProfile: { type: 'RuntimeDefault' },
+      seLinuxOptions: noted('Where SELinux is: what containers are confined to has no way to the network.', {
+        level: 's0',
+        type: 'spc_t',
+      }),
+    },
+    resources: { requests: { cpu: '100m', memory: '128Mi' } },
+  },
   controllers: {
     replicas: noted('One acts, and another takes over when it ends.', 2),
     resources: { requests: { cpu: '50m', memory: '96Mi' } },

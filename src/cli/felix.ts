@@ -16,6 +16,7 @@ import { TunnelReport } from '../felix/tunnel-report.ts';
 import { Ipam } from '../ipam/allocator.ts';
 import { PodCidrPool } from '../ipam/pod-cidr.ts';
 import { warmThreads } from '../kernel/setns.ts';
+import { useSysctlRoot } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
 import { cniQueueDir, type Environment, hasBgp, nodename, podCidrDir, runDir, usesPodCidr } from './environment.ts';
@@ -31,6 +32,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   const log = createLog('felix', env['FELIX_LOGSEVERITYSCREEN'] || 'info');
   const node = nodename(env);
   checkFelix(env);
+  useSysctlRoot(env['MARGAY_SYSCTL_ROOT'] || '/proc/sys');
   warmThreads();
   const signal = stopSignal(env);
   const store = openStore(readStoreConfig(env), log);

@@ -99,9 +99,24 @@ function nodeRules(): readonly Rule[] {
   return role.rules;
 }
 
+/**
+ * As in the containers of the manifest: root without capabilities but the few, a file system and /proc/sys that are read
+ * only, and the host's sysctls of the network mounted elsewhere.
+ */
+const confined = `set -eu
+mkdir -p "$MARGAY_SYSCTL_ROOT/net"
+mount --bind "$MARGAY_RUN_DIR" "$MARGAY_RUN_DIR"
+mount --bind /proc/sys/net "$MARGAY_SYSCTL_ROOT/net"
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+mount -o remount,bind,ro /
+exec setpriv --bounding-set=-all,+net_admin,+net_raw,+net_bind_service,+sys_admin --no-new-privs "$@"`;
+
 function startAgents(more: Readonly<Record<string, string>> = {}): void {
-  agents = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', process.execPath, join(dist, 'margay.js'), 'node'], {
-    env: { ...env, ...more },
+  const contained = ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', confined, 'confined'];
+  const program = [process.execPath, join(dist, 'margay.js'), 'node'];
+  agents = spawn('nsenter', [`--net=${netnsPath(machine)}`, '--', ...contained, ...program], {
+    env: { ...env, MARGAY_SYSCTL_ROOT: join(runDir, 'host/proc/sys'), ...more },
   });
   const collect = (chunk: Buffer) => {
     output = (output + String(chunk)).slice(-20_000);
@@ -173,6 +188,10 @@ describe('one node on the Kubernetes API', () => {
 
   test('start-up writes what Calico writes, where Calico writes it', async () => {
     await ready();
+    const proc = `/proc/${agents?.pid}`;
+    // NET_BIND_SERVICE, NET_ADMIN, NET_RAW and SYS_ADMIN.
+    expect(readFileSync(`${proc}/status`, 'latin1')).toMatch(/^CapEff:\s*0000000000203400$/m);
+    expect(readFileSync(`${proc}/mounts`, 'latin1')).toMatch(/ \/proc\/sys proc ro,/);
     const node = await api.storage.get(api.resource('nodes'), '', 'n1');
     expect(node.metadata.annotations?.['projectcalico.org/IPv4Address']).toBe(env.IP);
     const pool = await api.storage.get(api.resource('ippools.crd.projectcalico.org'), '', 'default-ipv4-ippool');

@@ -19,13 +19,18 @@ const probe = z.strictObject({
   failureThreshold: z.int().min(1).optional(),
 });
 
+const capabilities = z.strictObject({ drop: z.array(z.string()), add: z.array(z.string()).optional() });
+const seccompProfile = z.strictObject({ type: z.literal('RuntimeDefault') });
+
 const securityContext = z.union([
-  z.strictObject({ privileged: z.literal(true) }),
   z.strictObject({
     allowPrivilegeEscalation: z.literal(false),
-    readOnlyRootFilesystem: z.boolean(),
-    capabilities: z.strictObject({ drop: z.array(z.string()), add: z.array(z.string()).optional() }),
-    seccompProfile: z.strictObject({ type: z.enum(['RuntimeDefault', 'Unconfined']) }),
+    ...{ readOnlyRootFilesystem: z.literal(true), capabilities, seccompProfile },
+  }),
+  // The API refuses `allowPrivilegeEscalation: false` beside SYS_ADMIN.
+  z.strictObject({
+    ...{ readOnlyRootFilesystem: z.literal(true), capabilities, seccompProfile },
+    seLinuxOptions: z.strictObject({ level: z.string(), type: z.string() }),
   }),
 ]);
 
