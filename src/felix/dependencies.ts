@@ -37,6 +37,8 @@ export interface FelixDependencies {
   readonly bgp?: boolean;
   /** MTU of pods' devices; undefined: as the tunnels or the uplink leave it. */
   readonly podMtu?: number;
+  /** Processor time of this thread and its programs, by which the time between two checks is stretched; without it the clock. */
+  readonly cpuMilliseconds?: () => number;
   readonly clock: Clock;
   readonly log: Log;
 }

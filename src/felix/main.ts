@@ -252,6 +252,7 @@ export class Felix {
   async #pass(retry: boolean): Promise<boolean> {
     const { clock, log } = this.deps;
     const began = clock.monotonic();
+    const spent = this.#spent();
     this.#busySince = began;
     const checked = this.#check.due;
     this.#check.due = false;
@@ -269,7 +270,7 @@ export class Felix {
       failures: report.failures.length,
     };
     log[first ? 'info' : 'debug'](this.#lastApply, first ? 'first pass done: the kernel is as wanted' : 'pass done');
-    if (checked) this.#check.cost = this.#lastApply.milliseconds;
+    if (checked) this.#check.cost = this.#spent() - spent;
     this.#waiters.settle();
     this.#tellOfPass(this.#lastApply);
     return report.failures.length > 0;
@@ -280,6 +281,12 @@ export class Felix {
     setImmediate(() => {
       for (const listener of this.#passListeners) listener(pass);
     });
+  }
+
+  /** Milliseconds of work, of which only differences mean something. */
+  #spent(): number {
+    const { cpuMilliseconds, clock } = this.deps;
+    return cpuMilliseconds ? cpuMilliseconds() : clock.monotonic();
   }
 
   async #sweep(): Promise<void> {

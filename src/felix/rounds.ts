@@ -12,8 +12,8 @@ export interface Round {
 
 /**
  * Reading again from time to time, for what no event tells. The check is what mends rules, IP sets and sysctls that
- * others broke; it may take a twentieth of the time at most.
- * @param actions `checkCost`: milliseconds that the last check took
+ * others broke; it may take a twentieth of a processor's time at most.
+ * @param actions `checkCost`: milliseconds of processor time that the last check took
  */
 export function refreshRounds(
   config: FelixConfig,

@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts';
 import { type Store, StoreUnavailableError } from '../datastore/store.ts';
 import { countKernelCalls } from '../kernel/calls.ts';
 import { openConntrack } from '../kernel/conntrack.ts';
+import { cpuMilliseconds } from '../kernel/cpu.ts';
 import { createIpsets } from '../kernel/ipset.ts';
 import { type Backend, detectBackend } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
@@ -78,7 +79,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   const verdicts = assembleVerdicts({
     policy: () => policy.snapshot(),
     telling: () => (telling ? configuration.current.verdictLogs : 'none'),
-    ...{ node: nodename, backend, families, clock, log },
+    ...{ node: nodename, backend, families, netlink, clock, log },
   });
   const calls = countKernelCalls();
   const felix = new Felix({
@@ -93,6 +94,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl,
     openUdpTunnel,
+    cpuMilliseconds,
     nodename,
     runDir,
     config,

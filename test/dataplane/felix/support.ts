@@ -11,6 +11,7 @@ import type { FelixConfig } from '../../../src/felix/config.ts';
 import { Felix } from '../../../src/felix/main.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
 import { type Conntrack, openConntrack } from '../../../src/kernel/conntrack.ts';
+import { cpuMilliseconds } from '../../../src/kernel/cpu.ts';
 import { createIpsets } from '../../../src/kernel/ipset.ts';
 import type { Backend } from '../../../src/kernel/iptables/backend.ts';
 import { createIptables } from '../../../src/kernel/iptables/driver.ts';
@@ -121,6 +122,7 @@ export class RealNode {
       nodename: node,
       runDir: this.runDir,
       config: this.config,
+      cpuMilliseconds,
       clock: systemClock,
       log: silent,
     });

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { EnvironmentError } from '../../../src/base/errors.ts';
 import { keyText, type Store } from '../../../src/datastore/store.ts';
+import { FakeIptables } from '../../../src/kernel/fake-firewall.ts';
 import { IptablesError, KernelError } from '../../../src/kernel/types.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
@@ -439,4 +440,27 @@ test('a hundred addresses that come at once are read once', async () => {
   const before = h.felix.status().lastApply?.at;
   await until(() => h.felix.status().lastApply?.at !== before, { within, what: 'a pass' });
   expect(readings).toBe(1);
+});
+
+test('a machine that is busy otherwise does not put off the looks at rules: their own work counts, not the clock', async () => {
+  let looks = 0;
+  class Slow extends FakeIptables {
+    override async apply(...tables: Parameters<FakeIptables['apply']>) {
+      looks++;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return super.apply(...tables);
+    }
+  }
+  const slow = new Harness({
+    iptables: { 4: new Slow() },
+    config: configured({ checkSeconds: 0.01 }),
+    cpuMilliseconds: () => 0,
+  });
+  try {
+    slow.start();
+    // By the clock a look would cost 100 ms, and two seconds would lie between two.
+    await until(() => looks >= 8, { within, what: 'eight looks' });
+  } finally {
+    await slow.dispose();
+  }
 });
