@@ -22,6 +22,7 @@ import { usageOf } from './bgp/usage.ts';
 import { felixBenchmarks } from './felix/main.ts';
 import type { Figure } from './figure.ts';
 import { withLab } from './lab.ts';
+import { policyBenchmarks } from './policy/main.ts';
 
 /** One comparison, or several that were measured together. */
 export type Benchmark = (
@@ -46,8 +47,9 @@ export const benchmarks: Readonly<Record<string, Benchmark>> = {
   lab: measureLab,
   'cni-add': (runs, signal) => measureAdd('cni-add', 1, runs, signal),
   'cni-add-crowded': (runs, signal) => measureAdd('cni-add-crowded', 3, runs, signal),
-  policy: measurePolicy,
+  'policy-enforced': measurePolicy,
   'pod-reachable': measureReachable,
+  ...policyBenchmarks,
   ...felixBenchmarks,
   ...bgpBenchmarks,
 };
@@ -154,7 +156,7 @@ async function measurePolicy(runs = 20, signal: AbortSignal): Promise<Figure> {
     } finally {
       store.close();
     }
-    return { name: 'policy', unit: 'ms', ours, peer: ours.map(() => budget.policyMs), peerName: 'target' };
+    return { name: 'policy-enforced', unit: 'ms', ours, peer: ours.map(() => budget.policyMs), peerName: 'target' };
   });
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the C programs of the benchmarks into dist/, each unless it is newer than its sources: bench-routes, that felix's
-# routes are measured against, and bench-bgp, the BGP speakers between whom a route reflector is measured.
+# routes are measured against, bench-bgp, the BGP speakers between whom a route reflector is measured, and bench-packets,
+# which asks what connections through a policy cost.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -31,3 +32,4 @@ built=''
 trap 'rm -f "$built"' EXIT
 build dist/bench-routes bench/felix 'routes.c'
 build dist/bench-bgp bench/bgp/tester '*.c'
+build dist/bench-packets bench/policy 'packets.c'

@@ -14,7 +14,7 @@ import { createIpsets } from '../../src/kernel/ipset.ts';
 import { createIptables } from '../../src/kernel/iptables/driver.ts';
 import { inNamespace, openNetlinkIn, warmThreads } from '../../src/kernel/namespace.ts';
 import { writeSysctl } from '../../src/kernel/sysctl.ts';
-import type { Netlink } from '../../src/kernel/types.ts';
+import type { Ipsets, Netlink } from '../../src/kernel/types.ts';
 import { type Cidr, parseCidr } from '../../src/model/address.ts';
 import type { Block } from '../../src/model/ipam.ts';
 import { type Kind, parseResource, type ResourceOf } from '../../src/model/kinds.ts';
@@ -35,8 +35,13 @@ export interface Agent {
   start(): void;
 }
 
-/** Stops felix whatever happens. */
-export async function withAgent<T>(space: Space, bgp: boolean, action: (agent: Agent) => Promise<T>): Promise<T> {
+/** Stops felix whatever happens. @param watched may stand between felix and the IP sets */
+export async function withAgent<T>(
+  space: Space,
+  bgp: boolean,
+  action: (agent: Agent) => Promise<T>,
+  watched: (ipsets: Ipsets) => Ipsets = (ipsets) => ipsets,
+): Promise<T> {
   warmThreads();
   const log = createLog('bench', 'error');
   const stop = new AbortController();
@@ -51,7 +56,7 @@ export async function withAgent<T>(space: Space, bgp: boolean, action: (agent: A
     store,
     netlink,
     iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
-    ipsets: createIpsets({ log, launcher }),
+    ipsets: watched(createIpsets({ log, launcher })),
     policy: new RenderedPolicy(node, config, log),
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl: (name, value) => void inNamespace(space.path, () => writeSysctl(name, value)),

@@ -93,10 +93,10 @@ export class MemoryKv implements Kv {
       this.#check();
       if (next <= this.#compacted) throw new GoneError(`revision ${next} is compacted`);
       const events: KvEvent[] = [];
-      for (const change of this.#history) {
-        if (change.revision < next) continue;
+      // Revisions follow one another, so that of a change is also its place.
+      const from = Math.max(0, next - (this.#history[0]?.revision ?? next));
+      for (const change of this.#history.slice(from))
         for (const event of change.events) if (keyOf(event).startsWith(prefix)) events.push(event);
-      }
       next = Math.max(next, this.#revision + 1);
       if (events.length > 0) yield events;
       else await this.#changed(signal);
