@@ -96,6 +96,20 @@ async function allProgrammed({ felix, signal }: Agent, count: number): Promise<v
   }
 }
 
+/** Until another process finds so many routes through the tunnel, and felix has made no pass for a while. */
+async function settled({ felix, signal }: Agent, space: Space, routes: number): Promise<void> {
+  let passes = 0;
+  felix.onPass(() => passes++);
+  let before = -1;
+  await until(`${routes} routes through the tunnel`, deadlineMs, signal, async () => {
+    const found = await space.exec('ip', 'route', 'show', 'proto', '80');
+    const through = found.split(' dev vxlan.calico ').length - 1;
+    const quiet = passes === before;
+    before = passes;
+    return quiet && through === routes ? {} : `${through} routes, ${passes} passes`;
+  });
+}
+
 /** The longest that the event loop stands still, at 10,000 remote blocks of 1,000 nodes and 500 local pods. */
 export async function measurePauses(runs: number): Promise<Figure[]> {
   const [blocks, nodes, pods] = [10_000, 1000, 500];
@@ -103,7 +117,7 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
   for (let round = 0; round < runs; round++)
     await withSpace((space) =>
       withAgent(space, false, async (agent) => {
-        const { put, felix, store, signal } = agent;
+        const { put, store } = agent;
         const note = async (name: string, action: () => Promise<void>) => {
           const { wall, cpu } = await longestPause(action);
           figures.set(name, [...(figures.get(name) ?? []), wall]);
@@ -126,34 +140,26 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
           );
           await store.create({ type: 'Block', cidr }, block);
         }
-        const remote = (count: number) => () =>
-          agent.netlink.routes(4).filter(({ nextHops }) => nextHops[0]?.device === 'vxlan.calico').length === count
-            ? {}
-            : `not ${count} routes`;
-        const settled = (count: number) =>
-          until(`${count} remote routes`, deadlineMs, signal, async () => remote(count)());
         await note('start', async () => {
           agent.start();
           await allProgrammed(agent, pods);
+          await settled(agent, space, blocks);
         });
-        await settled(blocks);
-        const passes = () => new Promise<void>((resolve) => felix.onPass(() => resolve()));
-        for (const [name, change] of [
-          ['own-node', () => put({ type: 'Node', name: node }, nodeOf(node, '192.0.2.1/23', '10.65.9.9'))],
-          ['other-node', () => put({ type: 'Node', name: 'r7' }, nodeOf('r7', '198.18.99.1/16', '10.128.17.128'))],
-          ['pool', () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Never'))],
-          ['pool-back', () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'))],
+        for (const [name, routes, change] of [
+          ['own-node', blocks, () => put({ type: 'Node', name: node }, nodeOf(node, '192.0.2.1/23', '10.65.9.9'))],
+          [
+            'other-node',
+            blocks,
+            () => put({ type: 'Node', name: 'r7' }, nodeOf('r7', '198.18.99.1/16', '10.128.17.128')),
+          ],
+          ['pool', 0, () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Never'))],
+          ['pool-back', blocks, () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'))],
+          ['pod-gone', blocks, () => space.exec('ip', 'link', 'delete', 'cali7')],
         ] as const)
           await note(name, async () => {
-            const done = passes();
             await change();
-            await done;
+            await settled(agent, space, routes);
           });
-        await note('pod-gone', async () => {
-          const done = passes();
-          await space.exec('ip', 'link', 'delete', 'cali7');
-          await done;
-        });
       }),
     );
   return [...figures].map(([name, ours]) => against(`felix-pauses-${name}`, 'ms', ours, target.pauseMs));

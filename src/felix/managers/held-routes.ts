@@ -13,7 +13,7 @@ const none: readonly FormId[] = [];
 export class HeldRoutes {
   /** By destination: the form of its only route, + 1; 0: there is none, -1: several. */
   #only = new Int32Array(256);
-  readonly #several = new Map<DestinationId, readonly FormId[]>();
+  readonly #several = new Map<DestinationId, FormId[]>();
   /** Pods' devices → destinations of the routes through them. */
   readonly #byDevice = new Map<string, Set<DestinationId>>();
 
@@ -32,7 +32,7 @@ export class HeldRoutes {
   get(id: DestinationId): readonly FormId[] {
     const only = this.only(id);
     if (only === undefined) return none;
-    return only === 'several' ? (this.#several.get(id) ?? none) : [only];
+    return only === 'several' ? [...(this.#several.get(id) ?? none)] : [only];
   }
 
   set(id: DestinationId, forms: readonly FormId[]): void {
@@ -42,10 +42,15 @@ export class HeldRoutes {
     else this.#replace(id, before, forms);
   }
 
-  /** One more route. */
+  /** One more route; an IPv6 node has one to fe80::/64 for each of its devices. */
   add(id: DestinationId, form: FormId): void {
+    const several = this.#several.get(id);
     if ((this.#only[id] ?? 0) === 0) this.#first(id, form);
-    else this.set(id, [...this.get(id), form]);
+    else if (several) {
+      several.push(form);
+      this.table.forms.retain(form);
+      this.#index(id, form, true);
+    } else this.set(id, [...this.get(id), form]);
   }
 
   /** Destinations of routes through a pod's device. */
@@ -86,7 +91,7 @@ export class HeldRoutes {
     for (const form of before) this.#index(id, form, false);
     this.#only = fitting(this.#only, id);
     this.#only[id] = forms.length > 1 ? -1 : (forms[0] ?? -1) + 1;
-    if (forms.length > 1) this.#several.set(id, forms);
+    if (forms.length > 1) this.#several.set(id, [...forms]);
     else this.#several.delete(id);
     for (const form of forms) this.#index(id, form, true);
     for (const form of before) this.table.forms.release(form);
