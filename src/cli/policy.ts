@@ -1,10 +1,13 @@
 import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
+import type { StagedCount } from '../felix/staged.ts';
 import { type Change, merged, preview } from '../policy/preview.ts';
 import { enforcing } from '../policy/staged.ts';
 import { readInput } from './apply.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
+import { ask } from './control.ts';
+import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { asUsage, several } from './explain.ts';
 import { explainPage } from './explain-page.ts';
@@ -19,7 +22,7 @@ interface Options {
 
 /** `margayctl policy`: what policies do, without a packet. */
 export function policyCommand(): Command {
-  const policy = new Command('policy').description('try policies without a packet');
+  const policy = new Command('policy').description('try policies without enforcing them');
   policy
     .command('test')
     .description('whether connections are allowed and denied as a file says: exit 0 all are, 1 some are not')
@@ -47,7 +50,31 @@ export function policyCommand(): Command {
     .option('-n, --namespace <namespace>', 'of objects that name none', 'default')
     .option('-o, --output <format>', 'json or yaml instead of a table')
     .action((options: DiffOptions) => asUsage(() => diffPolicy(options)));
+  policy
+    .command('staged')
+    .description('what staged policies would have decided on this node, by the counters of their rules in the kernel')
+    .option('-o, --output <format>', 'json or yaml instead of a table')
+    .action(({ output }: Options) => asUsage(() => showStaged(output)));
   return policy;
+}
+
+async function showStaged(output: string | undefined): Promise<void> {
+  const format = parseFormat(output);
+  const counts = (await ask(runDir(process.env), 'felix', '/v1/staged')) as StagedCount[];
+  print(format, counts, () => stagedTable(counts));
+}
+
+/** Rules count from 1. Pure. */
+export function stagedTable(counts: readonly StagedCount[]): string {
+  const rows = counts.map(({ policy, direction, rule, action, packets, bytes }) => [
+    policy,
+    direction,
+    rule < 0 ? 'none matches' : `${rule + 1} ${action}`,
+    String(packets),
+    String(bytes),
+  ]);
+  const columns = ['policy', 'direction', 'rule', 'packets', 'bytes'];
+  return formatTable({ columns, rows }, 'no staged policy selects a pod of this node');
 }
 
 interface DiffOptions extends Options {

@@ -4,7 +4,7 @@ import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
 import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { refuses } from '../policy/cut.ts';
 import type { Devices } from '../policy/endpoint.ts';
-import type { NodePolicy } from '../policy/ir.ts';
+import type { NodePolicy, TierPolicies } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { parseFailsafe } from '../policy/render/failsafe.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
@@ -118,7 +118,7 @@ export class RenderedPolicy implements PolicySource {
   }
 
   activePolicies(): number {
-    return this.#index.snapshot().policies.size;
+    return [...this.#index.snapshot().policies.values()].filter(({ staged }) => !staged).length;
   }
 
   /** The endpoints that have an address of the family, and what they refer to. */
@@ -128,11 +128,11 @@ export class RenderedPolicy implements PolicySource {
     const own = new Map([...endpoints].filter(([key]) => this.#families.get(key)?.has(family)));
     const named = new Set<string>();
     for (const { tiers, host } of own.values())
-      for (const { ingress, egress } of [
+      for (const { ingress, egress, staged } of [
         ...tiers,
         ...(host ? [...host.forward, ...host.untracked, ...host.preDnat] : []),
       ])
-        for (const name of [...ingress, ...egress]) named.add(name);
+        for (const name of [...ingress, ...egress, ...stagedNames(staged)]) named.add(name);
     const inherited = new Set([...own.values()].flatMap((endpoint) => endpoint.profiles));
     return {
       endpoints: own,
@@ -141,6 +141,10 @@ export class RenderedPolicy implements PolicySource {
       sets: own.size > 0 ? sets : new Map(),
     };
   }
+}
+
+function stagedNames(staged: TierPolicies['staged']): string[] {
+  return staged ? [...staged.ingress, ...staged.egress].map(({ policy }) => policy) : [];
 }
 
 /** Whether both hold the same objects. */

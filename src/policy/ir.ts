@@ -72,6 +72,8 @@ export interface PolicyRules {
   readonly title: string;
   /** Of policies for host endpoints alone. */
   readonly stage?: EarlyStage;
+  /** Of a staged policy: its matches are counted, and decide nothing. */
+  readonly staged?: true;
   readonly ingress: readonly Rule[];
   readonly egress: readonly Rule[];
 }
@@ -82,6 +84,13 @@ export interface TierPolicies {
   /** Names of policies that apply, in order; empty: the tier does not isolate this direction. */
   readonly ingress: readonly string[];
   readonly egress: readonly string[];
+  readonly staged?: { readonly ingress: readonly StagedPlace[]; readonly egress: readonly StagedPlace[] };
+}
+
+/** A staged policy, and how many of the tier's policies in the direction come before it. */
+export interface StagedPlace {
+  readonly policy: string;
+  readonly after: number;
 }
 
 /** What one local endpoint is subject to. */

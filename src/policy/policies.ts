@@ -1,5 +1,5 @@
 import type { CompiledPolicy } from './compile.ts';
-import type { EarlyStage, PolicyRules, TierPolicies } from './ir.ts';
+import type { EarlyStage, PolicyRules, StagedPlace, TierPolicies } from './ir.ts';
 import { LabelIndex, type LabelMap } from './labels.ts';
 import { type SetUser, sameRules } from './profiles.ts';
 import type { TierTable } from './tiers.ts';
@@ -75,8 +75,11 @@ export class PolicyTable {
       const policies = byTier.get(tier);
       if (!policies) return [];
       const names = (direction: 'ingress' | 'egress') =>
-        policies.filter((policy) => policy[direction]).map(({ rules }) => rules.name);
-      return [{ tier, defaultAction, ingress: names('ingress'), egress: names('egress') }];
+        policies.filter((policy) => policy[direction] && !policy.rules.staged).map(({ rules }) => rules.name);
+      const staged = policies.some(({ rules }) => rules.staged) && {
+        staged: { ingress: stagedPlaces(policies, 'ingress'), egress: stagedPlaces(policies, 'egress') },
+      };
+      return [{ tier, defaultAction, ingress: names('ingress'), egress: names('egress'), ...staged }];
     });
   }
 
@@ -102,7 +105,20 @@ export class PolicyTable {
   }
 }
 
+function stagedPlaces(policies: readonly CompiledPolicy[], direction: 'ingress' | 'egress'): StagedPlace[] {
+  const places: StagedPlace[] = [];
+  let after = 0;
+  for (const policy of policies) {
+    if (!policy[direction]) continue;
+    if (policy.rules.staged) places.push({ policy: policy.rules.name, after });
+    else after++;
+  }
+  return places;
+}
+
+/** A staged policy comes before the one that it would replace. */
 function compareOrder(a: CompiledPolicy, b: CompiledPolicy): number {
   if (a.order !== b.order) return a.order < b.order ? -1 : 1;
+  if (a.sortKey === b.sortKey) return a.rules.staged ? -1 : 1;
   return a.sortKey < b.sortKey ? -1 : a.sortKey > b.sortKey ? 1 : 0;
 }

@@ -31,6 +31,7 @@ import { ProfileTable } from './profiles.ts';
 import { RelativePolicies, related, relationKeys, restricted } from './relative.ts';
 import type { AnyPolicy } from './scope.ts';
 import { serviceEndpointsOf } from './service.ts';
+import { compileStaged, type StagedPolicy } from './staged.ts';
 import { builtInTiers, TierTable } from './tiers.ts';
 import { unreadablePolicy } from './unreadable.ts';
 
@@ -59,6 +60,7 @@ export class PolicyIndex {
   );
   /** Policies of tiers that may come and go, by key. */
   readonly #tiered = new Map<string, AnyPolicy>();
+  readonly #staged = new Map<string, StagedPolicy>();
   readonly #endpoints = new Map<string, Endpoint>();
   /** Network sets, global ones too. */
   readonly #nets = new Map<string, Labelled>();
@@ -99,6 +101,11 @@ export class PolicyIndex {
       case 'NetworkPolicy':
       case 'GlobalNetworkPolicy':
         this.#setPolicy(text, key, event);
+        break;
+      case 'StagedNetworkPolicy':
+      case 'StagedGlobalNetworkPolicy':
+      case 'StagedKubernetesNetworkPolicy':
+        this.#setStaged(text, event.op === 'set' ? (event.entry.value as StagedPolicy) : undefined);
         break;
       case 'Tier':
         this.#setTier(text, key.name, event.op === 'set' ? (event.entry.value as Tier) : undefined);
@@ -237,13 +244,35 @@ export class PolicyIndex {
     this.#policies.set(relatedKey(text, values), restricted(compiled, keys, values));
   }
 
+  /** What is wrong in one decides nothing, and is reported. */
+  #setStaged(text: string, staged: StagedPolicy | undefined): void {
+    if (!staged) {
+      this.#staged.delete(text);
+      this.#policies.delete(text);
+      return;
+    }
+    this.#staged.set(text, staged);
+    try {
+      const compiled = compileStaged(staged, (tier) => this.#tiers.has(tier));
+      if (compiled) this.#policies.set(text, compiled);
+      else this.#policies.delete(text);
+      this.#report(text, compiled?.problems ?? []);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      this.#policies.delete(text);
+      this.#report(text, [thrown]);
+    }
+  }
+
   /** A tier that comes or goes changes what its policies mean; one that moves, their place at every endpoint. */
   #setTier(text: string, name: string, value: Tier | undefined): void {
     const before = this.#tiers.has(name);
     if (value) this.#report(text, this.#tiers.set(name, value));
     else this.#tiers.delete(name);
-    if (before !== this.#tiers.has(name))
+    if (before !== this.#tiers.has(name)) {
       for (const [key, policy] of this.#tiered) if (policy.spec.tier === name) this.#compile(key, policy);
+      for (const [key, staged] of this.#staged) this.#setStaged(key, staged);
+    }
     for (const key of this.#endpointPolicies.keys()) this.#dirty.add(key);
   }
 

@@ -7,6 +7,7 @@ import { evaluate } from './evaluate.ts';
 import type { NodePolicy, Rule } from './ir.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { sliceNode } from './slice.ts';
+import { isStaged } from './staged.ts';
 
 /*
  * What a change of objects does to connections between pods. Only pairs with an end whose policy differs are asked, on
@@ -77,6 +78,7 @@ function keyOf(event: Event): Key {
 function policyOf(cluster: readonly Event[], log: Log): NodePolicy {
   const index = new PolicyIndex(sliceNode, log);
   for (const event of cluster) {
+    if (isStaged(keyOf(event))) continue;
     if (event.op !== 'set' || event.entry.key.type !== 'WorkloadEndpoint') {
       index.apply(event);
       continue;

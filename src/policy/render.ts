@@ -9,6 +9,7 @@ import { type HostOptions, type HostRules, hostRules } from './render/host.ts';
 import { type EarlyTables, earlyStages, earlyTables } from './render/host-early.ts';
 import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
 import { familyMembers, type Rendered, type RuleOptions, renderRules } from './render/rule.ts';
+import { stagedChain } from './render/staged.ts';
 import { noVerdictLogs } from './render/verdict.ts';
 
 export interface RenderOptions extends HostOptions {
@@ -84,7 +85,7 @@ export class FilterRenderer {
     ]);
     const sets = new Map<string, DesiredSet>();
     /** The chains of one kind, whose sets are noted. */
-    const write = (kind: 'policy' | 'profile', list: readonly PolicyRules[]) =>
+    const write = (kind: 'policy' | 'profile' | 'staged', list: readonly PolicyRules[]) =>
       (['ingress', 'egress'] as const).flatMap((direction) =>
         list.map((rules) => {
           const chain = chainName(prefixes[direction][kind], rules.name);
@@ -97,7 +98,11 @@ export class FilterRenderer {
           return [chain, rendered.rules] as const;
         }),
       );
-    const policies = Map.groupBy(policy.policies.values(), ({ stage }) => stage ?? 'normal');
+    const policies = Map.groupBy(
+      policy.policies.values(),
+      ({ stage, staged }) => stage ?? (staged ? 'staged' : 'normal'),
+    );
+    for (const [name, rules] of write('staged', policies.get('staged') ?? [])) all.set(name, rules);
     for (const [name, rules] of write('policy', policies.get('normal') ?? [])) all.set(name, rules);
     for (const [name, rules] of write('profile', [...policy.profiles.values()])) all.set(name, rules);
     const early = earlyTables(policy, family, this.options, (stage) => write('policy', policies.get(stage) ?? []));
@@ -204,7 +209,9 @@ class FamilyCache {
   rendered(rules: PolicyRules, direction: 'ingress' | 'egress', family: Family, options: RuleOptions): Rendered {
     const known = this.#rendered[direction].get(rules);
     if (known) return known;
-    const rendered = renderRules(rules[direction], family, options);
+    const rendered = rules.staged
+      ? stagedChain(rules, direction, family)
+      : renderRules(rules[direction], family, options);
     this.#rendered[direction].set(rules, rendered);
     return rendered;
   }

@@ -2,10 +2,12 @@ import type { Event, Key } from '../datastore/store.ts';
 import { type GlobalNetworkPolicy, type NetworkPolicy, parseResource, type ResourceOf } from '../model/kinds.ts';
 import { convertNetworkPolicy } from '../model/kubernetes.ts';
 import { apiVersion } from '../model/resource.ts';
+import { type CompiledPolicy, compilePolicy } from './compile.ts';
+import { policyName } from './scope.ts';
 
 /*
- * Staged policies say what their author would like to enforce. No agent watches them; here they become the policies that
- * they would be, for previews.
+ * Staged policies say what their author would like to enforce. Here they become the policies that they would be, for
+ * previews, and rules whose matches are counted.
  */
 
 export const stagedKinds = [
@@ -46,6 +48,25 @@ export function unstaged(staged: StagedPolicy): NetworkPolicy | GlobalNetworkPol
     case 'StagedGlobalNetworkPolicy':
       return parseResource('GlobalNetworkPolicy', { kind: 'GlobalNetworkPolicy', apiVersion, metadata, spec });
   }
+}
+
+/**
+ * The rules of a staged policy, to be counted; undefined for one that would delete, one whose tier does not exist, and one
+ * that would come before connection tracking or address translation.
+ * @throws InputError as `unstaged`
+ */
+export function compileStaged(staged: StagedPolicy, tierExists: (tier: string) => boolean): CompiledPolicy | undefined {
+  if (staged.spec.stagedAction === 'Delete') return undefined;
+  const policy = unstaged(staged);
+  if (!tierExists(policy.spec.tier ?? 'default')) return undefined;
+  const compiled = compilePolicy(policy, tierExists);
+  if (compiled.rules.stage) return undefined;
+  const { name, namespace } = staged.metadata;
+  const title = `${staged.kind} ${policyName(name, namespace)}`;
+  return {
+    ...compiled,
+    rules: { ...compiled.rules, name: `${staged.kind}/${compiled.rules.name}`, title, staged: true },
+  };
 }
 
 /** What would happen to the policies of a cluster if all its staged ones were enforced. Others are left out. */

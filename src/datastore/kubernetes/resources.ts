@@ -43,9 +43,12 @@ export const v3Group = 'projectcalico.org';
 /** The groups in which Calico's objects may be. */
 export type CalicoGroup = typeof calicoGroup | typeof v3Group;
 
+/** Of Calico's kinds, those that the definitions of its older releases lack. */
+const later = /^(Tier|Staged.*)$/;
+
 /** A resource of Calico's own group. */
 export function calico(kind: string, plural: string, namespaced = false): ApiResource {
-  return { group: calicoGroup, version: 'v1', plural, kind, namespaced };
+  return { group: calicoGroup, version: 'v1', plural, kind, namespaced, ...(later.test(kind) && { optional: true }) };
 }
 
 /** A resource that the API server has of itself. */

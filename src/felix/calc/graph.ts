@@ -23,6 +23,9 @@ export const watchedTypes = [
   'Profile',
   'NetworkPolicy',
   'GlobalNetworkPolicy',
+  'StagedNetworkPolicy',
+  'StagedGlobalNetworkPolicy',
+  'StagedKubernetesNetworkPolicy',
   'Tier',
   'NetworkSet',
   'GlobalNetworkSet',
@@ -227,6 +230,9 @@ export class Graph {
       case 'Profile':
       case 'NetworkPolicy':
       case 'GlobalNetworkPolicy':
+      case 'StagedNetworkPolicy':
+      case 'StagedGlobalNetworkPolicy':
+      case 'StagedKubernetesNetworkPolicy':
       case 'Tier':
       case 'NetworkSet':
       case 'GlobalNetworkSet':

@@ -59,19 +59,33 @@ export function tierRules(
 ): RuleText[] {
   return tiers.flatMap((tier) => {
     const names = tier[direction];
-    if (names.length === 0) return [];
+    const staged = stagedJumps(tier, direction, policy);
+    if (names.length === 0) return [...(staged.length > 0 ? [clearPass] : []), ...staged.map(({ rule }) => rule)];
     const told = verdictTarget(verdictLogs, { verdict: 'deny', chain, place: { by: 'tier', tier: tier.tier } });
     return [
-      '-j MARK --set-xmark 0x0/0x20000',
-      ...names.flatMap((name) => {
+      clearPass,
+      ...names.flatMap((name, at) => {
         const target = policy.policies.has(name) ? chainName(prefixes[direction].policy, name) : 'DROP';
-        return [`-m mark --mark ${notPassed} -j ${target}`, returnAccepted];
+        const counted = staged.filter(({ after }) => after === at).map(({ rule }) => rule);
+        return [...counted, `-m mark --mark ${notPassed} -j ${target}`, returnAccepted];
       }),
+      ...staged.filter(({ after }) => after === names.length).map(({ rule }) => rule),
       ...(tier.defaultAction === 'deny'
         ? [...told, '-j DROP'].map((target) => `-m mark --mark ${notPassed} ${target}`)
         : []),
     ];
   });
+}
+
+const clearPass = '-j MARK --set-xmark 0x0/0x20000';
+
+/** Staged policies where they would stand: their chains count and change nothing. */
+function stagedJumps(tier: TierPolicies, direction: 'ingress' | 'egress', { policies }: NodePolicy) {
+  const places = (tier.staged?.[direction] ?? []).filter(({ policy }) => policies.has(policy));
+  return places.map(({ policy, after }) => ({
+    after,
+    rule: `-m mark --mark ${notPassed} -j ${chainName(prefixes[direction].staged, policy)}`,
+  }));
 }
 
 /** Profiles in order, up to the first that is missing. */

@@ -32,8 +32,8 @@ export const chains = {
 
 /** Chain prefixes by direction as the workload sees it: egress comes from it, ingress goes to it. */
 export const prefixes = {
-  ingress: { endpoint: 'cali-tw-', policy: 'cali-pi-', profile: 'cali-pri-' },
-  egress: { endpoint: 'cali-fw-', policy: 'cali-po-', profile: 'cali-pro-' },
+  ingress: { endpoint: 'cali-tw-', policy: 'cali-pi-', profile: 'cali-pri-', staged: 'cali-si-' },
+  egress: { endpoint: 'cali-fw-', policy: 'cali-po-', profile: 'cali-pro-', staged: 'cali-so-' },
 } as const;
 
 /** Of host endpoints, by direction as the host sees it. */

@@ -28,6 +28,8 @@ export interface RuleOptions {
   readonly chain: string;
   readonly logPrefix: string;
   readonly verdictLogs: VerdictLogs;
+  /** Of every rule, instead of what its action says. */
+  readonly target?: RuleText;
 }
 
 /** Rules as iptables text for one family; a rule that cannot match there leaves nothing. */
@@ -42,7 +44,7 @@ export function renderRules(rules: readonly Rule[], family: Family, options: Rul
             place: { by: 'rule', rule: index },
           })
         : [];
-    const targets = [...told, targetOf(action, options.logPrefix)];
+    const targets = options.target ? [options.target] : [...told, targetOf(action, options.logPrefix)];
     return writer
       .alternatives(match)
       .flatMap((conditions) => targets.map((target) => [...conditions, target].join(' ')));

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ask } from '../../../src/cli/control.ts';
 import type { Event } from '../../../src/datastore/store.ts';
+import type { StagedCount } from '../../../src/felix/staged.ts';
 import { calicoEvent, endpointEvent, keyOf, namespaceEvent, node, policyEvent } from '../../support/cluster.ts';
 import { type Member, PodNetwork } from '../../support/pods.ts';
 import { until } from '../../support/wait.ts';
@@ -74,6 +76,33 @@ test('a tightened policy cuts the connections that it refuses, and no others', a
   expect(await connections()).toMatch(/ESTABLISHED .*dport=80 /);
   await put(remove(only80));
   await until(() => reaches('outside', address, 8080), { within, what: 'the port to open again' });
+});
+
+test('a staged policy counts what it would decide, and decides nothing', async () => {
+  const address = pod.addresses[0] ?? '';
+  const staged = calicoEvent(
+    'StagedNetworkPolicy',
+    { name: 'only-80', namespace: 'shop' },
+    {
+      types: ['Ingress'],
+      ingress: [
+        { action: 'Allow', protocol: 'TCP', destination: { ports: [80] } },
+        { action: 'Deny', protocol: 'TCP', destination: { ports: [8080] } },
+      ],
+    },
+  );
+  await put(staged);
+  const counts = async () => (await ask(runDir, 'felix', '/v1/staged')) as StagedCount[];
+  await until(async () => (await counts()).length > 0, { within, what: 'the chain of the staged policy' });
+  for (const port of [80, 8080, 8080, 22]) expect(await reaches('outside', address, port)).toBe(true);
+  const policy = 'StagedNetworkPolicy shop/only-80';
+  expect(await counts()).toEqual([
+    { policy, direction: 'ingress', rule: 0, action: 'allow', packets: 1, bytes: 60 },
+    { policy, direction: 'ingress', rule: 1, action: 'deny', packets: 2, bytes: 120 },
+    { policy, direction: 'ingress', rule: -1, action: 'none', packets: 1, bytes: 60 },
+  ]);
+  await put(remove(staged));
+  await until(async () => (await counts()).length === 0, { within, what: 'the end of the staged policy' });
 });
 
 test('a host endpoint is found by its address, obeys every stage, and goes with the address', async () => {
