@@ -11,6 +11,7 @@ import { verdictGroup } from '../../policy/render/verdict.ts';
 import type { View } from '../control.ts';
 import { ClusterMirror } from '../explain/mirror.ts';
 import { explainView } from '../explain/view.ts';
+import { stagedCounts } from '../staged.ts';
 import { DeniedPackets } from './denied.ts';
 import { FlowLog } from './log.ts';
 import { registerVerdicts } from './metrics.ts';
@@ -53,6 +54,7 @@ export function assembleVerdicts({ node, policy, telling, backend, families, clo
     views: {
       '/v1/flows': flowsView(flows, telling),
       '/v1/explain': explainView({ node, mirror, policy, counters }),
+      '/v1/staged': async () => stagedCounts(policy(), await read()),
     },
     register: (registry) => registerVerdicts(registry, { denied, read, flows, log }),
   };
