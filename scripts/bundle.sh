@@ -7,7 +7,7 @@ started=$(mktemp -p dist .built.XXXXXX)
 # As deep as dist/ itself, so that the paths in source maps hold after the move.
 next=$(mktemp -d -p . .dist-next.XXXXXX)
 trap 'rm -rf "$next" "$started"' EXIT
-set -- margay=./src/cli/margay.ts margayctl=./src/cli/margayctl.ts lab=./src/lab/main.ts lab-pods=./src/lab/pod-server.ts bench=./bench/main.ts \
+set -- margay=./src/cli/margay.ts margayctl=./src/cli/margayctl.ts calico=./src/cli/calico.ts lab=./src/lab/main.ts lab-pods=./src/lab/pod-server.ts bench=./bench/main.ts \
   bfd-worker=./src/bgp/bfd/worker.ts
 node_modules/.bin/esbuild "$@" --bundle --platform=node --format=esm --target=node24 --packages=external \
   --outdir="$next" --log-level=warning --sourcemap=linked '--banner:js=#!/usr/bin/env node'

@@ -1,8 +1,10 @@
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InputError } from '../base/errors.ts';
-import { defaultConflist, installCni as install, uninstallCni as uninstall } from '../cni/install.ts';
-import { cniQueueDir, type Environment, runDir, usesPodCidr } from './environment.ts';
+import type { Conflist } from '../cni/client.ts';
+import { defaultConflist, installCni as install, pluginType, uninstallCni as uninstall } from '../cni/install.ts';
+import { networkConfigOf } from '../cni/network-config.ts';
+import { cniQueueDir, type Environment, nodename, runDir, usesPodCidr } from './environment.ts';
 
 export interface CniDirectories {
   readonly binDir: string;
@@ -14,7 +16,7 @@ export function launcherPath(): string {
   return join(dirname(fileURLToPath(import.meta.url)), 'margay-cni');
 }
 
-/** `margay cni install`: CNI_CONF_NAME and CNI_MTU as in Calico's install-cni. */
+/** `margay cni install`: CNI_CONF_NAME, CNI_MTU and CNI_NETWORK_CONFIG as in Calico's install-cni. */
 export async function installCni(env: Environment, { binDir, confDir }: CniDirectories): Promise<void> {
   const mtu = mtuOf(env);
   await install({
@@ -24,9 +26,20 @@ export async function installCni(env: Environment, { binDir, confDir }: CniDirec
     launcher: launcherPath(),
     socketPath: join(runDir(env), 'cni.sock'),
     queueDir: cniQueueDir(env),
-    conflist: defaultConflist({ ...(mtu !== undefined && { mtu }), podCidr: usesPodCidr(env) }),
+    conflist: conflistOf(env, mtu),
   });
   process.stdout.write(`the CNI plugin is in ${binDir}, its network configuration in ${confDir}\n`);
+}
+
+/** CNI_NETWORK_CONFIG with its places filled, as Calico's install-cni takes it; without it, our own. */
+function conflistOf(env: Environment, mtu: number | undefined): Conflist {
+  const template = env['CNI_NETWORK_CONFIG'];
+  if (!template) return defaultConflist({ ...(mtu !== undefined && { mtu }), podCidr: usesPodCidr(env) });
+  const name = env['KUBERNETES_NODE_NAME'] || nodename(env);
+  const { conflist, dropped } = networkConfigOf(template, { nodename: name, mtu: mtu ?? 0, env }, pluginType);
+  if (dropped.length > 0)
+    process.stderr.write(`CNI_NETWORK_CONFIG: left out, as it has no effect: ${dropped.join(', ')}\n`);
+  return conflist;
 }
 
 /** `margay cni uninstall`. */

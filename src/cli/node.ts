@@ -5,6 +5,7 @@ import { createLog, type Log } from '../base/log.ts';
 import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
 import { StoreUnavailableError } from '../datastore/store.ts';
+import { idleVariables } from './calico-environment.ts';
 import { type Environment, hasBgp, logLevel, nodename } from './environment.ts';
 import { checkBgp, checkFelix } from './preflight.ts';
 import { poolsFrom, startup } from './startup.ts';
@@ -13,6 +14,7 @@ import { stopSignal, supervise } from './supervisor.ts';
 /** `margay startup`: once; fails when the datastore does not answer. */
 export async function runStartup(env: Environment): Promise<void> {
   const log = createLog('startup', logLevel(env));
+  warnOfIdle(env, log);
   const store = openStore(readStoreConfig(env), log);
   try {
     await startup({ store, env, clock: systemClock, log });
@@ -24,6 +26,7 @@ export async function runStartup(env: Environment): Promise<void> {
 /** `margay node`: start-up, as often as it takes for the datastore to answer; then felix and, unless the networking backend is another, bgp until told to stop. */
 export async function runNode(env: NodeJS.ProcessEnv): Promise<void> {
   const log = createLog('node', logLevel(env));
+  warnOfIdle(env, log);
   nodename(env);
   poolsFrom(env);
   checkFelix(env);
@@ -61,4 +64,10 @@ async function startupWhenReachable(env: Environment, log: Log, signal: AbortSig
   } finally {
     store.close();
   }
+}
+
+/** Says once which settings have no effect, such as those of a manifest of Calico's. */
+function warnOfIdle(env: Environment, log: Log): void {
+  const variables = idleVariables(env);
+  if (variables.length > 0) log.warn({ variables }, 'these settings have no effect');
 }

@@ -233,6 +233,17 @@ function familiesOf(config: z.output<typeof ipam>): Family[] | undefined {
   throw new CniError(cniCodes.config, 'ipam.assign_ipv4, ipam.assign_ipv6: both false: expected one of them true');
 }
 
+/** Fields of a plugin's configuration that the agent would refuse, `ipam.x` for those of its IPAM's. */
+export function unknownFields(value: Readonly<Record<string, unknown>>): string[] {
+  const known = (key: string) => ours.includes(key) || others.includes(key) || agents.test(key);
+  const { ipam: inner } = value;
+  const inIpam = isObject(inner) && inner['type'] === 'host-local' ? hostLocalFields : ipamFields;
+  return [
+    ...Object.keys(value).filter((key) => !known(key)),
+    ...(isObject(inner) ? Object.keys(inner).filter((key) => !inIpam.includes(key)) : []).map((key) => `ipam.${key}`),
+  ];
+}
+
 function refuseUnknown(
   value: Record<string, unknown>,
   prefix: string,
