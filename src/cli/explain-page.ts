@@ -1,13 +1,14 @@
 import type { LiveLine } from '../felix/explain/live.ts';
-import type { LiveAnswer } from '../felix/explain/view.ts';
+import type { Probed, ProbedAnswer } from '../felix/explain/probe.ts';
 import type { Reason } from '../policy/evaluate.ts';
 import type { Condition, EndpointTrace, PolicyTrace, RuleTrace, TierTrace } from '../policy/explain.ts';
 import type { HostReason, StageTrace } from '../policy/host.ts';
 import type { HostStep } from '../policy/path.ts';
 import type { Answer, Side, Transport } from '../policy/question.ts';
+import { flowLine } from './flows.ts';
 
 /** The page of `margayctl explain`. Rules are counted from 1. Pure. */
-export function explainPage(answer: Answer & Partial<LiveAnswer>): string {
+export function explainPage(answer: Answer & Partial<ProbedAnswer>): string {
   const { source, destination, transport, verdict, always, live } = answer;
   const head = `${sideText(source)} -> ${sideText(destination)}, ${transportText(transport)}: ${past(verdict)}`;
   return [
@@ -20,8 +21,27 @@ export function explainPage(answer: Answer & Partial<LiveAnswer>): string {
           ...end('ingress', destination, live?.destination),
         ]),
     ...answer.problems.map((problem) => `! ${problem}`),
+    ...(answer.probe ? probeLines(answer.probe, verdict) : []),
     '',
   ].join('\n');
+}
+
+const outcomeOf = {
+  answered: 'was answered',
+  refused: 'met a closed port',
+  unreachable: 'cannot reach the address, says a router',
+  silent: 'was not answered',
+};
+
+/** What a real packet met. */
+function probeLines({ outcome, told, agrees }: Probed, verdict: 'allow' | 'deny'): string[] {
+  const against = agrees === false ? `, although policy ${verdict === 'allow' ? 'allows' : 'denies'} it` : '';
+  const unknown = agrees === undefined ? '; whether policy let it pass cannot be told from that' : '';
+  return [
+    '',
+    `${agrees === false ? '! ' : ''}a real packet ${outcomeOf[outcome]}${against}${unknown}`,
+    ...told.map((flow) => `  the kernel told: ${flowLine(flow)}`),
+  ];
 }
 
 const alwaysText = {

@@ -1,23 +1,28 @@
 import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
+import type { ProbedAnswer } from '../felix/explain/probe.ts';
 import type { LiveAnswer } from '../felix/explain/view.ts';
 import { type Answer, answer, parseEnd, parseTarget, type Question } from '../policy/question.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
-import { ask } from './control.ts';
+import { ask, tell } from './control.ts';
 import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { explainPage } from './explain-page.ts';
-import { parseFormat, print } from './output.ts';
+import { type Format, parseFormat, print } from './output.ts';
 
 interface Options {
   readonly filename?: readonly string[];
   readonly namespace: string;
   readonly family?: string;
   readonly output?: string;
+  readonly packet?: boolean;
 }
 
-/** `margayctl explain`: exit 0 allowed, 1 denied, 2 a question that has no answer, 3 no datastore. */
+/**
+ * `margayctl explain`: exit 0 allowed, 1 denied, 2 a question that has no answer, 3 no datastore; with `--packet` 1 when the
+ * packet met something else.
+ */
 export function explainCommand(): Command {
   return new Command('explain')
     .description('whether policy lets a connection pass at both of its ends, and which rule decides')
@@ -30,12 +35,13 @@ export function explainCommand(): Command {
     )
     .option('-n, --namespace <namespace>', 'of pods and objects that name none', 'default')
     .option('--family <family>', '4 or 6, where both ends have both')
+    .option('--packet', "send a real packet from the pod's namespace, and compare; on the pod's node")
     .option('-o, --output <format>', 'json or yaml instead of a page')
     .action((from: string, to: string, options: Options) => asUsage(() => explainConnection(from, to, options)));
 }
 
 async function explainConnection(from: string, to: string, options: Options): Promise<void> {
-  const { filename, namespace, family } = options;
+  const { filename, namespace, family, packet } = options;
   const format = parseFormat(options.output);
   const source = parseEnd(from, namespace, 'FROM');
   const { party: destination, transport } = parseTarget(to, namespace, 'TO');
@@ -46,19 +52,36 @@ async function explainConnection(from: string, to: string, options: Options): Pr
     transport,
     ...(family && { family: family === '4' ? (4 as const) : (6 as const) }),
   };
+  if (packet && filename) throw new InputError('--packet', 'with -f', 'an agent, which sends it');
   const query = new URLSearchParams({ from, to, namespace, ...(family && { family }) });
+  if (packet) return probeConnection(query, format);
   const found = (filename ? undefined : await askAgent(query)) ?? (await compute(question, filename, namespace));
   print(format, found, () => explainPage(found));
   if (found.verdict === 'deny') throw new ExitError(exitCode.failure, '');
 }
 
+async function probeConnection(query: URLSearchParams, format: Format): Promise<void> {
+  const found = (await answered(() => tell(runDir(process.env), 'felix', `/v1/probe?${query}`, {}))) as ProbedAnswer;
+  print(format, found, () => explainPage(found));
+  if (found.probe.agrees === false) throw new ExitError(exitCode.failure, '');
+}
+
 /** This node's agent, which knows the cluster and the kernel; undefined where there is none. */
 async function askAgent(query: URLSearchParams): Promise<LiveAnswer | undefined> {
   try {
-    return (await ask(runDir(process.env), 'felix', `/v1/explain?${query}`)) as LiveAnswer;
+    return (await answered(() => ask(runDir(process.env), 'felix', `/v1/explain?${query}`))) as LiveAnswer;
   } catch (thrown) {
-    if (!(thrown instanceof ExitError)) throw thrown;
-    if (thrown.code === exitCode.unreachable) return undefined;
+    if (thrown instanceof ExitError && thrown.code === exitCode.unreachable) return undefined;
+    throw thrown;
+  }
+}
+
+/** What the agent refuses is a question without an answer. */
+async function answered(question: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await question();
+  } catch (thrown) {
+    if (!(thrown instanceof ExitError) || thrown.code !== exitCode.failure) throw thrown;
     throw new ExitError(exitCode.usage, thrown.message, { cause: thrown });
   }
 }

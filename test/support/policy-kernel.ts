@@ -17,7 +17,7 @@ export const ports = [53, 80, 85, 8080];
 export const vxlanPort = 4789;
 const timeoutMs = 1000;
 
-const podMembers: readonly Member[] = [0, 1, 2].map((i) => ({
+export const podMembers: readonly Member[] = [0, 1, 2].map((i) => ({
   name: `pod-${i}`,
   device: `calipod-${i}`,
   addresses: [`10.65.0.${i + 1}`, `fd00::${i + 1}`],

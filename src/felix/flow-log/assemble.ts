@@ -5,11 +5,15 @@ import type { Consumer } from '../../datastore/update.ts';
 import type { Backend } from '../../kernel/iptables/backend.ts';
 import { readCounters } from '../../kernel/iptables/counters.ts';
 import { openNflog } from '../../kernel/nflog-socket.ts';
+import { sendProbe } from '../../kernel/probe.ts';
+import type { Netlink } from '../../kernel/types.ts';
 import type { Family, Ip } from '../../model/address.ts';
 import type { NodePolicy } from '../../policy/ir.ts';
 import { verdictGroup } from '../../policy/render/verdict.ts';
 import type { View } from '../control.ts';
 import { ClusterMirror } from '../explain/mirror.ts';
+import { podNamespace } from '../explain/pod-namespace.ts';
+import { type ProbeOptions, probeView } from '../explain/probe.ts';
 import { explainView } from '../explain/view.ts';
 import { stagedCounts } from '../staged.ts';
 import { DeniedPackets } from './denied.ts';
@@ -25,6 +29,8 @@ export interface VerdictOptions {
   readonly telling: () => FlowList['telling'];
   readonly backend: Backend;
   readonly families: readonly Family[];
+  /** Of the node. */
+  readonly netlink: Netlink;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -38,7 +44,16 @@ export interface Verdicts {
 }
 
 /** With the real drivers, for the network namespace that the process is in. */
-export function assembleVerdicts({ node, policy, telling, backend, families, clock, log }: VerdictOptions): Verdicts {
+export function assembleVerdicts({
+  node,
+  policy,
+  telling,
+  backend,
+  families,
+  netlink,
+  clock,
+  log,
+}: VerdictOptions): Verdicts {
   const mirror = new ClusterMirror();
   const places = new VerdictPlaces(policy);
   const podAt = (address: Ip) => mirror.podAt(address);
@@ -48,13 +63,17 @@ export function assembleVerdicts({ node, policy, telling, backend, families, clo
   const counters = (family: Family) => readCounters({ family, backend });
   const read = async () =>
     new Map(await Promise.all(families.map(async (family) => [family, await counters(family)] as const)));
+  const explaining = { node, mirror, policy, counters };
+  const send: ProbeOptions['send'] = async (device, request, signal) =>
+    sendProbe(podNamespace(device, netlink), request, clock, signal);
   return {
     log: flows,
     consume: (update) => mirror.consume(update),
     views: {
       '/v1/flows': flowsView(flows, telling),
-      '/v1/explain': explainView({ node, mirror, policy, counters }),
+      '/v1/explain': explainView(explaining),
       '/v1/staged': async () => stagedCounts(policy(), await read()),
+      'POST /v1/probe': probeView({ ...explaining, flows, send, clock }),
     },
     register: (registry) => registerVerdicts(registry, { denied, read, flows, log }),
   };

@@ -7,6 +7,7 @@ import { KernelError } from '../types.ts';
 export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Uint8Array, length: number): number;
+  connect(fd: number, address: Uint8Array, length: number): number;
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, length: number): number;
   getsockname(fd: number, address: Uint8Array, length: Uint8Array): number;
   send(fd: number, bytes: Uint8Array, length: number, flags: number): number;
@@ -33,6 +34,7 @@ function load(): Libc {
   return {
     socket: process.func('int socket(int domain, int type, int protocol)'),
     bind: process.func('int bind(int fd, void *address, uint32_t length)'),
+    connect: process.func('int connect(int fd, void *address, uint32_t length)'),
     setsockopt: process.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),
     getsockname: process.func('int getsockname(int fd, void *address, void *length)'),
     send,

@@ -60,7 +60,7 @@ test('the rule that is named for a verdict is the one that the kernel decides by
             by[trace.reason.by as keyof typeof by]++;
           }
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
   expect(Math.min(by.policy, by.tierDefault, by.profile)).toBeGreaterThan(10);
 });
@@ -94,6 +94,6 @@ test('the answer from what the mirror gives is that from the whole cluster', () 
           expect(answer(about, question, log)).toEqual(answer(events, question, log));
         }
     }),
-    { numRuns: 20 },
+    { numRuns: 12 },
   );
 });

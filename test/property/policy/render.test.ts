@@ -186,7 +186,7 @@ test('every verdict is told once, with the rule that the evaluator names', () =>
         expect(marks).toEqual([{ verdict, chain: expect.any(String), place: placeOf(reason) }]);
       }
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   );
   expect(Math.min(told.allow, told.deny)).toBeGreaterThan(100);
 });
