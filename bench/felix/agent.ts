@@ -11,6 +11,7 @@ import { Felix } from '../../src/felix/main.ts';
 import { RenderedPolicy } from '../../src/felix/policy.ts';
 import { openConntrack } from '../../src/kernel/conntrack.ts';
 import { createIpsets } from '../../src/kernel/ipset.ts';
+import { openIpsetMembers } from '../../src/kernel/ipset-netlink.ts';
 import { createIptables } from '../../src/kernel/iptables/driver.ts';
 import { inNamespace, openNetlinkIn, warmThreads } from '../../src/kernel/namespace.ts';
 import { writeSysctl } from '../../src/kernel/sysctl.ts';
@@ -51,12 +52,13 @@ export async function withAgent<T>(
   const driver = { backend: 'nft', log, launcher } as const;
   const netlink = openNetlinkIn(space.path);
   const conntrack = inNamespace(space.path, openConntrack);
+  const members = inNamespace(space.path, openIpsetMembers);
   const config = readFelixConfig({}, log);
   const felix = new Felix({
     store,
     netlink,
     iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
-    ipsets: watched(createIpsets({ log, launcher })),
+    ipsets: watched(createIpsets({ log, launcher, members })),
     policy: new RenderedPolicy(node, config, log),
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl: (name, value) => void inNamespace(space.path, () => writeSysctl(name, value)),
@@ -84,6 +86,7 @@ export async function withAgent<T>(
     await running;
     netlink.close();
     conntrack.close();
+    members.close();
     rmSync(runDir, { recursive: true });
   }
 }

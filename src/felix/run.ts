@@ -7,6 +7,7 @@ import { countKernelCalls } from '../kernel/calls.ts';
 import { openConntrack } from '../kernel/conntrack.ts';
 import { cpuMilliseconds } from '../kernel/cpu.ts';
 import { createIpsets } from '../kernel/ipset.ts';
+import { openIpsetMembers } from '../kernel/ipset-netlink.ts';
 import { type Backend, detectBackend } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
 import { takesRule } from '../kernel/iptables/support.ts';
@@ -67,6 +68,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   if (!telling) log.warn('the kernel has no NFLOG or limit for rules; margayctl flows shows nothing');
   const netlink = openNetlink({ aside: true });
   const conntrack = openConntrack();
+  const members = openIpsetMembers();
   const policy = new RenderedPolicy(nodename, config, log, telling);
   const families: readonly Family[] = six ? [4, 6] : [4];
   const tightening = new TighteningManager(
@@ -89,7 +91,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
       4: createIptables({ family: 4, backend, log, calls }),
       ...(six && { 6: createIptables({ family: 6, backend, log, calls }) }),
     },
-    ipsets: createIpsets({ log, calls }),
+    ipsets: createIpsets({ log, calls, members }),
     policy,
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl,
@@ -107,7 +109,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   });
   felix.onPass(() => tightening.passed());
   felix.onUpdate(verdicts.consume);
-  const sockets = [netlink, conntrack];
+  const sockets = [netlink, conntrack, members];
   leaveOtherBackend(felix, backend, families, log);
   const servers = new Servers(felix, log, (registry) => {
     verdicts.register(registry);

@@ -2,6 +2,7 @@ import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { counted, type KernelCalls } from './calls.ts';
 import { type Launch, runCommand } from './command.ts';
+import type { IpsetMembers, MemberChange } from './ipset-netlink.ts';
 import { type ActualSet, parseIpsetSave, planSet, spareName } from './ipset-plan.ts';
 import { Serial } from './serial.ts';
 import { type DesiredSet, IpsetError, type Ipsets } from './types.ts';
@@ -9,10 +10,12 @@ import { type DesiredSet, IpsetError, type Ipsets } from './types.ts';
 export interface IpsetOptions extends Launch {
   readonly log: Log;
   readonly calls?: KernelCalls;
+  /** By which members of sets that are there change; without it, as everything else, by the program. */
+  readonly members?: IpsetMembers;
 }
 
 /**
- * Our IP sets. Goals: one process for all changes of an apply and none without a change; only the members that changed;
+ * Our IP sets. Goals: one process for all changes of an apply, and none without a change or where only members change; only the members that changed;
  * one bad set does not stop the others. Applies are put one after the other.
  */
 export function createIpsets(options: IpsetOptions): Ipsets {
@@ -114,6 +117,7 @@ class RestoreDriver implements Ipsets {
   }
 
   async #restore(changes: readonly Change[]): Promise<{ name: string; reason: string } | undefined> {
+    if (this.#changedMembers(changes)) return undefined;
     const lines = changes.flatMap((change) => change.lines);
     if (this.options.calls) this.options.calls.ipsetLines += lines.length;
     const { status, stderr } = await this.#run(['ipset', 'restore', '-exist'], `${lines.join('\n')}\n`);
@@ -127,6 +131,22 @@ class RestoreDriver implements Ipsets {
     });
     if (!culprit) throw new IpsetError(new Map(changes.map(({ name }) => [name, reason])));
     return { name: culprit.name, reason: `${reason}: ${lines[number - 1]}` };
+  }
+
+  /** Members only, without the program. @returns false when the program has to do it, or to say what is wrong */
+  #changedMembers(changes: readonly Change[]): boolean {
+    const { members, log } = this.options;
+    if (!members) return false;
+    const wanted: MemberChange[] = [];
+    for (const { lines, after } of changes)
+      for (const line of lines) {
+        const [op, set = '', member = ''] = line.split(' ');
+        if (!after || (op !== 'add' && op !== 'del')) return false;
+        wanted.push({ op, set, family: after.family, member });
+      }
+    const refusal = members.change(wanted);
+    if (refusal) log.debug({ error: refusal.message }, 'a member was refused; the ipset program tries again');
+    return refusal === undefined;
   }
 
   async #read(): Promise<Map<string, ActualSet>> {

@@ -1,12 +1,17 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { createIpsets } from '../../../src/kernel/ipset.ts';
+import { type IpsetMembers, type MemberChange, openIpsetMembers } from '../../../src/kernel/ipset-netlink.ts';
+import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { type DesiredSet, IpsetError, type SetType } from '../../../src/kernel/types.ts';
 import { silent, TestNamespace } from './namespaces.ts';
 
 function setUp() {
   const space = new TestNamespace();
   onTestFinished(() => space[Symbol.dispose]());
-  const make = () => createIpsets({ log: silent, launcher: space.launcher });
+  const native = inNamespace(space.path, openIpsetMembers);
+  onTestFinished(() => native.close());
+  const make = (members?: IpsetMembers) =>
+    createIpsets({ log: silent, launcher: space.launcher, ...(members && { members }) });
   /** Members as ipset prints them, sorted; undefined without the set. */
   const members = (name: string) => {
     const lines = space.run('ipset', 'save').split('\n');
@@ -14,7 +19,7 @@ function setUp() {
     const found = lines.filter((line) => line.startsWith(`add ${name} `));
     return found.map((line) => line.slice(`add ${name} `.length).trim()).sort();
   };
-  return { space, make, members };
+  return { space, make, members, native };
 }
 
 function set(name: string, members: string[], type: SetType = 'hash:net'): DesiredSet {
@@ -45,6 +50,54 @@ test('sets of both types and families are made, changed by deltas, adopted and d
   await adopting.applyDeletions(second);
   expect(members('cali40n:p')).toBeUndefined();
   expect(members('cali40empty')).toBeUndefined();
+});
+
+test('members of all forms come and go without a process', async () => {
+  const { make, members, native } = setUp();
+  let changes = 0;
+  const watched = {
+    ...native,
+    change: (list: readonly MemberChange[]) => {
+      changes += list.length;
+      return native.change(list);
+    },
+  };
+  const ipsets = make(watched);
+  const of = (net4: string[], net6: string[], port4: string[], port6: string[]) =>
+    sets(
+      set('cali40s:a', net4),
+      set('cali60s:a', net6),
+      set('cali40n:p', port4, 'hash:ip,port'),
+      set('cali60n:p', port6, 'hash:ip,port'),
+    );
+  await ipsets.applyUpdates(of([], ['fd00::1/128'], ['10.0.0.9,udp:53'], []));
+  expect(changes).toBe(0);
+  await ipsets.applyUpdates(
+    of(
+      ['10.0.0.1/32', '10.1.0.0/16', '10.2.0.0/31'],
+      ['fd01::/64'],
+      ['10.0.0.1,tcp:80', '10.0.0.1,sctp:65535'],
+      ['fd00::1,udplite:258'],
+    ),
+  );
+  expect(changes).toBe(9);
+  expect(members('cali40s:a')).toEqual(['10.0.0.1', '10.1.0.0/16', '10.2.0.0/31']);
+  expect(members('cali60s:a')).toEqual(['fd01::/64']);
+  expect(members('cali40n:p')).toEqual(['10.0.0.1,sctp:65535', '10.0.0.1,tcp:80']);
+  expect(members('cali60n:p')).toEqual(['fd00::1,udplite:258']);
+});
+
+test('what others changed meanwhile is no obstacle, and a set that they destroyed is made again', async () => {
+  const { space, make, members, native } = setUp();
+  const ipsets = make(native);
+  await ipsets.applyUpdates(sets(set('cali40s:a', ['10.0.0.1/32']), set('cali40s:b', [])));
+  space.run('ipset', 'add', 'cali40s:a', '10.0.0.2');
+  space.run('ipset', 'del', 'cali40s:a', '10.0.0.1');
+  space.run('ipset', 'destroy', 'cali40s:b');
+  await ipsets.applyUpdates(sets(set('cali40s:a', ['10.0.0.2/32']), set('cali40s:b', [])));
+  expect(members('cali40s:a')).toEqual(['10.0.0.2']);
+  await ipsets.applyUpdates(sets(set('cali40s:a', ['10.0.0.2/32']), set('cali40s:b', ['10.0.0.3/32'])));
+  expect(members('cali40s:b')).toEqual(['10.0.0.3']);
 });
 
 test('all addresses of a family are held as two halves', async () => {
