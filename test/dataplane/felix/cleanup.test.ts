@@ -56,6 +56,7 @@ test.each(['nft', 'legacy'] as const)('what is ours goes, what is not stays as i
   const ip = (...words: string[]) => n.namespace.exec('ip', ...words);
   await ip('route', 'add', '10.9.0.0/16', 'via', '192.0.2.2', 'proto', 'bird');
   await ip('link', 'add', 'calico0', 'type', 'bridge');
+  await ip('tuntap', 'add', 'tun0', 'mode', 'tun');
   await n.namespace.exec('ipset', 'create', 'theirs', 'hash:net');
   await n.iptables('-N', 'THEIRS');
   await n.iptables('-A', 'THEIRS', '-s', '10.9.0.0/16', '-j', 'ACCEPT');
@@ -75,9 +76,10 @@ test.each(['nft', 'legacy'] as const)('what is ours goes, what is not stays as i
   const there = () => n.namespace.succeeds('ip', 'link', 'show', 'vxlan.calico');
   await until(there, { within, what: 'the tunnel' });
   await n.stop();
+  await ip('tuntap', 'add', 'udp.margay', 'mode', 'tun');
 
   const report = await clean(false);
-  expect(report).toMatchObject({ failures: [], devices: ['vxlan.calico'] });
+  expect(report).toMatchObject({ failures: [], devices: ['vxlan.calico', 'udp.margay'] });
   expect(report.routes).toBeGreaterThan(1);
   expect(report.chains).toBeGreaterThan(5);
   expect(podLink(await state())).toEqual(before);
