@@ -48,6 +48,8 @@ export abstract class Group<Pending extends Owed = Owed> {
   protected readonly members = new Map<Source, Member<Pending>>();
   protected readonly packer: UpdatePacker;
   protected readonly exporter: Exporter;
+  /** Where the next round over the members that are behind begins. */
+  #served = 0;
 
   /**
    * @param report a route whose attributes leave no room in a message: it is withdrawn instead
@@ -123,17 +125,30 @@ export abstract class Group<Pending extends Owed = Owed> {
   /**
    * Sends members that are behind what they lack, as far as they take it.
    * @param complete the table itself is up to date, so that an end-of-RIB mark would be true
+   * @param over the slice is: at least one is served, and those after it the next time
    * @returns whether somebody who can take more is still behind
    */
-  pump(complete: boolean): boolean {
+  pump(complete: boolean, over: () => boolean): boolean {
+    const behind: Member<Pending>[] = [];
+    for (const member of this.members.values()) if (member.pending !== undefined) behind.push(member);
+    if (behind.length === 0) return false;
+    const first = this.#served % behind.length;
     let more = false;
-    for (const member of this.members.values()) {
-      if (member.pending === undefined) continue;
-      if (member.receiver.writable()) this.catchUp(member, member.pending);
-      if (member.pending.size > 0) more ||= member.receiver.writable();
-      else if (complete) this.#caughtUp(member);
+    for (const [i, member] of [...behind.slice(first), ...behind.slice(0, first)].entries()) {
+      if (i > 0 && over()) return true;
+      this.#served = first + i + 1;
+      more = this.#serve(member, complete) || more;
     }
     return more;
+  }
+
+  #serve(member: Member<Pending>, complete: boolean): boolean {
+    const { pending, receiver } = member;
+    if (pending === undefined) return false;
+    if (receiver.writable()) this.catchUp(member, pending);
+    if (pending.size > 0) return receiver.writable();
+    if (complete) this.#caughtUp(member);
+    return false;
   }
 
   /** 0: no route comes from the member. */

@@ -19,6 +19,8 @@ interface Partition {
 
 /** Prefixes that a member which is behind is told of in one go. */
 const pumpSlice = 4096;
+/** Routes of a group without members let go between two looks at the clock. */
+const releaseStep = 4096;
 
 /** Peers that are told the best path of each prefix: one Adj-RIB-Out, and one encoding for all of them. */
 export class UpdateGroup extends Group<Pending> {
@@ -35,7 +37,15 @@ export class UpdateGroup extends Group<Pending> {
   }
 
   dissolve(): void {
-    for (const id of this.#out.ids()) this.#out.set(id, 0, 0);
+    const out = this.#out;
+    let next: PrefixId = 0;
+    this.rib.background((over) => {
+      do {
+        for (const end = Math.min(next + releaseStep, out.bound); next < end; next++)
+          if (out.attributes(next) !== 0) out.set(next, 0, 0);
+      } while (next < out.bound && !over());
+      return next < out.bound;
+    });
   }
 
   apply(_: readonly PrefixId[], changed: readonly PrefixId[], selected: ChosenRoutes): void {

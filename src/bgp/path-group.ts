@@ -90,7 +90,14 @@ export class PathGroup extends Group<OwedPaths> {
   }
 
   dissolve(): void {
-    for (const id of [...this.#out.keys()]) this.#record(id, []);
+    const ids = this.#out.keys();
+    this.rib.background((over) => {
+      for (const id of ids) {
+        this.#record(id, []);
+        if (over()) return true;
+      }
+      return false;
+    });
   }
 
   apply(ids: readonly PrefixId[], _: readonly PrefixId[], selected: ChosenRoutes): void {

@@ -5,6 +5,7 @@ import type { AttributeId, AttributeInterner } from './intern.ts';
 import { type Source, type SourceId, SourceTable } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
 
+export { AdjRibIn } from './adj-rib-in.ts';
 export type { Source } from './sources.ts';
 
 /** A route without its prefix. */
@@ -16,6 +17,17 @@ export interface Candidate {
   /** As the peer identifies it among its paths to the prefix; absent: it tells only one. RFC 7911. */
   readonly pathId?: number;
 }
+
+/**
+ * Work in slices: called until it returns false, each time until `over`, with the event loop in between. The first slice
+ * runs at once.
+ */
+export type Background = (slice: (over: () => boolean) => boolean) => void;
+
+/** To the end at once. */
+const atOnce: Background = (slice) => {
+  while (slice(() => false));
+};
 
 /** A path of a prefix as a small integer, never 0. */
 export type PathId = number;
@@ -34,7 +46,10 @@ export class Rib {
   #attributes = new Int32Array(256);
   /** The next path of the prefix, or the next free one; 0: none. */
   #next = new Int32Array(256);
-  #stale = new Uint8Array(256);
+  /** In which of its source's generations the path was told (adj-rib-in.ts). */
+  #generation = new Uint8Array(256);
+  /** Each source's present one: paths of another are stale. */
+  #current = new Uint8Array(16);
   #identifier = new Uint32Array(256);
   #free = 0;
   #bound = 1;
@@ -49,6 +64,7 @@ export class Rib {
     readonly family: Family,
     readonly interner: AttributeInterner,
     private readonly changed: () => void,
+    readonly background: Background = atOnce,
   ) {
     this.prefixes = new PrefixTable(family);
   }
@@ -88,7 +104,17 @@ export class Rib {
   }
 
   isStale(path: PathId): boolean {
-    return this.#stale[path] === 1;
+    return this.#generation[path] !== this.#current[this.source(path)];
+  }
+
+  generation(path: PathId): number {
+    return this.#generation[path] ?? 0;
+  }
+
+  /** From now on the source's paths of other generations are stale. */
+  begin(source: SourceId, generation: number): void {
+    this.#current = fitting(this.#current, source);
+    this.#current[source] = generation;
   }
 
   prefix(path: PathId): PrefixId {
@@ -114,7 +140,7 @@ export class Rib {
   }
 
   /** A new path, behind the others of the prefix. */
-  add(id: PrefixId, source: SourceId, identifier: number, attributes: AttributeId, stale: boolean): PathId {
+  add(id: PrefixId, source: SourceId, identifier: number, attributes: AttributeId, generation: number): PathId {
     const path = this.#allocate();
     this.#first = fitting(this.#first, id);
     let last = this.#first[id] ?? 0;
@@ -127,7 +153,7 @@ export class Rib {
     this.#source[path] = source;
     this.#identifier[path] = identifier;
     this.#attributes[path] = attributes;
-    this.#stale[path] = stale ? 1 : 0;
+    this.#generation[path] = generation;
     this.#next[path] = 0;
     this.prefixes.retain(id);
     this.sources.retain(source);
@@ -136,14 +162,14 @@ export class Rib {
     return path;
   }
 
-  change(path: PathId, attributes: AttributeId, stale: boolean): void {
+  /** A generation alone decides nothing. */
+  change(path: PathId, attributes: AttributeId, generation: number): void {
     const before = this.#attributes[path] ?? 0;
-    const mark = stale ? 1 : 0;
-    if (before === attributes && this.#stale[path] === mark) return;
+    this.#generation[path] = generation;
+    if (before === attributes) return;
     this.interner.retain(attributes);
     this.interner.release(before);
     this.#attributes[path] = attributes;
-    this.#stale[path] = mark;
     this.touch(this.prefix(path));
   }
 
@@ -215,98 +241,8 @@ export class Rib {
     this.#source = fitting(this.#source, path);
     this.#attributes = fitting(this.#attributes, path);
     this.#next = fitting(this.#next, path);
-    this.#stale = fitting(this.#stale, path);
+    this.#generation = fitting(this.#generation, path);
     this.#identifier = fitting(this.#identifier, path);
     return path;
-  }
-}
-
-/** What one source has told of one family: its Adj-RIB-In after import checks. RFC 4271 §3.2. */
-export class AdjRibIn {
-  #count = 0;
-  #staleCount = 0;
-  /** Valid while there are routes. */
-  #id: SourceId = 0;
-
-  constructor(
-    private readonly source: Source,
-    private readonly rib: Rib,
-  ) {}
-
-  get count(): number {
-    return this.#count;
-  }
-
-  get staleCount(): number {
-    return this.#staleCount;
-  }
-
-  /** @param identifier of the path in the peer's words; 0: it tells only one. RFC 7911 */
-  announce(id: PrefixId, attributes: AttributeId, identifier = 0): void {
-    if (this.#count === 0) this.#id = this.rib.sources.intern(this.source);
-    const path = this.rib.find(id, this.#id, identifier);
-    if (path === 0) {
-      this.#count++;
-      this.rib.add(id, this.#id, identifier, attributes, false);
-      return;
-    }
-    if (this.rib.isStale(path)) this.#staleCount--;
-    this.rib.change(path, attributes, false);
-  }
-
-  withdraw(id: PrefixId, identifier = 0): void {
-    if (this.#count === 0) return;
-    const path = this.rib.find(id, this.#id, identifier);
-    if (path !== 0) this.#drop(path);
-  }
-
-  /** The peer is restarting: routes stay until told again. Those still stale from before go. RFC 4724 §4.2. */
-  markStale(): void {
-    this.sweep();
-    this.#each((path) => this.rib.change(path, this.rib.attributes(path), true));
-    this.#staleCount = this.#count;
-  }
-
-  /** Gives stale routes other attributes, or drops those without; returns how many went. */
-  rewriteStale(change: (attributes: AttributeId) => AttributeId | undefined): number {
-    const before = this.#count;
-    this.#each((path) => {
-      if (!this.rib.isStale(path)) return;
-      const changed = change(this.rib.attributes(path));
-      if (changed === undefined) this.#drop(path);
-      else this.rib.change(path, changed, true);
-    });
-    return before - this.#count;
-  }
-
-  /** Drops what is stale; returns how many. */
-  sweep(): number {
-    const before = this.#count;
-    if (this.#staleCount > 0)
-      this.#each((path) => {
-        if (this.rib.isStale(path)) this.#drop(path);
-      });
-    return before - this.#count;
-  }
-
-  clear(): void {
-    this.#each((path) => this.#drop(path));
-  }
-
-  *entries(): Generator<[PrefixId, Candidate]> {
-    const { rib } = this;
-    for (let path = 1; path < rib.bound; path++)
-      if (this.#count > 0 && rib.source(path) === this.#id) yield [rib.prefix(path), rib.candidate(path)];
-  }
-
-  #each(visit: (path: PathId) => void): void {
-    const id = this.#id;
-    for (let path = 1; this.#count > 0 && path < this.rib.bound; path++) if (this.rib.source(path) === id) visit(path);
-  }
-
-  #drop(path: PathId): void {
-    if (this.rib.isStale(path)) this.#staleCount--;
-    this.#count--;
-    this.rib.remove(path);
   }
 }

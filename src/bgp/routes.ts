@@ -264,20 +264,26 @@ export class Routes {
     let dropped = 0;
     for (const [family, adj] of this.#in) {
       const seconds = this.#longLived.get(family) ?? 0;
-      if (seconds === 0) {
-        dropped += adj.sweep();
-        continue;
-      }
-      dropped += adj.rewriteStale(this.#asLastResort());
-      if (adj.staleCount === 0) continue;
-      this.#timers.arm(`longLived${family}`, seconds * 1000);
-      const { log } = this.context;
-      log.warn({ peer: this.config.name, family, routes: adj.staleCount, seconds }, 'stale routes kept as last resort');
+      if (seconds === 0) dropped += adj.sweep();
+      else if (adj.staleCount > 0) this.#keepAsLastResort(family, adj, seconds);
     }
     return dropped;
   }
 
-  /** Attributes of a route of last resort; undefined where the route must not become one. */
+  #keepAsLastResort(family: Family, adj: AdjRibIn, seconds: number): void {
+    const { log } = this.context;
+    const peer = this.config.name;
+    this.#timers.arm(`longLived${family}`, seconds * 1000);
+    adj.rewriteStale(
+      () => this.#asLastResort(),
+      (dropped) => {
+        log.warn({ peer, family, routes: adj.staleCount, dropped, seconds }, 'stale routes kept as last resort');
+        if (adj.staleCount === 0) this.#timers.disarm(`longLived${family}`);
+      },
+    );
+  }
+
+  /** Attributes of a route of last resort; undefined where the route must not become one. Good for one turn. */
   #asLastResort(): (id: AttributeId) => AttributeId | undefined {
     const { interner } = this.context;
     const known = new Map<AttributeId, AttributeId | undefined>();

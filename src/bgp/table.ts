@@ -45,6 +45,8 @@ export interface TableDeps {
 const slice = 16_384;
 const step = 1024;
 const sliceMilliseconds = 8;
+/** Of what goes on beside that: peers' tables that are given up. */
+const backgroundMilliseconds = 4;
 
 /** Loc-RIB of a family: candidates come in, decisions go to the update groups and to whoever programs the routes. */
 export class RouteTable {
@@ -64,7 +66,12 @@ export class RouteTable {
     held: boolean,
   ) {
     this.#held = held;
-    this.rib = new Rib(family, deps.interner, () => this.#schedule());
+    this.rib = new Rib(
+      family,
+      deps.interner,
+      () => this.#schedule(),
+      (slice) => this.#inSlices(slice),
+    );
     this.#selected = new ChosenRoutes(this.rib);
   }
 
@@ -204,37 +211,47 @@ export class RouteTable {
     this.deps.schedule(this.#work);
   }
 
+  /** The first slice at once, so that little is done at once. */
+  #inSlices(slice: (over: () => boolean) => boolean): void {
+    if (slice(this.#sliceOf(backgroundMilliseconds))) this.deps.schedule(() => this.#inSlices(slice));
+  }
+
+  /** Tells when so many milliseconds from now are over; never, without a clock. */
+  #sliceOf(milliseconds: number): () => boolean {
+    const { now } = this.deps;
+    if (!now) return () => false;
+    const until = now() + milliseconds;
+    return () => now() >= until;
+  }
+
   /** One slice; more of it gives way to the event loop first. */
   readonly #work = (): void => {
     this.#scheduled = false;
     if (this.#held) return;
     const { interner } = this.deps;
-    const { pending } = this.rib;
-    // What is done in a step needs no look at the clock.
-    const now = pending > step || this.#filling.size > 0 ? this.deps.now : undefined;
-    const until = now ? now() + sliceMilliseconds : Number.POSITIVE_INFINITY;
+    const over = this.#sliceOf(sliceMilliseconds);
     for (let done = 0; done < slice && this.rib.pending > 0; done += step) {
       this.#decide(Math.min(step, this.rib.pending));
-      if (now && now() >= until) break;
+      if (this.rib.pending > 0 && over()) break;
     }
-    if (this.#filling.size > 0) for (const [group, from] of this.#filling) this.#fill(group, from, now, until);
+    if (this.#filling.size > 0) for (const [group, from] of this.#filling) this.#fill(group, from, over);
     let more = this.rib.pending > 0 || this.#filling.size > 0;
     for (const group of this.#groups.values())
-      if (!this.#filling.has(group)) more = group.pump(this.rib.pending === 0) || more;
+      if (!this.#filling.has(group)) more = group.pump(this.rib.pending === 0, over) || more;
     if (more) this.#schedule();
     interner.sweep();
     if (this.rib.pending === 0) this.deps.settled();
   };
 
   /** Tells a new group of selected routes; at least one step of them, so that it comes to an end under any load. */
-  #fill(group: Group, from: PrefixId, now: (() => number) | undefined, until: number): void {
+  #fill(group: Group, from: PrefixId, over: () => boolean): void {
     let next = from;
     do {
       const ids: PrefixId[] = [];
       for (; next < this.#selected.bound && ids.length < step; next++)
         if (this.#selected.attributes(next) !== 0) ids.push(next);
       group.apply(ids, ids, this.#selected);
-    } while (next < this.#selected.bound && !(now && now() >= until));
+    } while (next < this.#selected.bound && !over());
     if (next < this.#selected.bound) this.#filling.set(group, next);
     else this.#filling.delete(group);
   }
