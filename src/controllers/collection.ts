@@ -43,8 +43,8 @@ export function collect(
   before: Seen,
   { nowSeconds, graceSeconds }: CollectionOptions,
 ): Collection {
-  const index = indexOf(lists);
-  const losses = findings.flatMap((finding) => lossesOf(finding, index, lists));
+  const places = placesOf(lists);
+  const losses = findings.flatMap((finding) => lossesOf(finding, places));
   const seen = new Map(losses.map(({ id }) => [id, before.get(id) ?? nowSeconds]));
   const isDue = ({ id, nodeGone }: Loss) =>
     graceSeconds > 0 && (nodeGone || nowSeconds - (seen.get(id) ?? nowSeconds) >= graceSeconds);
@@ -70,37 +70,45 @@ interface Loss {
   readonly action: Action;
 }
 
-function lossesOf(finding: Finding, index: Index, lists: Lists): Loss[] {
+/** Where what a finding names is found. */
+interface Places {
+  readonly lists: Lists;
+  readonly index: Index;
+  readonly held: ReadonlyMap<string, readonly Held[]>;
+  readonly handles: ReadonlyMap<string, readonly Lists['handles']['entries'][number][]>;
+}
+
+function placesOf(lists: Lists): Places {
+  const index = indexOf(lists);
+  return {
+    ...{ lists, index },
+    held: Map.groupBy(index.held, ({ address }) => address),
+    handles: Map.groupBy(lists.handles.entries, ({ key }) => key.id),
+  };
+}
+
+function lossesOf(finding: Finding, places: Places): Loss[] {
   switch (finding.problem) {
     case 'leak':
-      return index.held
-        .filter(({ address }) => address === finding.subject)
-        .map((held) => lostAddress(held, finding, index, lists));
+      return (places.held.get(finding.subject) ?? []).map((held) => lostAddress(held, finding, places));
     case 'orphanedHandle':
-      return lists.handles.entries
-        .filter(({ key }) => key.id === finding.subject)
-        .map(({ key, revision }) => ({
-          id: `handle ${key.id} ${revision}`,
-          nodeGone: false,
-          // By its revision: an assignment that began since counts in it first.
-          action: { do: 'delete', why: 'orphanedHandle', key, revision },
-        }));
+      return (places.handles.get(finding.subject) ?? []).map(({ key, revision }) => ({
+        id: `handle ${key.id} ${revision}`,
+        nodeGone: false,
+        // By its revision: an assignment that began since counts in it first.
+        action: { do: 'delete', why: 'orphanedHandle', key, revision },
+      }));
     case 'orphanedAffinity':
     case 'blockWithoutAffinity':
-      return lostBlock(finding, index, lists);
+      return lostBlock(finding, places);
     default:
       return [];
   }
 }
 
-function lostAddress(
-  { address, handle, sequence, attributes }: Held,
-  { detail }: Finding,
-  index: Index,
-  lists: Lists,
-): Loss {
+function lostAddress({ address, handle, sequence, attributes }: Held, { detail }: Finding, places: Places): Loss {
   const { node, namespace, pod } = attributes;
-  const nodeGone = node !== undefined && isGone(node, index, lists);
+  const nodeGone = node !== undefined && isGone(node, places);
   return {
     id: `address ${address} ${handle ?? ''} ${sequence ?? ''}`,
     nodeGone,
@@ -118,15 +126,16 @@ function lostAddress(
 }
 
 /** Blocks of nodes that are gone; those of the others are the nodes' own to mend. */
-function lostBlock({ subject, node }: Finding, index: Index, lists: Lists): Loss[] {
+function lostBlock({ subject, node }: Finding, places: Places): Loss[] {
+  const { index, lists } = places;
   const block = [...index.blocks.values()].find(({ cidr }) => cidr === subject);
   const affinity = lists.affinities.entries.find(({ key }) => key.cidr === subject && key.host === node);
   const cidr = affinity?.key.cidr ?? (block && ownerOf(block) === node ? block.cidr : undefined);
-  if (node === undefined || cidr === undefined || !isGone(node, index, lists)) return [];
+  if (node === undefined || cidr === undefined || !isGone(node, places)) return [];
   const action = { do: 'releaseAffinity', why: 'orphanedAffinity', host: node, cidr, unlessNode: node } as const;
   return [{ id: `affinity ${cidr} ${node}`, nodeGone: true, action }];
 }
 
-function isGone(node: string, index: Index, { nodes }: Lists): boolean {
-  return nodes.invalid.length === 0 && !index.nodes.has(node);
+function isGone(node: string, { index, lists }: Places): boolean {
+  return lists.nodes.invalid.length === 0 && !index.nodes.has(node);
 }

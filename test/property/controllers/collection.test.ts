@@ -140,6 +140,6 @@ test('no address in use is freed, whatever comes between, and nothing lost is le
       const lost = ['leak', 'orphanedHandle', 'orphanedAffinity'];
       expect(findings.filter(({ problem }) => lost.includes(problem))).toEqual([]);
     }),
-    { numRuns: 50 },
+    { numRuns: 30 },
   );
 });

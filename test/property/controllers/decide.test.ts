@@ -167,7 +167,7 @@ test('the datastore becomes as Kubernetes is, in the end nothing is left to do, 
         expect(here.has(`BGPPeer/of-${each}`)).toBe(!gone);
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
 
@@ -199,6 +199,6 @@ test('a node with an address has one automatic host endpoint, unless somebody ma
           });
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
