@@ -7,7 +7,7 @@ import type { Entry, Store, Write } from '../datastore/store.ts';
 import type { Update } from '../datastore/update.ts';
 import type { Assignment, Ipam } from '../ipam/allocator.ts';
 import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
-import type { IpPool, Node } from '../model/kinds.ts';
+import type { IpPool, Node, ResourceOf } from '../model/kinds.ts';
 import { parseSelector } from '../model/selector.ts';
 import { lacksOf, poolMode, tunnelsFor } from './calc/tunnels.ts';
 
@@ -26,6 +26,7 @@ export interface TunnelAddressOptions {
 }
 
 type Spec = Node['spec'];
+type ClusterInformation = ResourceOf<'ClusterInformation'>;
 
 /** A tunnel device's address: Calico's names of its handle and attribute, and the field of the Node. */
 interface Purpose {
@@ -76,12 +77,14 @@ export class TunnelAddresses {
   /** Nodes whose kernel has no IPIP: pools may name VXLAN as a fallback. */
   readonly #lacking = new Set<string>();
   #inSync = false;
+  /** While the datastore is moved to another, nothing is written. */
+  #locked = false;
 
   constructor(private readonly options: TunnelAddressOptions) {
     this.#changed = new Trigger(options.clock);
   }
 
-  /** Takes a syncer's update; its types must include IPPool and Node. */
+  /** Takes a syncer's update; its types must include IPPool, Node and ClusterInformation. */
   consume(update: Update): void {
     if (update.op === 'connection' || update.op === 'listed') return;
     if (update.op === 'inSync') this.#inSync = true;
@@ -100,6 +103,12 @@ export class TunnelAddresses {
       if (signal.aborted) return;
       const wishes = JSON.stringify(own.map((purpose) => this.#facts(purpose)));
       if (wishes === last && retryMs === undefined) continue;
+      if (this.#locked) {
+        // Its end comes as a change; what failed before is tried again then.
+        last = '';
+        retryMs = undefined;
+        continue;
+      }
       try {
         for (const purpose of own) await this.#ensure(purpose, signal);
         // As it was before: what changed meanwhile, our own write too, is looked at again.
@@ -128,7 +137,8 @@ export class TunnelAddresses {
       if (found && lacksOf(found.metadata).has('ipip')) this.#lacking.add(key.name);
       else this.#lacking.delete(key.name);
       if (key.name === this.options.node) this.#node = found;
-    }
+    } else if (key.type === 'ClusterInformation' && key.name === 'default')
+      this.#locked = (value as ClusterInformation | undefined)?.spec.datastoreReady === false;
   }
 
   #facts(purpose: Purpose): unknown {

@@ -32,7 +32,7 @@ function start(): void {
   const common = { store, clock: systemClock, log: silent };
   const keeper = new TunnelAddresses({ ...common, ipam, node, families: [4], enabled: () => true });
   const { signal } = stop;
-  const types = ['IPPool', 'Node'] as const;
+  const types = ['IPPool', 'Node', 'ClusterInformation'] as const;
   const consumer = (update: Parameters<typeof keeper.consume>[0]) => keeper.consume(update);
   running = Promise.all([keeper.run(signal), sync({ ...common, types, consumer, signal })]);
 }
@@ -123,4 +123,32 @@ test('a fallback takes an address for VXLAN as soon as any node has no IPIP', as
   await put({ type: 'Node', name: 'n2' }, nodeResource('n2', '192.0.2.2/24'));
   await until(async () => !(await stored()), { within, what: 'no VXLAN address' });
   expect((await spec())?.bgp?.ipv4IPIPTunnelAddr).toBeDefined();
+});
+
+test('nothing is written while the datastore is locked, and what was missed is made up for', async () => {
+  const key = { type: 'ClusterInformation', name: 'default' } as const;
+  const ready = (datastoreReady: boolean) => {
+    const metadata = { name: 'default' };
+    const value = { kind: 'ClusterInformation', apiVersion, metadata, spec: { datastoreReady } } as const;
+    return put(key, parseResource('ClusterInformation', value));
+  };
+  await ready(false);
+  await putNode();
+  await putPool('p', { cidr: '10.65.0.0/24' });
+  const reads: string[] = [];
+  const get = store.get.bind(store);
+  store.get = (asked) => {
+    reads.push(asked.type);
+    return get(asked);
+  };
+  start();
+  const common = { store, clock: systemClock, log: silent, signal: stop.signal };
+  const told: string[] = [];
+  const done = sync({ ...common, types: ['Node'], consumer: ({ op }) => void told.push(op) });
+  await until(() => told.includes('inSync'), { within, what: 'another syncer to have read everything' });
+  expect([await stored(), reads.filter((type) => type === 'Handle')]).toEqual([undefined, []]);
+  await ready(true);
+  await until(stored, { within, what: 'address' });
+  stop.abort();
+  await done;
 });
