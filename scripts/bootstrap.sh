@@ -52,6 +52,13 @@ missing_packages() {
       want containernetworking-plugins /usr/lib/cni/ptp /opt/cni/bin/ptp
       ;;
   esac
+  case "$purpose $*" in
+    'test containerd'*)
+      have containerd || printf ' containerd'
+      have runc || printf ' runc'
+      [ -e /bin/busybox ] || printf ' busybox-static'
+      ;;
+  esac
 }
 
 # What the guest of test/vm boots with. Where it cannot be had, the guest's tests say that they did not run.
@@ -91,7 +98,7 @@ install_packages() {
   restore_policy
   trap - EXIT INT TERM
   if [ -d /run/systemd/system ]; then
-    for unit in etcd bird frr gobgpd openbgpd; do
+    for unit in etcd bird frr gobgpd openbgpd containerd; do
       case "$1" in *" $unit"*) systemctl disable -q "$unit" 2>/dev/null || say "systemd has no unit $unit to disable" ;; esac
     done
   fi

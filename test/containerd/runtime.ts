@@ -1,0 +1,166 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { until } from '../support/wait.ts';
+import { Cri } from './cri.ts';
+
+/* A containerd of this test alone, in a node's network namespace, with an image made here. */
+
+/** Name of the image, of which both sandboxes and containers are made. */
+export const image = 'localhost/busybox:1';
+
+export interface RuntimePlace {
+  /** Path of the network namespace that it takes for the node's. */
+  readonly netns: string;
+  readonly binDir: string;
+  readonly confDir: string;
+}
+
+export class Runtime {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'margay-containerd-'));
+  readonly #cgroup = `/margay-test-${process.pid}`;
+  readonly #daemon: ChildProcess;
+  #cri: Cri | undefined;
+  #output = '';
+
+  private constructor({ netns, binDir, confDir }: RuntimePlace) {
+    const config = join(this.#folder, 'config.toml');
+    writeFileSync(config, configuration(this.#folder, binDir, confDir));
+    this.#daemon = spawn('nsenter', [`--net=${netns}`, '--', 'containerd', '--config', config]);
+    const collect = (chunk: Buffer) => {
+      this.#output = (this.#output + String(chunk)).slice(-8000);
+    };
+    this.#daemon.stdout?.on('data', collect);
+    this.#daemon.stderr?.on('data', collect);
+  }
+
+  /** Starts it and waits until it and its network are ready. */
+  static async start(place: RuntimePlace): Promise<Runtime> {
+    const folder = join(tmpdir(), `margay-image-${process.pid}`);
+    const runtime = new Runtime(place);
+    try {
+      await until(() => existsSync(runtime.#socket), { within: 20_000, what: `containerd listens: ${runtime.output}` });
+      execFileSync('ctr', ['-a', runtime.#socket, '-n', 'k8s.io', 'images', 'import', makeImage(folder)]);
+      await until(async () => [...(await runtime.cri.conditions()).values()].filter(Boolean).length === 2, {
+        within: 20_000,
+        what: 'RuntimeReady and NetworkReady',
+      });
+    } catch (thrown) {
+      await runtime.stop();
+      throw thrown;
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+    return runtime;
+  }
+
+  /** A client, connected when it is first used. */
+  get cri(): Cri {
+    this.#cri ??= new Cri(this.#socket);
+    return this.#cri;
+  }
+
+  get #socket(): string {
+    return join(this.#folder, 'containerd.sock');
+  }
+
+  /** Cgroup below which its pods' are. */
+  get cgroup(): string {
+    return this.#cgroup;
+  }
+
+  /** What it said last. */
+  get output(): string {
+    return this.#output;
+  }
+
+  /** Ends its pods first, so that no shim, mount or cgroup stays behind. */
+  async stop(): Promise<void> {
+    try {
+      for (const id of await this.cri.pods()) {
+        await this.cri.stopPod({ id });
+        await this.cri.removePod({ id });
+      }
+    } finally {
+      this.cri.close();
+      const gone = once(this.#daemon, 'exit');
+      if (this.#daemon.exitCode === null && this.#daemon.kill('SIGTERM')) await gone;
+      removeCgroups(this.#cgroup);
+      rmSync(this.#folder, { recursive: true, force: true });
+    }
+  }
+}
+
+function configuration(folder: string, binDir: string, confDir: string): string {
+  return `version = 2
+root = "${folder}/root"
+state = "${folder}/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+  address = "${folder}/containerd.sock"
+[ttrpc]
+  address = "${folder}/containerd.sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${image}"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  disable_hugetlb_controller = true
+  tolerate_missing_hugetlb_controller = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "${binDir}"
+    conf_dir = "${confDir}"
+`;
+}
+
+/** An image of busybox alone, as \`docker save\` writes it; the path of the archive. */
+function makeImage(folder: string): string {
+  const bin = join(folder, 'root/bin');
+  mkdirSync(bin, { recursive: true });
+  writeFileSync(join(bin, 'busybox'), readFileSync('/bin/busybox'), { mode: 0o755 });
+  for (const applet of ['sh', 'sleep', 'ping', 'ip']) symlinkSync('busybox', join(bin, applet));
+  execFileSync('tar', ['-C', join(folder, 'root'), '-cf', join(folder, 'layer.tar'), '.']);
+  const digest = createHash('sha256')
+    .update(readFileSync(join(folder, 'layer.tar')))
+    .digest('hex');
+  const config = {
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    os: 'linux',
+    config: { Cmd: ['/bin/sleep', '3600'], Env: ['PATH=/bin'] },
+    rootfs: { type: 'layers', diff_ids: [`sha256:${digest}`] },
+  };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  const manifest = [{ Config: 'config.json', RepoTags: [image], Layers: ['layer.tar'] }];
+  writeFileSync(join(folder, 'manifest.json'), JSON.stringify(manifest));
+  const archive = join(folder, 'image.tar');
+  execFileSync('tar', ['-C', folder, '-cf', archive, 'manifest.json', 'config.json', 'layer.tar']);
+  return archive;
+}
+
+/** Empty folders of cgroup v1's controllers, or v2's one. */
+function removeCgroups(name: string): void {
+  const root = '/sys/fs/cgroup';
+  for (const folder of [root, ...readdirSync(root).map((controller) => join(root, controller))]) {
+    if (existsSync(join(folder, name))) rmdirSync(join(folder, name));
+  }
+}
