@@ -10,7 +10,7 @@ export interface Tracked extends Omit<Packet, 'endpoint' | 'direction'> {
 
 /**
  * Whether policy would refuse a connection if it were new now, at either end that is here. Packets of the node itself
- * pass whatever the policy, and related connections live by the one that they are related to.
+ * pass whatever the policy, as do those of a pod to itself, and related connections live by the one that they are related to.
  * @param endpoints key of the local endpoint by address
  * @param own addresses of the node
  */
@@ -26,6 +26,7 @@ export function refuses(
   return (connection) =>
     !connection.expected &&
     !own.has(connection.source) &&
+    connection.source !== connection.destination &&
     (denied(endpoints.get(connection.source), 'egress', connection) ||
       denied(endpoints.get(connection.destination), 'ingress', connection));
 }

@@ -1,6 +1,6 @@
 import type { RuleText } from '../../kernel/types.ts';
 import type { EndpointPolicy, NodePolicy, TierPolicies } from '../ir.ts';
-import { acceptMark, chainName, notPassed, prefixes } from './names.ts';
+import { acceptMark, chainName, chains, notPassed, prefixes } from './names.ts';
 import { type VerdictLogs, verdictTarget } from './verdict.ts';
 
 export interface EndpointOptions {
@@ -24,7 +24,7 @@ const returnAccepted = `-m mark --mark ${acceptMark} -j RETURN`;
 /** The chain of one endpoint and direction, by its name. Returns with the accept mark set, or drops. */
 export function endpointChain(
   chain: string,
-  { tiers, profiles }: EndpointPolicy,
+  { interfaceName, tiers, profiles }: EndpointPolicy,
   direction: 'ingress' | 'egress',
   policy: NodePolicy,
   options: EndpointOptions,
@@ -34,6 +34,8 @@ export function endpointChain(
     ...(options.dropInvalid ? ['-m conntrack --ctstate INVALID -j DROP'] : []),
     ...(options.dropMidstream ? ['-p tcp -m tcp ! --syn -m conntrack --ctstate NEW -j DROP'] : []),
     '-j MARK --set-xmark 0x0/0x30000',
+    // By way of a service a pod reaches itself whatever its policy, as it does without leaving its namespace.
+    `${direction === 'egress' ? '-o' : '-i'} ${interfaceName} -g ${chains.accept}`,
     ...(direction === 'egress' ? tunnelDrops(options) : []),
   ];
   return [

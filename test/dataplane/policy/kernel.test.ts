@@ -208,6 +208,22 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     await expectAnswers(true, 'outside', gateway);
   });
 
+  test('a pod reaches itself by way of a service whatever its policy, and nobody else does', async () => {
+    await kernel.load(indexOf([...baseEvents(plain), deny]).snapshot());
+    // As kube-proxy does it.
+    const rules = [
+      ['PREROUTING', '-d', '10.96.0.1', '-p', 'tcp', '-j', 'DNAT', '--to-destination', '10.65.0.1'],
+      ['POSTROUTING', '-s', '10.65.0.1', '-d', '10.65.0.1', '-j', 'MASQUERADE'],
+    ];
+    const nat = async (how: string) => {
+      for (const rule of rules) await network.onNode(`iptables-${backend}`, '-w', '-t', 'nat', how, ...rule);
+    };
+    await nat('-A');
+    onTestFinished(() => nat('-D'));
+    await expectAnswers(true, 'pod-0', [{ address: '10.96.0.1' }]);
+    await expectAnswers(false, 'pod-2', [{ address: '10.96.0.1' }]);
+  });
+
   test('a pod that nobody knows yet is closed', async () => {
     const policy = indexOf(baseEvents({ ...plain, pods: plainPods.slice(1) })).snapshot();
     await kernel.reload(policy);

@@ -139,6 +139,10 @@ const packet: fc.Arbitrary<Packet> = fc.constantFrom<Family>(4, 6).chain((family
     }));
 });
 
+function devicesOf({ direction }: Packet) {
+  return direction === 'ingress' ? { input: 'eth0', output: 'cali1' } : { input: 'cali1', output: 'eth0' };
+}
+
 test('rendered rules do what the evaluator says', () => {
   const verdicts = { allow: 0, deny: 0 };
   fc.assert(
@@ -148,7 +152,7 @@ test('rendered rules do what the evaluator says', () => {
         const { verdict, reason } = evaluate(policy, each);
         const { table, sets: kernelSets } = renderer.render(policy, each.source.includes(':') ? 6 : 4);
         const entry = each.direction === 'ingress' ? 'cali-to-wl-dispatch' : 'cali-from-wl-dispatch';
-        const { end, mark } = traverse(table, kernelSets, entry, { ...each, input: 'cali1', output: 'cali1' });
+        const { end, mark } = traverse(table, kernelSets, entry, { ...each, ...devicesOf(each) });
         const accepted = end === 'RETURN' && (mark & 0x10000) !== 0;
         verdicts[verdict]++;
         if (accepted !== (verdict === 'allow')) expect({ each, end, mark, verdict, reason }).toBe('the same verdict');
@@ -180,7 +184,7 @@ test('every verdict is told once, with the rule that the evaluator names', () =>
         const { verdict, reason } = evaluate(policy, each);
         const { table, sets: kernelSets } = renderer.render(policy, each.source.includes(':') ? 6 : 4);
         const entry = each.direction === 'ingress' ? 'cali-to-wl-dispatch' : 'cali-from-wl-dispatch';
-        const walk = traverse(table, kernelSets, entry, { ...each, input: 'cali1', output: 'cali1' });
+        const walk = traverse(table, kernelSets, entry, { ...each, ...devicesOf(each) });
         const marks = walk.told.map((prefix) => parseVerdictPrefix(prefix));
         told[verdict]++;
         expect(marks).toEqual([{ verdict, chain: expect.any(String), place: placeOf(reason) }]);

@@ -46,6 +46,7 @@ test.each<[string, Tracked, boolean]>([
   ['whatever the destination', tcp('10.0.0.2', '198.51.100.1', 80), true],
   ['a pod of another node is not asked', tcp('10.0.0.1', '10.0.0.3', 80), false],
   ['the node itself is not asked', tcp('192.0.2.1', '10.0.0.2', 80), false],
+  ['a pod reaches itself', tcp('10.0.0.2', '10.0.0.2', 80), false],
   ['related connections live by their own', tcp('10.0.0.1', '10.0.0.2', 80, { expected: true }), false],
   ['strangers to strangers are none of ours', tcp('198.51.100.1', '198.51.100.2', 80), false],
 ])('%s', (_, connection, expected) => {

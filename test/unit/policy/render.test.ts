@@ -202,6 +202,7 @@ describe('filter table', () => {
       '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
       '-m conntrack --ctstate INVALID -j DROP',
       '-j MARK --set-xmark 0x0/0x30000',
+      '-i cali1 -g cali-set-accept',
       '-j MARK --set-xmark 0x0/0x20000',
       '-m mark --mark 0x0/0x20000 -j cali-pi-a/x',
       '-m mark --mark 0x10000/0x10000 -j RETURN',
@@ -213,7 +214,8 @@ describe('filter table', () => {
       '-m mark --mark 0x10000/0x10000 -j RETURN',
       '-j DROP',
     ]);
-    expect(table.chains.get('cali-fw-cali1')?.slice(3, 6)).toEqual([
+    expect(table.chains.get('cali-fw-cali1')?.slice(3, 7)).toEqual([
+      '-o cali1 -g cali-set-accept',
       '-p udp -m multiport --dports 4789 -j DROP',
       '-p 4 -j DROP',
       '-j cali-pro-kns.a',
