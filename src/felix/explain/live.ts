@@ -1,4 +1,4 @@
-import type { CountedRule, Counters } from '../../kernel/iptables/counters.ts';
+import type { CountedRule } from '../../kernel/iptables/counters.ts';
 import { ruleHash } from '../../kernel/iptables/rules.ts';
 import type { VerdictLines } from '../../policy/render/lines.ts';
 
@@ -13,10 +13,10 @@ export interface LiveLine {
   readonly bytes: number;
 }
 
-/** Finds the lines by their tags. Of several that stand for one rule of policy, the first; the counts are of all. */
-export function liveLine({ chain, texts, after }: VerdictLines, counters: Counters): LiveLine {
+/** Finds the lines in the rules of their chain, by their tags. Of several that stand for one rule of policy, the first; the counts are of all. */
+export function liveLine({ chain, texts, after }: VerdictLines, rules: readonly CountedRule[]): LiveLine {
   const tags = new Set(texts.map((text) => ruleHash(chain, text)));
-  const standing = (counters.get(chain) ?? []).map((rule, at) => ({ rule, line: at + 1 }));
+  const standing = rules.map((rule, at) => ({ rule, line: at + 1 }));
   const found = standing.filter(({ rule }) => tags.has(rule.hash));
   // Equal rules of one chain are the ends of its tiers, of which each has its own count.
   const own = texts.length === 1 ? found.slice(after, after + 1) : found;

@@ -1,6 +1,6 @@
 import { EnvironmentError, InputError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
-import type { Counters } from '../../kernel/iptables/counters.ts';
+import type { CountedRule } from '../../kernel/iptables/counters.ts';
 import { type Family, familyOf } from '../../model/address.ts';
 import type { NodePolicy } from '../../policy/ir.ts';
 import { type Answer, answer, parseEnd, parseTarget, type Question, type Side } from '../../policy/question.ts';
@@ -19,8 +19,8 @@ export interface ExplainOptions {
   readonly mirror: ClusterMirror;
   /** This node's. */
   readonly policy: () => NodePolicy;
-  /** Of the filter table of a family that felix handles. */
-  readonly counters: (family: Family) => Promise<Counters>;
+  /** The rules of a chain of the filter table. */
+  readonly rulesOf: (chain: string, family: Family) => Promise<readonly CountedRule[]>;
 }
 
 /** `GET /v1/explain?from=&to=&namespace=&family=`, in the words of `margayctl explain`. */
@@ -44,21 +44,16 @@ export function parseQuestion(query: URLSearchParams): Question {
 
 /** @throws InputError for a question without an answer, EnvironmentError before the datastore was read, IptablesError */
 export async function explainLive(options: ExplainOptions, question: Question): Promise<LiveAnswer> {
-  const { node, mirror, policy, counters } = options;
+  const { node, mirror, policy, rulesOf } = options;
   if (!mirror.complete) throw new EnvironmentError('the datastore has not been read yet', 'ask again in a moment');
   const found = answer(mirror.about(question.source, question.destination), question, createLog('explain', 'silent'));
   const family = familyOf(found.source.address);
   const linesAt = ({ trace, node: where, key }: Side) =>
     trace && key !== undefined && where === node ? decidingLines(policy(), key, family, trace) : undefined;
-  const [source, destination] = [linesAt(found.source), linesAt(found.destination)];
-  if (!source && !destination) return { ...found, live: { node } };
-  const now = await counters(family);
-  return {
-    ...found,
-    live: {
-      node,
-      ...(source && { source: liveLine(source, now) }),
-      ...(destination && { destination: liveLine(destination, now) }),
-    },
+  const lineAt = async (side: Side) => {
+    const lines = linesAt(side);
+    return lines && liveLine(lines, await rulesOf(lines.chain, family));
   };
+  const [source, destination] = await Promise.all([lineAt(found.source), lineAt(found.destination)]);
+  return { ...found, live: { node, ...(source && { source }), ...(destination && { destination }) } };
 }

@@ -3,7 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { Consumer } from '../../datastore/update.ts';
 import type { Backend } from '../../kernel/iptables/backend.ts';
-import { readCounters } from '../../kernel/iptables/counters.ts';
+import { readChain, readCounters } from '../../kernel/iptables/counters.ts';
 import { openNflog } from '../../kernel/nflog-socket.ts';
 import { sendProbe } from '../../kernel/probe.ts';
 import type { Netlink } from '../../kernel/types.ts';
@@ -60,10 +60,12 @@ export function assembleVerdicts({
   const wanted = () => telling() !== 'none';
   const flows = new FlowLog({ open: () => openNflog(verdictGroup), wanted, places, podAt, clock, log });
   const denied = new DeniedPackets(places);
-  const counters = (family: Family) => readCounters({ family, backend });
   const read = async () =>
-    new Map(await Promise.all(families.map(async (family) => [family, await counters(family)] as const)));
-  const explaining = { node, mirror, policy, counters };
+    new Map(
+      await Promise.all(families.map(async (family) => [family, await readCounters({ family, backend })] as const)),
+    );
+  const rulesOf = (chain: string, family: Family) => readChain(chain, { family, backend });
+  const explaining = { node, mirror, policy, rulesOf };
   const send: ProbeOptions['send'] = async (device, request, signal) =>
     sendProbe(podNamespace(device, netlink), request, clock, signal);
   return {

@@ -6,7 +6,7 @@ import { DeniedPackets } from '../../../src/felix/flow-log/denied.ts';
 import type { Flow } from '../../../src/felix/flow-log/flow.ts';
 import { FlowLog } from '../../../src/felix/flow-log/log.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
-import { readCounters } from '../../../src/kernel/iptables/counters.ts';
+import { readChain, readCounters } from '../../../src/kernel/iptables/counters.ts';
 import { takesRule } from '../../../src/kernel/iptables/support.ts';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { openNflog } from '../../../src/kernel/nflog-socket.ts';
@@ -145,6 +145,11 @@ describe('in the kernel', () => {
     expect(counted.get(`${place}|1|deny`)).toBeGreaterThanOrEqual(2);
     expect(counted.get(`${place}|-1|deny`)).toBeGreaterThanOrEqual(1);
     expect(await look()).toEqual(counted);
+    const options = { family: 4, backend: 'nft', launcher: network.launcher } as const;
+    const chain = 'cali-pi-one/closed';
+    const all = await readCounters(options);
+    expect(await readChain(chain, options)).toEqual(all.get(chain));
+    expect(await readChain('cali-pi-nowhere', options)).toEqual([]);
   });
 
   test.each(['legacy', 'nft'] as const)(

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { DeniedPackets } from '../../../src/felix/flow-log/denied.ts';
 import { registerVerdicts } from '../../../src/felix/flow-log/metrics.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
-import { parseCounters } from '../../../src/kernel/iptables/counters.ts';
+import { parseCounters, parseListed } from '../../../src/kernel/iptables/counters.ts';
 import type { NodePolicy } from '../../../src/policy/ir.ts';
 import { silent } from './support.ts';
 
@@ -49,6 +49,28 @@ test('counters of our chains, in order', () => {
       ],
     ]),
   );
+});
+
+test('the rules of a chain as they are listed', () => {
+  const listed = [
+    '-N cali-x -c 0 0',
+    `-A cali-x -p tcp ${tag('q')} -c 3 180 -j DROP`,
+    `-A cali-x ${tag('r')} -m limit --limit 10/sec -c 0 0 -j NFLOG --nflog-prefix "D|x -c 1 2" --nflog-group 80`,
+    '-A cali-x -c 1 60 -j ACCEPT',
+    '-A cali-x -c 1 60',
+    '',
+  ].join('\n');
+  expect(parseListed(listed)).toEqual([
+    { hash: 'q'.repeat(16), text: `-p tcp ${tag('q')} -j DROP`, packets: 3, bytes: 180 },
+    {
+      hash: 'r'.repeat(16),
+      text: `${tag('r')} -m limit --limit 10/sec -j NFLOG --nflog-prefix "D|x -c 1 2" --nflog-group 80`,
+      packets: 0,
+      bytes: 0,
+    },
+    { hash: '', text: '-j ACCEPT', packets: 1, bytes: 60 },
+    { hash: '', text: '', packets: 1, bytes: 60 },
+  ]);
 });
 
 test('packets are summed over families, rules of one rule and chains that are written anew', () => {
