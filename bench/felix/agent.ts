@@ -1,5 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.ts';
@@ -143,17 +144,32 @@ export function blockOf(text: string, owner: string): { readonly cidr: Cidr; rea
   return { cidr, block };
 }
 
-/** Stands in for the BGP process: says one table to whoever connects. */
-export function serveFeed(runDir: string, prefixes: readonly Cidr[], gateway: string): Promise<Server> {
-  const server = createServer((socket) => {
-    socket.on('error', () => socket.destroy());
-    socket.write('{"type":"hello","version":1}\n');
-    for (const prefix of prefixes)
-      socket.write(`${JSON.stringify({ type: 'route', prefix, nextHops: [gateway], source: 'ibgp' })}\n`);
-    socket.write('{"type":"endOfSnapshot"}\n');
+/** Serves `routes.sock`: as many /26 from 11.0.0.0 on as it is told, through one gateway. */
+const feedSource = `
+const { createServer } = require('node:net');
+const { Readable } = require('node:stream');
+const [path, count, gateway] = process.argv.slice(1);
+function* lines() {
+  yield '{"type":"hello","version":1}\\n';
+  for (let at = 0; at < Number(count); at++) {
+    const address = 0x0b000000 + at * 64;
+    const prefix = [24, 16, 8, 0].map((shift) => (address >>> shift) & 255).join('.') + '/26';
+    yield JSON.stringify({ type: 'route', prefix, nextHops: [gateway], source: 'ibgp' }) + '\\n';
+  }
+  yield '{"type":"endOfSnapshot"}\\n';
+}
+createServer((socket) => {
+  socket.on('error', () => socket.destroy());
+  Readable.from(lines()).pipe(socket, { end: false });
+}).listen(path, () => console.log('ready'));
+`;
+
+/** Stands in for the BGP process, in a process of its own: says one table to whoever connects. Ends with `stop`. */
+export async function serveFeed(runDir: string, count: number, gateway: string): Promise<{ stop(): void }> {
+  const path = join(runDir, 'routes.sock');
+  const child = spawn(process.execPath, ['-e', feedSource, path, String(count), gateway], {
+    stdio: ['ignore', 'pipe', 'inherit'],
   });
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(join(runDir, 'routes.sock'), () => resolve(server));
-  });
+  await once(child.stdout, 'data');
+  return { stop: () => void child.kill() };
 }
