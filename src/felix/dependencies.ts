@@ -4,6 +4,8 @@ import type { Store } from '../datastore/store.ts';
 import type { Ipsets, Iptables, Netlink } from '../kernel/types.ts';
 import type { OpenUdpTunnel } from '../kernel/udp-tunnel.ts';
 import { type Family, parseCidr } from '../model/address.ts';
+import type { Kernel } from './apply.ts';
+import { Graph } from './calc/graph.ts';
 import type { PolicySource } from './calc/policy-source.ts';
 import type { TunnelSettings } from './calc/remote.ts';
 import type { Encapsulation } from './calc/tunnels.ts';
@@ -59,4 +61,24 @@ export function mtuOf(config: FelixConfig, kind: Encapsulation, family: Family):
   if (kind === 'ipip') return config.ipipMtu;
   if (kind === 'udp') return config.udpTunnelMtu;
   return family === 4 ? config.vxlanMtu : config.vxlanMtuV6;
+}
+
+/** The kernel's drivers, one of iptables for each family that the node handles. */
+export function kernelOf(deps: FelixDependencies): Kernel {
+  const { netlink, ipsets, writeSysctl, openUdpTunnel } = deps;
+  const iptables = new Map<Family, Iptables>([[4, deps.iptables[4]]]);
+  if (deps.iptables[6]) iptables.set(6, deps.iptables[6]);
+  return { netlink, iptables, ipsets, writeSysctl, ...(openUdpTunnel && { openUdpTunnel }) };
+}
+
+/** The calculation of a node that handles these families. */
+export function graphOf(
+  { nodename, policy, config, bgp = true }: FelixDependencies,
+  families: Iterable<Family>,
+): Graph {
+  const { interfacePrefix, serviceLoops } = config;
+  const common = { node: nodename, families: [...families], interfacePrefix, policy };
+  const graph = new Graph({ ...common, tunnels: tunnelsOf(config), plain: !bgp });
+  graph.services.configure(serviceLoops);
+  return graph;
 }

@@ -4,17 +4,16 @@ import { Trigger } from '../base/trigger.ts';
 import type { Event } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Consumer, Update } from '../datastore/update.ts';
-import type { Iptables, KernelEvent } from '../kernel/types.ts';
-import type { Family } from '../model/address.ts';
+import type { KernelEvent } from '../kernel/types.ts';
 import type { FeedMessage } from '../model/feed.ts';
 import { Announced, type Announcement } from './announced.ts';
 import { Dataplane } from './apply.ts';
-import { Graph, watchedTypes } from './calc/graph.ts';
+import { type Graph, watchedTypes } from './calc/graph.ts';
 import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine } from './configuration.ts';
 import { serveControl } from './control.ts';
-import { type FelixDependencies, mtuOf, tunnelsOf } from './dependencies.ts';
+import { type FelixDependencies, graphOf, kernelOf, mtuOf, tunnelsOf } from './dependencies.ts';
 import { followFeed } from './feed.ts';
 import { FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
@@ -62,33 +61,21 @@ export class Felix {
 
   constructor(private readonly deps: FelixDependencies) {
     this.#bgp = deps.bgp ?? true;
-    const { clock, log, config, netlink, ipsets, policy, writeSysctl, deleteFlows, nodename } = deps;
-    const { interfacePrefix } = config;
-    const iptables = new Map<Family, Iptables>([[4, deps.iptables[4]]]);
-    if (deps.iptables[6]) iptables.set(6, deps.iptables[6]);
+    const { clock, log, config, deleteFlows } = deps;
+    const kernel = kernelOf(deps);
     this.#config = config;
     this.#changed = new Trigger(clock);
     this.#rounds = new Rounds(clock, () => this.#roundsOf(this.#config));
     this.#ledger = new FailureLedger(() => clock.wall(), log);
-    this.#graph = new Graph({
-      node: nodename,
-      families: [...iptables.keys()],
-      interfacePrefix,
-      policy,
-      tunnels: tunnelsOf(config),
-      plain: !this.#bgp,
-    });
+    this.#graph = graphOf(deps, kernel.iptables.keys());
     this.#announced = new Announced(this.#graph, () => this.#changed.fire());
-    this.#graph.services.configure(config.serviceLoops);
     this.#intake = new Intake(clock, (event) => this.#take(event));
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
-    const { openUdpTunnel } = deps;
-    const kernel = { netlink, iptables, ipsets, writeSysctl, ...(openUdpTunnel && { openUdpTunnel }) };
     this.#dataplane = new Dataplane(
       this.#graph,
       kernel,
       this.#flows,
-      interfacePrefix,
+      config.interfacePrefix,
       (kind, family) => mtuOf(this.#config, kind, family),
       () => this.#changed.fire(),
     );
