@@ -1,6 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EnvironmentError, InputError } from '../../src/base/errors.ts';
+import { ask } from '../../src/cli/control.ts';
 import { run } from '../../src/lab/run.ts';
 import { asn, dutAddress, port, senderAddress } from './topology.ts';
 
@@ -29,6 +30,8 @@ export interface Dut {
   readonly version?: readonly string[];
   /** Not a speaker: tells no routes that came before the peer. */
   readonly relays?: true;
+  /** Milliseconds for which it answered nobody at the longest, where it tells. */
+  longestPause?(setup: DutSetup): Promise<number>;
   /** Writes its configuration and gives the command line, which stays in the foreground. */
   command(setup: DutSetup): readonly string[];
 }
@@ -36,7 +39,7 @@ export interface Dut {
 export type DutId = 'margay' | 'bird' | 'frr' | 'gobgp' | 'openbgpd' | 'wire';
 
 export const duts: Readonly<Record<DutId, Dut>> = {
-  margay: { title: 'Margay', command: margay },
+  margay: { title: 'Margay', command: margay, longestPause },
   bird: {
     title: 'BIRD',
     installed: { file: '/usr/sbin/bird', package: 'bird2' },
@@ -129,9 +132,15 @@ function margay(setup: DutSetup): readonly string[] {
     clusterId: dutAddress,
     listen: { port, addresses: [dutAddress] },
     addresses: [`${dutAddress}/16`],
+    control: join(setup.directory, 'bgp.sock'),
     neighbors,
   });
   return [...setup.margay, 'bgp', '--config', written(setup, 'margay.yaml', file)];
+}
+
+async function longestPause({ directory }: DutSetup): Promise<number> {
+  const status = (await ask(directory, 'bgp', '/v1/status')) as { longestPauseMilliseconds: number };
+  return status.longestPauseMilliseconds;
 }
 
 function bird(setup: DutSetup): readonly string[] {

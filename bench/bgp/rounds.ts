@@ -65,7 +65,11 @@ function shown(sample: Sample, { units }: Scenario): string {
 }
 
 /** For each measure one figure a competitor. */
-export function figuresOf(name: string, { units }: Scenario, samples: ReadonlyMap<DutId, readonly Sample[]>): Figure[] {
+export function figuresOf(
+  name: string,
+  { units, targets = {} }: Scenario,
+  samples: ReadonlyMap<DutId, readonly Sample[]>,
+): Figure[] {
   const valuesOf = (id: DutId, key: string) =>
     (samples.get(id) ?? []).flatMap((sample) => {
       const value = sample.get(key);
@@ -73,11 +77,14 @@ export function figuresOf(name: string, { units }: Scenario, samples: ReadonlyMa
     });
   return Object.entries(units).flatMap(([key, unit]) => {
     const ours = valuesOf('margay', key);
+    const figure = key === '' ? name : `${name}-${key}`;
+    const target = targets[key];
+    if (target !== undefined) return [{ name: figure, unit, ours, peer: ours.map(() => target), peerName: 'target' }];
     return [...samples.keys()]
       .filter((id) => id !== 'margay' && valuesOf(id, key).length > 0)
       .map((id): Figure => {
         return {
-          name: key === '' ? name : `${name}-${key}`,
+          name: figure,
           unit,
           ours,
           peer: valuesOf(id, key),

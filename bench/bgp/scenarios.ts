@@ -33,6 +33,8 @@ export interface Scenario {
   readonly runs: number;
   /** Units of what a sample has. */
   readonly units: Readonly<Record<string, string>>;
+  /** What a measure is to be at most, where no competitor says the same. */
+  readonly targets?: Readonly<Record<string, number>>;
   /** Those that cannot take part. */
   readonly without?: readonly DutId[];
   /** Most runs of slow ones when everything is measured; all runs with --full or when the scenario is named. */
@@ -63,6 +65,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   'join-200k': joining(table(200_000), 1),
   'table-200k': converging(table(200_000), { receivers: 1, runs: 3, most: { gobgp: 1 } }),
   'table-1m': converging(table(1_000_000), { receivers: 1, runs: 1, most: { gobgp: 0 } }),
+  pause: standing(table(1_000_000)),
 };
 
 type Scale = Pick<Scenario, 'receivers' | 'runs' | 'most'>;
@@ -183,6 +186,31 @@ export function joining(routes: () => readonly RouteGroup[], runs: number): Scen
       const told = await trial.receivers.expect(stream.count, quietMs, patience);
       await check(trial, stream, told);
       return new Map([['', told.last - began], ...costs(told, 1)]);
+    },
+  };
+}
+
+/** Milliseconds: a tenth of a second at a hold time of 3 s still leaves two keepalives their time. */
+const longestPause = 100;
+
+/** A table is told, a client comes to it late, and its sender goes away: for how long the DUT stood at the longest. */
+export function standing(routes: () => readonly RouteGroup[]): Scenario {
+  return {
+    receivers: 1,
+    runs: 1,
+    units: { '': 'ms' },
+    targets: { '': longestPause },
+    without: dutIds.filter((id) => id !== 'margay'),
+    stream: () => streamOf(routes()),
+    measure: async (trial, stream) => {
+      await trial.connect('sender');
+      await trial.sender.send(0, stream.parts[0]?.length ?? 0);
+      await trial.idle(settleMs);
+      await trial.connect('receivers');
+      await check(trial, stream, await trial.receivers.expect(stream.count, quietMs, patience));
+      await trial.sender.close();
+      await trial.receivers.expect(0, quietMs, patience);
+      return new Map([['', await trial.longestPause()]]);
     },
   };
 }

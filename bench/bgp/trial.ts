@@ -30,6 +30,8 @@ export interface Trial {
   connect(side: 'sender' | 'receivers'): Promise<number>;
   /** What the DUT has used since it started. */
   usage(): Usage;
+  /** Milliseconds for which the DUT answered nobody at the longest. @throws TrialError when it does not tell */
+  longestPause(): Promise<number>;
   /** Until the DUT has nothing left to do, at least `atLeastMs`. */
   idle(atLeastMs: number): Promise<void>;
 }
@@ -69,7 +71,8 @@ async function inTopology<T>(
   const addresses = Array.from({ length: receivers }, (_, n) => receiverAddress(n));
   const own = join(directory, 'dut');
   mkdirSync(own);
-  const command = duts[dut].command({ ...programs, directory: own, peers: [senderAddress, ...addresses] });
+  const setup = { ...programs, directory: own, peers: [senderAddress, ...addresses] };
+  const command = duts[dut].command(setup);
   const ended = new AbortController();
   const child = started([...topology.within('dut'), ...command], log, (how) => ended.abort(new TrialError(how)));
   const either = AbortSignal.any([signal, ended.signal]);
@@ -88,6 +91,11 @@ async function inTopology<T>(
         return (await sides[side].connect(dutAddress, port, asn, connectSeconds, from)).first;
       },
       usage,
+      longestPause: async () => {
+        const pause = await duts[dut].longestPause?.(setup);
+        if (pause === undefined) throw new TrialError('does not tell of pauses');
+        return pause;
+      },
       idle: (atLeastMs) => untilIdle(usage, atLeastMs, either),
     });
   } finally {

@@ -47,7 +47,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   try {
     if (setup.control !== undefined) await control?.listen(directoryMade(setup.control));
     if (setup.routes !== undefined) await feed?.listen(directoryMade(setup.routes));
-    metrics = metricsSettings && (await serveMetrics(() => speaker.peers(), metricsSettings, log));
+    metrics = metricsSettings && (await serveMetrics(speaker, metricsSettings, log));
     await speaker.start();
     const { asn, identifier, listenPort } = setup.config;
     log.info({ asn, identifier, port: listenPort, peers: setup.config.peers.length }, 'BGP speaker runs alone');

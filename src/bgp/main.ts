@@ -87,7 +87,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
     await feed.listen(join(options.runDir, 'routes.sock'));
     await control.listen(join(options.runDir, 'bgp.sock'));
-    metrics = metricsSettings && (await serveMetrics(() => speaker.peers(), metricsSettings, log));
+    metrics = metricsSettings && (await serveMetrics(speaker, metricsSettings, log));
     await speaker.start();
     markStarted(options.runDir);
     log.info({ asn: config.asn, identifier: config.identifier, port: config.listenPort }, 'BGP speaker runs');

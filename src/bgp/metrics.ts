@@ -159,21 +159,31 @@ function fill({ name, help, labels, keep, samples }: Metric, peers: readonly Pee
   }
 }
 
+/** What metrics are taken of. */
+export interface Measured {
+  peers(): readonly PeerStatus[];
+  readonly longestPauseMilliseconds: number;
+}
+
 /** `GET /metrics`. @throws EnvironmentError when the port cannot be had */
-export async function serveMetrics(
-  peers: () => readonly PeerStatus[],
-  { host, port }: MetricsSettings,
-  log: Log,
-): Promise<Server> {
+export async function serveMetrics(speaker: Measured, { host, port }: MetricsSettings, log: Log): Promise<Server> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  new Gauge({
+    name: 'bgp_longest_pause_seconds',
+    help: 'Longest time for which the event loop did not go round.',
+    registers: [registry],
+    collect() {
+      this.set(speaker.longestPauseMilliseconds / 1000);
+    },
+  });
   const server = createServer({ requestTimeout: 5000 }, (request, response) => {
     if (request.url?.split('?')[0] !== '/metrics') {
       response.writeHead(404, { 'content-type': 'text/plain' });
       response.end('expected /metrics\n');
       return;
     }
-    exposition(peers(), registry).then(
+    exposition(speaker.peers(), registry).then(
       (text) => {
         response.writeHead(200, { 'content-type': registry.contentType });
         response.end(text);

@@ -15,6 +15,7 @@ import { AttributeInterner } from './intern.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { Listening } from './listening.ts';
 import { type NextHopDeps, NextHops } from './next-hops.ts';
+import { Pauses } from './pauses.ts';
 import { Peer, type PeerStatus } from './peer.ts';
 import type { RejectedRoute } from './rejections.ts';
 import { AdjRibIn, type Source } from './rib.ts';
@@ -61,6 +62,7 @@ export class Speaker {
   readonly tables: Readonly<Record<Family, RouteTable>>;
   readonly #interner = new AttributeInterner();
   readonly #turns: Turns;
+  readonly #pauses = new Pauses();
   readonly #peers = new Map<string, Peer>();
   readonly #convergence = new Convergence();
   readonly #listeners = new Set<RouteListener>();
@@ -125,6 +127,7 @@ export class Speaker {
     if (this.deps.warmUp) warmUp(log);
     await this.#listening.follow(this.#config);
     this.#running = true;
+    this.#pauses.start();
     this.#nextHops?.start();
     this.#monitor.follow(this.#config.bmp ?? []);
     for (const peer of this.#config.peers) this.#convergence.expect(peer.name, peer.families);
@@ -169,6 +172,7 @@ export class Speaker {
    */
   async stop(how: 'restart' | 'shutdown'): Promise<void> {
     this.#running = false;
+    this.#pauses.stop();
     this.#nextHops?.stop();
     this.#cancelDeferral?.();
     this.#listeners.clear();
@@ -201,6 +205,11 @@ export class Speaker {
 
   peers(): PeerStatus[] {
     return [...this.#peers.values()].map((peer) => peer.status());
+  }
+
+  /** The longest time for which the process answered nobody since it listens. */
+  get longestPauseMilliseconds(): number {
+    return this.#pauses.longestMilliseconds;
   }
 
   /** BMP stations, and whether they are connected. */

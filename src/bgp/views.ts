@@ -121,6 +121,7 @@ export function statusOf(speaker: Speaker): object {
     awaited: speaker.awaited,
     bfd: speaker.bfdCounts(),
     bmp: speaker.stations(),
+    longestPauseMilliseconds: speaker.longestPauseMilliseconds,
     ...(nextHops ? { nextHops } : {}),
     peers: { configured: peers.length, established: peers.filter(({ state }) => state === 'Established').length },
   };
