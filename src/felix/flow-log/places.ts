@@ -97,7 +97,10 @@ function tierOf(
   wanted: (tier: string, names: readonly string[]) => boolean,
 ): string | undefined {
   for (const { tiers, host } of endpoints.values())
-    for (const { tier, ingress, egress } of [...tiers, ...(host?.forward ?? [])])
+    for (const { tier, ingress, egress } of [
+      ...tiers,
+      ...(host ? [...host.forward, ...host.untracked, ...host.preDnat] : []),
+    ])
       if (wanted(tier, ingress) || wanted(tier, egress)) return tier;
   return undefined;
 }

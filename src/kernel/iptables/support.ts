@@ -2,6 +2,9 @@ import { type Launch, runCommand } from '../command.ts';
 import type { RuleText } from '../types.ts';
 import type { Backend } from './backend.ts';
 
+/** Exit status of the legacy programs without the lock or memory (xtables.h). */
+const RESOURCE_PROBLEM = 4;
+
 /** Nothing ever jumps to it. */
 const chain = 'cali-try';
 
@@ -16,6 +19,7 @@ export async function takesRule(rule: RuleText, options: Launch & { readonly bac
   const input = [...declared, `-A ${chain} ${rule}`, 'COMMIT', ...declared, `-X ${chain}`, 'COMMIT', ''].join('\n');
   // nft has no lock, and its program does not know the option everywhere.
   const command = [`iptables-${backend}-restore`, '--noflush', ...(backend === 'legacy' ? ['-w', '10'] : [])];
+  // Without the xtables lock nothing is known, and every kernel in use has these.
   const { status } = await runCommand(command, { input, package: 'iptables', ...(launcher && { launcher }) });
-  return status === 0;
+  return status === 0 || (backend === 'legacy' && status === RESOURCE_PROBLEM);
 }
