@@ -77,24 +77,36 @@ export class FilterRenderer {
   }
 
   #render(policy: NodePolicy, family: Family, cache: FamilyCache): Filter {
+    const { last } = cache;
+    // A label that changes the members of a set changes no rule.
+    if (last && sameRules(last.policy, policy)) {
+      const sets = cache.sets(last.references, policy, family);
+      const filter = { ...last.filter, sets };
+      cache.last = { ...last, policy, filter };
+      return filter;
+    }
+    const references: Reference[] = [];
+    const rendered = this.#renderRules(policy, family, cache, references);
+    const filter = { ...rendered, sets: cache.sets(references, policy, family) };
+    cache.last = { policy, filter, references };
+    return filter;
+  }
+
+  /** @param references the sets that rules refer to are added to it */
+  #renderRules(policy: NodePolicy, family: Family, cache: FamilyCache, references: Reference[]): Omit<Filter, 'sets'> {
     const hosts = hostRules(policy, family, this.options, earlyStages(policy));
     const all = new Map<string, readonly RuleText[]>([
       ...this.#fixed(family, hosts),
       ...this.#endpoints(policy, cache),
       ...hosts.chains,
     ]);
-    const sets = new Map<string, DesiredSet>();
     /** The chains of one kind, whose sets are noted. */
     const write = (kind: 'policy' | 'profile' | 'staged', list: readonly PolicyRules[]) =>
       (['ingress', 'egress'] as const).flatMap((direction) =>
         list.map((rules) => {
           const chain = chainName(prefixes[direction][kind], rules.name);
           const rendered = cache.rendered(rules, direction, family, { ...this.options, chain });
-          for (const set of rendered.nets) sets.set(set.name, set);
-          for (const [id, type] of rendered.sets) {
-            const set = cache.set(policy.sets.get(id), id, type, family);
-            sets.set(set.name, set);
-          }
+          references.push(...rendered.nets, ...rendered.sets);
           return [chain, rendered.rules] as const;
         }),
       );
@@ -106,7 +118,7 @@ export class FilterRenderer {
     for (const [name, rules] of write('policy', policies.get('normal') ?? [])) all.set(name, rules);
     for (const [name, rules] of write('profile', [...policy.profiles.values()])) all.set(name, rules);
     const early = earlyTables(policy, family, this.options, (stage) => write('policy', policies.get(stage) ?? []));
-    return { table: { chains: cache.kept(all), insertions, appendices }, early, sets };
+    return { table: { chains: cache.kept(all), insertions, appendices }, early };
   }
 
   #fixed(family: Family, hosts: HostRules): [string, readonly RuleText[]][] {
@@ -177,8 +189,33 @@ const appendices = new Map([['FORWARD', [`-m mark --mark ${acceptMark} -j ACCEPT
  */
 const neighbourTypes = [130, 131, 132, 133, 135, 136];
 
+/** A set that a rule names: one of literal nets, whole, or a set of the policy and its type. */
+type Reference = DesiredSet | readonly [SetId, DesiredSet['type']];
+
+/** The last state and what became of it. */
+interface Last {
+  readonly policy: NodePolicy;
+  readonly filter: Filter;
+  readonly references: readonly Reference[];
+}
+
+/** Whether both come to the same rules: everything but the members of sets is the same objects. */
+function sameRules(a: NodePolicy, b: NodePolicy): boolean {
+  return (
+    sameEntries(a.endpoints, b.endpoints) && sameEntries(a.policies, b.policies) && sameEntries(a.profiles, b.profiles)
+  );
+}
+
+function sameEntries<V>(a: ReadonlyMap<string, V>, b: ReadonlyMap<string, V>): boolean {
+  if (a === b) return true;
+  if (a.size !== b.size) return false;
+  for (const [key, value] of a) if (b.get(key) !== value) return false;
+  return true;
+}
+
 /** What was rendered before in one family. */
 class FamilyCache {
+  last: Last | undefined;
   readonly results = new WeakMap<NodePolicy, Filter>();
   readonly #rendered = { ingress: new WeakMap<PolicyRules, Rendered>(), egress: new WeakMap<PolicyRules, Rendered>() };
   readonly #sets = new WeakMap<IpSet, DesiredSet>();
@@ -214,6 +251,16 @@ class FamilyCache {
       : renderRules(rules[direction], family, options);
     this.#rendered[direction].set(rules, rendered);
     return rendered;
+  }
+
+  /** By kernel name. */
+  sets(references: readonly Reference[], policy: NodePolicy, family: Family): Map<string, DesiredSet> {
+    const sets = new Map<string, DesiredSet>();
+    for (const reference of references) {
+      const set = 'name' in reference ? reference : this.set(policy.sets.get(reference[0]), ...reference, family);
+      sets.set(set.name, set);
+    }
+    return sets;
   }
 
   /** A set that the policy does not hold is empty: a rule must never refer to what does not exist. */

@@ -80,7 +80,7 @@ export class Graph {
   readonly remote: RemoteBlocks;
   /** Ranges of service addresses that the nodes announce. */
   readonly services = new ServiceLoops();
-  #filters = new Map<Family, unknown>();
+  #filters: ReadonlyMap<Family, PolicyTables> = new Map();
 
   constructor(
     private readonly options: {
@@ -205,7 +205,8 @@ export class Graph {
     standing: ReadonlySet<string>,
   ): ReadonlyMap<TableName, DesiredTable> {
     const before = this.#firewall?.tables.get(family);
-    if (before && natUnchanged && this.#filters.get(family) === filter) return before;
+    const last = this.#filters.get(family);
+    if (before && natUnchanged && last?.table === filter.table && last.early === filter.early) return before;
     const fixed = new Map(nat.tables.get(family));
     const ofFamily = ({ addresses }: LocalEndpoint) => addresses.some((address) => familyOf(address) === family);
     const limited = this.#endpointsThat((one) => isLimited(one) && ofFamily(one));
