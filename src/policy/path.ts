@@ -43,7 +43,8 @@ export function hostPath(
   to: PathEnd,
   log: Log,
 ): Path {
-  if (from.node === to.node) return { steps: [], problems: [] };
+  if (from.node === to.node)
+    return { steps: [], problems: to.host && !from.host ? ownHostProblems(cluster, from.node ?? '') : [] };
   const tunnelled = encapsulated(cluster, packet.destination, from, to);
   const steps: HostStep[] = [];
   const problems: string[] = [];
@@ -160,20 +161,37 @@ function sameFamilyHolds(net: Cidr, address: Ip): boolean {
   return familyOf(net) === familyOf(hostCidr(address)) && contains(net, address);
 }
 
+/** What a pod may send to its own host meets a setting of the agent, of which only the stored part is known. */
+function ownHostProblems(cluster: readonly Event[], node: string): string[] {
+  const stored = fieldOf(cluster, node, 'defaultEndpointToHostAction') ?? 'Drop';
+  if (stored.toLowerCase() !== 'drop') return [];
+  return [
+    `node ${node} drops what its own pods send to it (defaultEndpointToHostAction), unless its agent's environment says otherwise`,
+  ];
+}
+
+/** The field of the FelixConfiguration that counts for a node. */
+function fieldOf<K extends keyof FelixConfiguration['spec']>(
+  cluster: readonly Event[],
+  node: string,
+  field: K,
+): FelixConfiguration['spec'][K] | undefined {
+  const configurations = valuesOf<FelixConfiguration>(cluster, 'FelixConfiguration');
+  return [`node.${node}`, 'default']
+    .map((name) => configurations.find(({ value }) => value.metadata.name === name)?.value.spec[field])
+    .find((value) => value !== undefined);
+}
+
 /** What FelixConfigurations say for the node; what its environment says is not stored. */
 function failsafesOf(cluster: readonly Event[], node: string): Failsafes {
-  const configurations = valuesOf<FelixConfiguration>(cluster, 'FelixConfiguration');
   const given = (field: 'failsafeInboundHostPorts' | 'failsafeOutboundHostPorts') =>
-    [`node.${node}`, 'default']
-      .map((name) => configurations.find(({ value }) => value.metadata.name === name)?.value.spec[field])
-      .find((ports) => ports !== undefined)
-      ?.map(
-        ({ protocol, port, net }): Failsafe => ({
-          protocol: protocol.toLowerCase() as Failsafe['protocol'],
-          port,
-          ...(net !== undefined && { net: parseCidr(net) }),
-        }),
-      );
+    fieldOf(cluster, node, field)?.map(
+      ({ protocol, port, net }): Failsafe => ({
+        protocol: protocol.toLowerCase() as Failsafe['protocol'],
+        port,
+        ...(net !== undefined && { net: parseCidr(net) }),
+      }),
+    );
   return {
     inbound: given('failsafeInboundHostPorts') ?? defaultFailsafe.inbound,
     outbound: given('failsafeOutboundHostPorts') ?? defaultFailsafe.outbound,

@@ -132,6 +132,16 @@ ingress at host endpoint b (eth0 of n2), forwarded by the host: denied, as polic
   expect(self).toContain('received by the host: allowed, as it is a failsafe port');
 });
 
+test('a pod and its own host: the setting that counts there is named where the datastore has it drop', () => {
+  const stored = (name: string, action: string) =>
+    calicoEvent('FelixConfiguration', { name }, { defaultEndpointToHostAction: action });
+  const told = (...more: Event[]) => ask('web', 'host:n1:80', ...more).problems;
+  expect(told()).toEqual([expect.stringContaining('node n1 drops')]);
+  expect(told(stored('default', 'Accept'))).toEqual([]);
+  expect(told(stored('default', 'Accept'), stored('node.n1', 'DROP'))).toHaveLength(1);
+  expect(ask('web', 'near:80').problems).toEqual([]);
+});
+
 test.each(['host:n9', 'host:'])('%s is refused', (text) => {
   expect(() => ask(text, 'web:80')).toThrow();
 });
