@@ -107,7 +107,8 @@ export class FelixNode {
       ...{ store, netlink, config, bgp: false, nodename: name, runDir: this.#runDir, clock: systemClock, log: silent },
       iptables: { 4: createIptables({ ...driver, family: 4 }) },
       ipsets: createIpsets({ log: silent, launcher }),
-      policy: new RenderedPolicy(name, config, silent),
+      // As a node finds out that its kernel has no NFLOG: the guest's has none loaded.
+      policy: new RenderedPolicy(name, config, silent, false),
       deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
       writeSysctl: (key, value) => void inNamespace(space, () => writeSysctl(key, value)),
       openUdpTunnel: (request, onEnd) => openUdpTunnel(request, onEnd, (action) => inNamespace(space, action)),
