@@ -1,16 +1,13 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { pause, systemClock } from '../src/base/clock.ts';
-import { EnvironmentError } from '../src/base/errors.ts';
 import { createLog } from '../src/base/log.ts';
 import { applyOne, deleteOne } from '../src/cli/apply.ts';
 import { readManifests } from '../src/cli/documents.ts';
-import { addNetwork, type CniCall, type Conflist, delNetwork } from '../src/cni/client.ts';
+import { addNetwork, delNetwork } from '../src/cni/client.ts';
 import { openStore } from '../src/datastore/open.ts';
 import { felixStatus } from '../src/lab/agents.ts';
 import { responder } from '../src/lab/cluster.ts';
 import { makeNamespace } from '../src/lab/network.ts';
-import { type LabNode, type LabPod, makePod, netnsPath, udpPort } from '../src/lab/plan.ts';
+import { type LabNode, type LabPod, makePod, udpPort } from '../src/lab/plan.ts';
 import { addPod, deletePod } from '../src/lab/pods.ts';
 import { udp } from '../src/lab/probe.ts';
 import { run } from '../src/lab/run.ts';
@@ -19,6 +16,8 @@ import { until } from '../src/lab/wait.ts';
 import type { DutId } from './bgp/duts.ts';
 import { bgpBenchmarks } from './bgp/main.ts';
 import { usageOf } from './bgp/usage.ts';
+import { cniBenchmarks } from './cni/main.ts';
+import { referenceCall, referencePlugins } from './cni/reference.ts';
 import { felixBenchmarks } from './felix/main.ts';
 import type { Figure } from './figure.ts';
 import { withLab } from './lab.ts';
@@ -50,6 +49,7 @@ export const benchmarks: Readonly<Record<string, Benchmark>> = {
   'policy-enforced': measurePolicy,
   'pod-reachable': measureReachable,
   ...policyBenchmarks,
+  ...cniBenchmarks,
   ...felixBenchmarks,
   ...bgpBenchmarks,
 };
@@ -68,8 +68,7 @@ async function measureLab(runs = 3, signal: AbortSignal): Promise<Figure> {
  * @param nodes one, as a machine has; with more, the agents of all of them take note of each pod on the same processors
  */
 async function measureAdd(name: string, nodes: number, runs = 40, signal: AbortSignal): Promise<Figure> {
-  const pluginDir = ['/usr/lib/cni', '/opt/cni/bin'].find((directory) => existsSync(join(directory, 'ptp')));
-  if (!pluginDir) throw new EnvironmentError('there is no ptp plugin', 'apt-get install containernetworking-plugins');
+  const pluginDir = referencePlugins();
   const measure = async (lab: Lab): Promise<Figure> => {
     const node = firstNode(lab);
     // The first pair warms caches on both sides and does not count.
@@ -115,21 +114,6 @@ async function timed(action: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
   await action();
   return performance.now() - began;
-}
-
-function referenceCall({ plan }: Lab, pluginDir: string, pod: LabPod, signal: AbortSignal): CniCall {
-  const ipam = {
-    type: 'host-local',
-    dataDir: join(plan.stateDir, 'host-local'),
-    ranges: [[{ subnet: '10.99.0.0/16' }]],
-    routes: [{ dst: '0.0.0.0/0' }],
-  };
-  const conflist: Conflist = {
-    cniVersion: '1.0.0',
-    name: 'reference',
-    plugins: [{ type: 'ptp', ipMasq: false, mtu: 1500, ipam }],
-  };
-  return { conflist, pluginDir, containerId: pod.containerId, netns: netnsPath(pod.netns), ifName: 'eth0', signal };
 }
 
 const denyAll = `apiVersion: networking.k8s.io/v1
