@@ -81,7 +81,10 @@ function definition(kind: string, plural: string, namespaced: boolean, spec: z.Z
   const openAPIV3Schema = {
     description: `${kind} in the storage form of projectcalico.org/v3: users' metadata lies in an annotation.`,
     type: 'object',
-    properties: { apiVersion: text, kind: text, metadata: { type: 'object' }, spec: structural(jsonSchema(spec)) },
+    properties: {
+      ...{ apiVersion: text, kind: text, metadata: { type: 'object' }, spec: structural(jsonSchema(spec)) },
+      ...(kind === 'CalicoNodeStatus' && { status: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } }),
+    },
   };
   const object = {
     apiVersion: 'apiextensions.k8s.io/v1',

@@ -37,6 +37,7 @@ const rules = [
       'bgpfilters',
       'bgppeers',
       'blockaffinities',
+      'caliconodestatuses',
       'clusterinformations',
       'felixconfigurations',
       'globalnetworkpolicies',
@@ -64,6 +65,11 @@ const rules = [
     apiGroups: ['crd.projectcalico.org'],
     resources: ['blockaffinities', 'ipamblocks', 'ipamhandles'],
     verbs: ['create', 'update', 'patch', 'delete'],
+  }),
+  noted('The status of a node where it is asked for.', {
+    apiGroups: ['crd.projectcalico.org'],
+    resources: ['caliconodestatuses'],
+    verbs: ['update'],
   }),
   noted('The first node of a cluster writes what every cluster has.', {
     apiGroups: ['crd.projectcalico.org'],

@@ -22,7 +22,7 @@ const fixed = ['FELIX_HEALTHENABLED', 'FELIX_HEALTHHOST', 'FELIX_HEALTHPORT'];
 
 /** Variables that may be the same on all nodes and are no secrets. */
 export const variables: readonly string[] = [
-  ...['ETCD_ENDPOINTS', 'ETCD_CA_CERT_FILE', 'ETCD_CERT_FILE', 'ETCD_KEY_FILE'],
+  ...['ETCD_ENDPOINTS', 'ETCD_CA_CERT_FILE', 'ETCD_CERT_FILE', 'ETCD_KEY_FILE', 'ETCD_NAMESPACE'],
   ...['IP', 'IP_AUTODETECTION_METHOD', 'IP6', 'IP6_AUTODETECTION_METHOD', 'AS', 'CALICO_ROUTER_ID'],
   ...['NO_DEFAULT_POOLS', 'CLUSTER_TYPE', 'CALICO_ADVERTISE_CLUSTER_IPS'],
   ...[4, 6].flatMap((family) => pool.map((name) => `CALICO_IPV${family}POOL_${name}`)),

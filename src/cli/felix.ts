@@ -11,6 +11,7 @@ import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
 import type { Store } from '../datastore/store.ts';
 import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
+import { StatusReports } from '../felix/status-reports.ts';
 import { TunnelAddresses } from '../felix/tunnel-addresses.ts';
 import { TunnelReport } from '../felix/tunnel-report.ts';
 import { Ipam } from '../ipam/allocator.ts';
@@ -19,7 +20,9 @@ import { warmThreads } from '../kernel/setns.ts';
 import { useSysctlRoot } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
+import { ask } from './control.ts';
 import { cniQueueDir, type Environment, hasBgp, nodename, podCidrDir, runDir, usesPodCidr } from './environment.ts';
+import { NodeStatusReporter } from './node-status.ts';
 import { checkFelix } from './preflight.ts';
 import { rehearse } from './rehearsal.ts';
 import { stopSignal } from './supervisor.ts';
@@ -62,6 +65,8 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
       rehearse({ store, lastBusy: () => activity.last, clock: systemClock, log, signal: all }),
       tunnels.run(all),
       support.run(all),
+      statusReports(assembled, store, node, log).run(all),
+      ...(options.bgp ? [nodeStatus(store, node, env, log).run(all)] : []),
       assembled.run(all),
     ];
     try {
@@ -73,6 +78,11 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   } finally {
     store.close();
   }
+}
+
+/** What the speaker says of itself, written where a CalicoNodeStatus asks for it; the speaker only reads. */
+function nodeStatus(store: Store, node: string, env: Environment, log: Log): NodeStatusReporter {
+  return new NodeStatusReporter({ store, node, ask: (path) => ask(runDir(env), 'bgp', path), clock: systemClock, log });
 }
 
 /** CNI_MTU, where it is set. @throws InputError */
@@ -123,6 +133,14 @@ function tunnelReport({ felix }: AssembledFelix, store: Store, node: string, log
   felix.onUpdate((update) => report.consume(update));
   felix.onTunnelSupport((lacking) => report.lacks(lacking));
   return report;
+}
+
+/** Felix's status in etcd, from the first pass on. */
+function statusReports({ felix, config }: AssembledFelix, store: Store, node: string, log: Log): StatusReports {
+  const reports = new StatusReports({ store, node, clock: systemClock, log }, config);
+  felix.onConfig((changed) => reports.follow(changed));
+  felix.onPass(({ failures }) => void (failures > 0 || reports.programmed()));
+  return reports;
 }
 
 async function serveCni(

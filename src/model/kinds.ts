@@ -5,6 +5,7 @@ import { felixConfigurationSpec } from './felix-configuration.ts';
 import { cidr, ip } from './fields.ts';
 import { hostEndpointSpec } from './host-endpoint.ts';
 import { kubeControllersConfigurationSpec } from './kube-controllers.ts';
+import { calicoNodeStatusSpec } from './node-status.ts';
 import {
   globalNetworkPolicySpec,
   networkPolicySpec,
@@ -121,6 +122,7 @@ export const kinds = {
   BGPConfiguration: { plural: 'bgpconfigurations', namespaced: false, spec: bgpConfigurationSpec },
   BGPFilter: { plural: 'bgpfilters', namespaced: false, spec: bgpFilterSpec },
   BGPPeer: { plural: 'bgppeers', namespaced: false, spec: bgpPeerSpec },
+  CalicoNodeStatus: { plural: 'caliconodestatuses', namespaced: false, spec: calicoNodeStatusSpec },
   ClusterInformation: { plural: 'clusterinformations', namespaced: false, spec: clusterInformationSpec },
   EndpointSlice: { plural: 'endpointslices', namespaced: true, spec: endpointSliceSpec },
   FelixConfiguration: { plural: 'felixconfigurations', namespaced: false, spec: felixConfigurationSpec },

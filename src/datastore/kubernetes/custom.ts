@@ -42,7 +42,11 @@ export function customSource(
 
 function readCustom(kind: Kind, object: ApiObject): Value<Type> {
   const metadata = readMetadata(object.metadata, `${kind}(${object.metadata.name})`);
-  const parsed: Resource = parseResource(kind, { kind, apiVersion, metadata, spec: object.spec ?? {} });
+  const { status } = object;
+  const parsed: Resource = parseResource(kind, {
+    ...{ kind, apiVersion, metadata, spec: object.spec ?? {} },
+    ...(status !== undefined && hasStatus(kind) && { status }),
+  });
   if (!isPolicyKind(kind) || metadata.name !== object.metadata.name) return parsed as Value<Type>;
   // Keys of old versions carry the tier's name, which is no part of the policy's.
   const inDefault = ((parsed.spec as { tier?: string }).tier ?? 'default') === 'default';
@@ -53,5 +57,14 @@ function readCustom(kind: Kind, object: ApiObject): Value<Type> {
 function writeCustom(resource: ApiResource, key: Key, value: Value<Type>): ApiObject {
   const checked = checkResource(key, value as Resource);
   const metadata = writeMetadata(checked.metadata, (key as ResourceKey).name, isPolicyKind(key.type));
-  return { apiVersion: apiVersionOf(resource), kind: resource.kind, metadata, spec: { ...(checked.spec as object) } };
+  const { status } = checked as Resource & { readonly status?: unknown };
+  return {
+    ...{ apiVersion: apiVersionOf(resource), kind: resource.kind, metadata, spec: { ...(checked.spec as object) } },
+    ...(status !== undefined && hasStatus(key.type) && { status: status as ApiObject['status'] & object }),
+  };
+}
+
+/** Kinds with a part that is written by who they are about. */
+function hasStatus(type: Type): boolean {
+  return type === 'CalicoNodeStatus';
 }
