@@ -76,6 +76,15 @@ class EtcdKv implements Kv {
     return { entries, revision: at ?? '0' };
   }
 
+  /** Each write with a TTL has a lease of its own, as Calico's; the one before runs out by itself. */
+  put(key: string, value: string, ttlSeconds?: number): Promise<void> {
+    return this.members.read(async ({ kv, leaseClient }) => {
+      const granted = ttlSeconds === undefined ? undefined : await leaseClient.leaseGrant({ TTL: ttlSeconds });
+      const lease = granted && { lease: granted.ID };
+      await kv.put({ key: Buffer.from(key), value: Buffer.from(value), ...lease });
+    });
+  }
+
   /**
    * One etcd transaction. When a member fails under it, whether it went through is unknown; the next member is asked
    * with the same conditions, and if they no longer hold, what is stored tells whether it was our own write.

@@ -1,7 +1,16 @@
 import { setImmediate } from 'node:timers/promises';
 import { decode, type Encoded, encode, parseLoosely, stamped } from './codec.ts';
+import { formatJson } from './json.ts';
 import { type Expectation, type Kv, type KvEntry, type KvEvent, type KvWrite, meets } from './kv.ts';
-import { commonPrefix, etcdKey, etcdPrefix, parseEtcdKey, parseOtherKey, resourcesPrefix } from './layout.ts';
+import {
+  commonPrefix,
+  etcdKey,
+  etcdPrefix,
+  parseEtcdKey,
+  parseOtherKey,
+  reportKey,
+  resourcesPrefix,
+} from './layout.ts';
 import type {
   DeleteOutcome,
   Entry,
@@ -29,13 +38,18 @@ const remembered = 64;
 /** Calico's layout over any key-value store with revisions. */
 export class KvStore implements Store {
   readonly atomic = true;
+  readonly report?: NonNullable<Store['report']>;
   /** etcd key → what was written here last, which the watch tells of a moment later. */
   readonly #written = new Map<string, Encoded>();
 
   constructor(
     protected readonly kv: Kv,
     private readonly now: () => Date,
-  ) {}
+  ) {
+    if (kv.put)
+      this.report = async (node, report, value, ttlSeconds) =>
+        kv.put?.(reportKey(node, report), formatJson(value), ttlSeconds);
+  }
 
   async get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined> {
     const found = await this.kv.get(etcdKey(key as Key));

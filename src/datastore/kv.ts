@@ -40,6 +40,11 @@ export interface Kv {
     prefix: string,
     revision?: string,
   ): Promise<{ readonly entries: readonly KvEntry[]; readonly revision: string }>;
+  /**
+   * Writes without a condition. With a TTL the key goes by itself unless it is written again in time; absent where keys
+   * cannot go by themselves.
+   */
+  put?(key: string, value: string, ttlSeconds?: number): Promise<void>;
   /** All or none. */
   commit(writes: readonly KvWrite[]): Promise<Commit>;
   /** Changes after `revision` below `prefix`, a batch never splitting a commit. @throws GoneError, StoreUnavailableError */

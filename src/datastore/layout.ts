@@ -1,7 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import { type Cidr, cidrParts, familyOf, parseCidr } from '../model/address.ts';
 import { isKind, type Kind, kinds } from '../model/kinds.ts';
-import type { Key, Other, Scope, Type } from './store.ts';
+import type { Key, Other, Report, Scope, Type } from './store.ts';
 
 /* Where Calico keeps each object in etcd v3. Keys are exact to the byte: Calico's own clients read them too. */
 
@@ -60,6 +60,11 @@ export function parseEtcdKey(text: string): Key | undefined {
 
 /** Below it lie the v3 resources of every kind. */
 export const resourcesPrefix = resources;
+
+/** Where felix's status lies; the region is Calico's of clusters that have none. */
+export function reportKey(node: string, report: Report): string {
+  return `/calico/felix/v2/no-region/host/${segment('node', node)}/${report}`;
+}
 
 /** Copies of IPAM's own objects, which are stored elsewhere. */
 const copies = ['blockaffinities', 'ipamconfigs'];

@@ -5,11 +5,15 @@ import type { Commit, Kv, KvEntry, KvEvent, KvWrite } from './kv.ts';
  * can share one etcd.
  */
 export class PrefixedKv implements Kv {
+  readonly put?: NonNullable<Kv['put']>;
+
   /** @param prefix without `/` at its end, as keys begin with one */
   constructor(
     private readonly kv: Kv,
     private readonly prefix: string,
-  ) {}
+  ) {
+    if (kv.put) this.put = async (key, value, ttlSeconds) => kv.put?.(prefix + key, value, ttlSeconds);
+  }
 
   async get(key: string): Promise<KvEntry | undefined> {
     const found = await this.kv.get(this.prefix + key);

@@ -139,10 +139,18 @@ export interface Store {
    * revision must come from lists of all the types, each made at the revision of the one before. Ends when the signal aborts. @throws GoneError, StoreUnavailableError
    */
   watch(types: readonly Type[], revision: string, signal: AbortSignal): AsyncIterable<readonly Event[]>;
+  /**
+   * The status of a node's agent for others to read, written without a condition. With a TTL it goes by itself unless it
+   * is written again in time. Absent where the datastore has no place for it.
+   */
+  report?(node: string, report: Report, value: object, ttlSeconds?: number): Promise<void>;
   /** Calico's objects of kinds that are not known here, for those who must not lose any; absent where there are none. */
   others?(): Promise<readonly Other[]>;
   close(): void;
 }
+
+/** Felix's status: of the moment, and the one told last, which stays. */
+export type Report = 'status' | 'last_reported_status';
 
 /** A stored object of a kind that is not known here. */
 export interface Other {

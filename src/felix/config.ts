@@ -22,6 +22,10 @@ export interface FelixConfig {
   readonly checkSeconds: number;
   /** Seconds that BGP routes outlive a broken route feed. */
   readonly staleRouteSeconds: number;
+  /** Seconds between two writes of the status to etcd; 0 never. */
+  readonly reportingSeconds: number;
+  /** Seconds that such a status stands; 0 until it is written over. */
+  readonly reportingTtlSeconds: number;
   readonly healthEnabled: boolean;
   readonly healthHost: string;
   readonly healthPort: number;
@@ -88,6 +92,8 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   iptablesRefreshSeconds: { field: 'iptablesRefreshInterval', parse: seconds, absent: 180 },
   checkSeconds: { field: check, also: ['IPTABLESPOSTWRITECHECKINTERVALSECS'], parse: seconds, absent: 5 },
   staleRouteSeconds: { field: 'staleRouteInterval', parse: seconds, absent: 120 },
+  reportingSeconds: { field: 'reportingInterval', also: ['REPORTINGINTERVALSECS'], parse: seconds, absent: 30 },
+  reportingTtlSeconds: { field: 'reportingTTL', also: ['REPORTINGTTLSECS'], parse: seconds, absent: 90 },
   healthEnabled: { field: 'healthEnabled', parse: boolean, absent: false },
   healthHost: { field: 'healthHost', parse: host, absent: 'localhost' },
   healthPort: { field: 'healthPort', parse: port, absent: 9099 },

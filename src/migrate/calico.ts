@@ -51,7 +51,7 @@ const harmless: Readonly<Partial<Record<Kind, Readonly<Record<string, readonly u
       interfaceExclude: ['kube-ipvs0'],
       floatingIPs: ['Disabled'],
     },
-    ...{ workloadSourceSpoofing: ['Disabled'], externalNodesList: [[]], endpointReportingEnabled: [false] },
+    ...{ workloadSourceSpoofing: ['Disabled'], endpointReportingEnabled: [false] },
     ...{ allowVXLANPacketsFromWorkloads: [false], allowIPIPPacketsFromWorkloads: [false], policySyncPathPrefix: [''] },
     ...{ kubeNodePortRanges: [['30000:32767']], disableConntrackInvalidCheck: [false], dropActionOverride: ['Drop'] },
     ...{
@@ -61,7 +61,7 @@ const harmless: Readonly<Partial<Record<Kind, Readonly<Record<string, readonly u
     },
     ...{ mtuIfacePattern: 'any', maxIpsetSize: 'any', logPrefix: ['calico-packet'], awsSrcDstCheck: ['DoNothing'] },
     ...{ sidecarAccelerationEnabled: [false], windowsManageFirewallRules: ['Disabled'], serviceLoopPrevention: 'any' },
-    ...{ reportingInterval: ['0s'], flowLogsGoldmaneServer: [''], prometheusWireGuardMetricsEnabled: 'any' },
+    ...{ flowLogsGoldmaneServer: [''], prometheusWireGuardMetricsEnabled: 'any' },
   },
   BGPConfiguration: {
     ...{ ignoredInterfaces: [[]], programClusterRoutes: ['EnabledNoEncapOnly'] },
@@ -77,7 +77,7 @@ const harmless: Readonly<Partial<Record<Kind, Readonly<Record<string, readonly u
 
 /** Settings by which Calico works, not what it does: periods, logs, reports, debugging. */
 const tuning =
-  /^(bpf(?!Enabled$)|debug|flowLogs(?!Goldmane)|genericXDP|goGCThreshold|goM|health|log(?!Prefix)|netlink|nftables(?!Mode)|prometheus|reportingTTL|usageReporting|wireguard(?!Enabled)|windows(?!Manage)|xdp|.*(Interval|Timeout|Delay)(Secs|Millis)?$|endpointReportingDelay|endpointStatus|dataplane|typha|featureDetect|featureGates|ipsets|iptables(Lock|Post|Refresh)|requireMTUFile|bgpLog)/;
+  /^(bpf(?!Enabled$)|debug|flowLogs(?!Goldmane)|genericXDP|goGCThreshold|goM|health|log(?!Prefix)|netlink|nftables(?!Mode)|prometheus|usageReporting|wireguard(?!Enabled)|windows(?!Manage)|xdp|.*(Interval|Timeout|Delay)(Secs|Millis)?$|endpointReportingDelay|endpointStatus|dataplane|typha|featureDetect|featureGates|ipsets|iptables(Lock|Post|Refresh)|requireMTUFile|bgpLog)/;
 
 /** What is missed, where the name does not say it. */
 const details: Readonly<Record<string, string>> = {
@@ -86,14 +86,12 @@ const details: Readonly<Record<string, string>> = {
   wireguard: 'traffic with this node would not be encrypted',
   bpfEnabled: 'policy and services are handled by iptables and kube-proxy: switch the eBPF dataplane off first',
   nftablesMode: 'rules are written by iptables (of either backend)',
-  reportingInterval: 'no status of Felix is written to etcd',
   floatingIPs: "addresses in a pod's annotation floatingIPs would not reach it",
   reachableBy: 'no route to the peer is made; the node needs one by other means',
   localWorkloadSelector: 'peering with pods of the node is not offered',
   localWorkloadPeeringIPV4: 'peering with pods of the node is not offered',
   localWorkloadPeeringIPV6: 'peering with pods of the node is not offered',
   deviceRouteProtocol: 'all routes have protocol 80',
-  externalNodesList: 'tunnelled packets are taken from nodes in the datastore alone',
 };
 
 /** Kinds that are not known here, and what becomes of what they ask for. */

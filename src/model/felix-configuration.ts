@@ -59,6 +59,9 @@ export const felixFields = {
   iptablesPostWriteCheckInterval: duration,
   /** Ours: how long BGP's routes outlive a speaker that went away. */
   staleRouteInterval: duration,
+  /** How often the status is written to etcd, and how long it stands. */
+  reportingInterval: duration,
+  reportingTTL: duration,
   healthEnabled: z.boolean(),
   healthHost: host,
   healthPort: port,

@@ -50,6 +50,26 @@ const value = {
   spec: { cidr: '10.0.0.0/16' },
 } as Value<'IPPool'>;
 
+test('a status with a TTL goes by itself, one without stays; both lie where Calico looks for them', async () => {
+  const raw = new Etcd3({ hosts: etcd.endpoint });
+  const store = createEtcdStore({ type: 'etcdv3', endpoints: [etcd.endpoint], namespace: '/tenants/a' }, log);
+  try {
+    const place = '/tenants/a/calico/felix/v2/no-region/host/n1';
+    await store.report?.('n1', 'last_reported_status', { uptime: 1 });
+    await store.report?.('n1', 'status', { uptime: 2 }, 1);
+    expect(await raw.get(`${place}/status`).json()).toEqual({ uptime: 2 });
+    await until(async () => (await raw.get(`${place}/status`)) === null, {
+      within: 20_000,
+      what: 'the end of the lease',
+    });
+    expect(await raw.get(`${place}/last_reported_status`).json()).toEqual({ uptime: 1 });
+    expect((await store.list('Node')).invalid).toEqual([]);
+  } finally {
+    store.close();
+    raw.close();
+  }
+});
+
 describe('an etcd that fails', () => {
   test('calls name the endpoint while it is down, and work again at once when it is back', async () => {
     const own = await startEtcd();

@@ -22,6 +22,8 @@ test("without settings Calico's defaults hold", () => {
     iptablesRefreshSeconds: 180,
     checkSeconds: 5,
     staleRouteSeconds: 120,
+    reportingSeconds: 30,
+    reportingTtlSeconds: 90,
     healthEnabled: false,
     healthHost: 'localhost',
     healthPort: 9099,
