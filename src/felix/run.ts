@@ -17,6 +17,7 @@ import type { Netlink } from '../kernel/types.ts';
 import { openUdpTunnel } from '../kernel/udp-tunnel.ts';
 import type { Family } from '../model/address.ts';
 import { tellingRule } from '../policy/render/verdict.ts';
+import { registerCluster } from './cluster-metrics.ts';
 import { type FelixConfig, readEnvironment } from './config.ts';
 import { Configuration } from './configuration.ts';
 import { assembleVerdicts } from './flow-log/assemble.ts';
@@ -109,15 +110,26 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   });
   felix.onPass(() => tightening.passed());
   felix.onUpdate(verdicts.consume);
+  const resyncs = countLists(felix);
   const sockets = [netlink, conntrack, members];
   leaveOtherBackend(felix, backend, families, log);
   const servers = new Servers(felix, log, (registry) => {
     verdicts.register(registry);
     registerCalls(registry, calls);
+    registerCluster(registry, () => verdicts.mirror.counts(), resyncs);
   });
   const run = (signal: AbortSignal) =>
     runWithServers(felix, servers, [tightening, verdicts.log], config, sockets, signal);
   return { felix, config, netlink, run };
+}
+
+/** How often everything was listed. */
+function countLists(felix: Felix): () => number {
+  let lists = 0;
+  felix.onUpdate(({ op }) => {
+    if (op === 'listed') lists++;
+  });
+  return () => lists;
 }
 
 /** Once the rules stand in this backend, ours in the other one go; a failure is tried again after the next pass. */

@@ -72,6 +72,16 @@ export class ClusterMirror {
     return { namespace: found.metadata.namespace ?? '', pod: found.spec.pod ?? found.metadata.name };
   }
 
+  /** How many objects of each kind there are. */
+  counts(): ReadonlyMap<Key['type'], number> {
+    const counts = new Map<Key['type'], number>();
+    for (const event of this.#events.values()) {
+      const { type } = event.op === 'delete' ? event.key : event.entry.key;
+      counts.set(type, (counts.get(type) ?? 0) + 1);
+    }
+    return counts;
+  }
+
   #of(keys: Iterable<string>): Event[] {
     return [...keys].flatMap((key) => this.#events.get(key) ?? []);
   }

@@ -38,6 +38,8 @@ export interface VerdictOptions {
 /** What felix shows of verdicts: views of its control socket, metrics, and what keeps them going. */
 export interface Verdicts {
   readonly log: FlowLog;
+  /** The cluster's objects, for whoever counts them. */
+  readonly mirror: Pick<ClusterMirror, 'counts'>;
   readonly consume: Consumer;
   readonly views: Readonly<Record<string, View>>;
   readonly register: (registry: Registry) => void;
@@ -70,6 +72,7 @@ export function assembleVerdicts({
     sendProbe(podNamespace(device, netlink), request, clock, signal);
   return {
     log: flows,
+    mirror,
     consume: (update) => mirror.consume(update),
     views: {
       '/v1/flows': flowsView(flows, telling),

@@ -17,6 +17,8 @@ test('an address that a new pod has taken over is not lost with the old one', ()
     ],
   });
   expect(pods.podAt(address)).toEqual({ namespace: 'shop', pod: 'new' });
+  expect([...pods.counts()]).toEqual([['WorkloadEndpoint', 1]]);
   pods.consume({ op: 'events', events: [{ op: 'delete', key: podKey('new') }] });
   expect(pods.podAt(address)).toBeUndefined();
+  expect(pods.counts().size).toBe(0);
 });

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EnvironmentError } from '../../../src/base/errors.ts';
+import type { Type } from '../../../src/datastore/store.ts';
+import { registerCluster } from '../../../src/felix/cluster-metrics.ts';
 import { serveControl } from '../../../src/felix/control.ts';
 import { serveHealth } from '../../../src/felix/health.ts';
 import { Metrics, registerCalls, serveMetrics } from '../../../src/felix/metrics.ts';
@@ -107,6 +109,17 @@ test("metrics carry Calico's names", async () => {
   Object.assign(calls.ipset, { calls: 9, errors: 5 });
   calls.ipsetLines = 12;
   calls.lines.set('6 raw', 11);
+  const stored = new Map<Type, number>([
+    ['WorkloadEndpoint', 30],
+    ['NetworkPolicy', 4],
+    ['GlobalNetworkPolicy', 2],
+    ['Tier', 3],
+  ]);
+  registerCluster(
+    metrics.registry,
+    () => stored,
+    () => 5,
+  );
   metrics.applied(12, true);
   const server = await serveMetrics(metrics, '127.0.0.1', 0);
   try {
@@ -133,6 +146,11 @@ test("metrics carry Calico's names", async () => {
       'felix_ipset_calls 9',
       'felix_ipset_errors 5',
       'felix_ipset_lines_executed 12',
+      'felix_cluster_num_workload_endpoints 30',
+      'felix_cluster_num_host_endpoints 0',
+      'felix_cluster_num_policies 6',
+      'felix_cluster_num_tiers 3',
+      'felix_resyncs_started 5',
       'margay_felix_udp_tunnel_packets{outcome="sent"} 8',
     ])
       expect(body).toContain(`${line}\n`);
