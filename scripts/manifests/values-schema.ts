@@ -79,5 +79,5 @@ export function valuesSchemaText(): string {
 
 function onOneLine(list: string, inside: string): string {
   const line = `[${inside.replaceAll(/,\n\s+/g, ', ')}]`;
-  return line.length > 80 ? list : line;
+  return line.length > 100 ? list : line;
 }
