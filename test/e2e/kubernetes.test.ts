@@ -197,6 +197,19 @@ describe('one node on the Kubernetes API', () => {
     const pool = await api.storage.get(api.resource('ippools.crd.projectcalico.org'), '', 'default-ipv4-ippool');
     expect(pool.spec).toMatchObject({ cidr: '10.77.0.0/16' });
     await until(() => ask(runDir, 'bgp', '/v1/peers'), soon('the speaker answers'));
+    const spec = { node: 'n1', classes: ['Agent', 'BGP', 'Routes'], updatePeriodSeconds: 1 };
+    const statuses = 'caliconodestatuses.crd.projectcalico.org';
+    await api.create(statuses, { metadata: { name: 'n1' }, spec });
+    const written = async () => (await api.storage.get(api.resource(statuses), '', 'n1')).status;
+    const daemon = { state: 'Ready', routerID: '198.18.0.2' };
+    await until(async () => {
+      expect(await written()).toMatchObject({
+        agent: { birdV4: daemon },
+        bgp: { peersV4: [] },
+        routes: { routesV6: [] },
+      });
+      return true;
+    }, soon('the status of the node'));
   });
 
   test('ADD gives a pod its address, written to the Pod, and the pods reach each other', async () => {
