@@ -69,12 +69,13 @@ async function followFlows(dir: string, query: URLSearchParams, format: Format):
 }
 
 /** The page of `margayctl flows`. Pure. */
-export function flowsPage({ flows, telling, problem, lost }: FlowList): string {
+export function flowsPage({ flows, telling, problem, lost, untold }: FlowList): string {
   const none = telling === 'none' ? 'no verdicts are told: verdictLogs is None, or the kernel has no NFLOG' : 'none';
   return [
     ...(flows.length > 0 ? flows.map(flowLine) : [none]),
     ...(problem === undefined ? [] : [`! ${problem}`]),
     ...(lost > 0 ? [lostText(lost)] : []),
+    ...(untold > 0 ? [`! ${untold} more denied packets, of rules that deny too many for each to be told`] : []),
     '',
   ].join('\n');
 }

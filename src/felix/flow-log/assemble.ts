@@ -16,7 +16,7 @@ import { podNamespace } from '../explain/pod-namespace.ts';
 import { type ProbeOptions, probeView } from '../explain/probe.ts';
 import { explainView } from '../explain/view.ts';
 import { stagedCounts } from '../staged.ts';
-import { DeniedPackets } from './denied.ts';
+import { DeniedPackets, DeniedReader } from './denied.ts';
 import { FlowLog } from './log.ts';
 import { registerVerdicts } from './metrics.ts';
 import { VerdictPlaces } from './places.ts';
@@ -43,6 +43,8 @@ export interface Verdicts {
   readonly consume: Consumer;
   readonly views: Readonly<Record<string, View>>;
   readonly register: (registry: Registry) => void;
+  /** To be called after each pass. */
+  readonly passed: () => void;
 }
 
 /** With the real drivers, for the network namespace that the process is in. */
@@ -61,25 +63,32 @@ export function assembleVerdicts({
   const podAt = (address: Ip) => mirror.podAt(address);
   const wanted = () => telling() !== 'none';
   const flows = new FlowLog({ open: () => openNflog(verdictGroup), wanted, places, podAt, clock, log });
-  const denied = new DeniedPackets(places);
   const read = async () =>
     new Map(
       await Promise.all(families.map(async (family) => [family, await readCounters({ family, backend })] as const)),
     );
+  const denied = new DeniedReader(new DeniedPackets(places), read, log);
   const rulesOf = (chain: string, family: Family) => readChain(chain, { family, backend });
   const explaining = { node, mirror, policy, rulesOf };
   const send: ProbeOptions['send'] = async (device, request, signal) =>
     sendProbe(podNamespace(device, netlink), request, clock, signal);
+  let looked = false;
   return {
     log: flows,
     mirror,
     consume: (update) => mirror.consume(update),
     views: {
-      '/v1/flows': flowsView(flows, telling),
+      '/v1/flows': flowsView(flows, telling, denied),
       '/v1/explain': explainView(explaining),
       '/v1/staged': async () => stagedCounts(policy(), await read()),
       'POST /v1/probe': probeView({ ...explaining, flows, send, clock }),
     },
-    register: (registry) => registerVerdicts(registry, { denied, read, flows, log }),
+    register: (registry) => registerVerdicts(registry, denied, flows),
+    // The first look is what later ones are measured by.
+    passed: () => {
+      if (looked || !wanted()) return;
+      looked = true;
+      void denied.totals();
+    },
   };
 }

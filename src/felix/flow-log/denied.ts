@@ -1,3 +1,5 @@
+import { explain } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import type { CountedRule, Counters } from '../../kernel/iptables/counters.ts';
 import type { Family } from '../../model/address.ts';
 import { parseVerdictPrefix } from '../../policy/render/verdict.ts';
@@ -74,6 +76,34 @@ export class DeniedPackets {
         return { policy: 'profile||-1|deny', direction };
       case 'unknown':
         return undefined;
+    }
+  }
+}
+
+/** Looks at the counters when asked to, once for all that ask at a time. */
+export class DeniedReader {
+  #looking: Promise<void> | undefined;
+
+  constructor(
+    private readonly denied: DeniedPackets,
+    private readonly read: () => Promise<ReadonlyMap<Family, Counters>>,
+    private readonly log: Log,
+  ) {}
+
+  /** What is counted now; the last values where the counters cannot be read, which is logged. */
+  async totals(): Promise<readonly Denied[]> {
+    this.#looking ??= this.#look();
+    await this.#looking;
+    return this.denied.totals();
+  }
+
+  async #look(): Promise<void> {
+    try {
+      this.denied.look(await this.read());
+    } catch (thrown) {
+      this.log.warn({ error: explain(thrown) }, 'the counters of rules could not be read');
+    } finally {
+      this.#looking = undefined;
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { InputError } from '../../base/errors.ts';
 import { Streamed, type View } from '../control.ts';
+import type { DeniedReader } from './denied.ts';
 import { type Flow, matchesFlow, parseFlowFilter } from './flow.ts';
 import type { FlowLog, FlowLogState } from './log.ts';
 
@@ -8,6 +9,8 @@ import type { FlowLog, FlowLogState } from './log.ts';
 export interface FlowList extends FlowLogState {
   /** Which verdicts are told, `verdictLogs`. */
   readonly telling: 'denied' | 'all' | 'none';
+  /** Denied packets that the kernel did not tell of, for their rules had told of enough, since felix started. */
+  readonly untold: number;
   /** The last ones that match, oldest first. */
   readonly flows: readonly Flow[];
 }
@@ -21,13 +24,20 @@ const mostWaiting = 1 << 20;
  * `GET /v1/flows?verdict=&pod=&address=&limit=` as JSON; with `follow=1` a line for each flow that comes, after the last
  * ones, without end: a Flow, or `{"lost":n}` for what the reader was too slow for.
  */
-export function flowsView(log: FlowLog, telling: () => FlowList['telling']): View {
-  return (query) => {
+export function flowsView(
+  log: FlowLog,
+  telling: () => FlowList['telling'],
+  denied: Pick<DeniedReader, 'totals'>,
+): View {
+  return async (query) => {
     const filter = parseFlowFilter(query);
     const matching = (flow: Flow) => matchesFlow(filter, flow);
     const limit = parseLimit(query.get('limit'));
     const last = () => (limit === 0 ? [] : [...log.recent()].filter(matching).slice(-limit));
-    if (!query.has('follow')) return { telling: telling(), ...log.state(), flows: last() } satisfies FlowList;
+    if (!query.has('follow')) {
+      const untold = (await denied.totals()).reduce((sum, each) => sum + each.untold, 0);
+      return { telling: telling(), ...log.state(), untold, flows: last() } satisfies FlowList;
+    }
     if (log.followers >= mostFollowers)
       throw new InputError('follow', log.followers, `fewer than ${mostFollowers} that follow at once`);
     return new Streamed((response) => follow(log, response, last(), matching));

@@ -42,12 +42,17 @@ test.each<[Partial<Flow>, string]>([
 });
 
 test('the page says why there is nothing, and what is missing', () => {
-  const list = { telling: 'denied', told: 0, lost: 0, flows: [] } as const;
+  const list = { telling: 'denied', told: 0, lost: 0, untold: 0, flows: [] } as const;
   expect(flowsPage(list)).toBe('none\n');
   expect(flowsPage({ ...list, telling: 'none' })).toMatch(/^no verdicts are told/);
   expect(
-    flowsPage({ ...list, problem: 'EPERM', lost: 7, flows: [flow] })
+    flowsPage({ ...list, problem: 'EPERM', lost: 7, untold: 3, flows: [flow] })
       .split('\n')
       .slice(1),
-  ).toEqual(['! EPERM', '! 7 more that came too fast to be read', '']);
+  ).toEqual([
+    '! EPERM',
+    '! 7 more that came too fast to be read',
+    '! 3 more denied packets, of rules that deny too many for each to be told',
+    '',
+  ]);
 });

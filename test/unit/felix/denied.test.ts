@@ -1,6 +1,6 @@
 import { Registry } from 'prom-client';
 import { expect, test } from 'vitest';
-import { DeniedPackets } from '../../../src/felix/flow-log/denied.ts';
+import { DeniedPackets, DeniedReader } from '../../../src/felix/flow-log/denied.ts';
 import { registerVerdicts } from '../../../src/felix/flow-log/metrics.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
 import { parseCounters, parseListed } from '../../../src/kernel/iptables/counters.ts';
@@ -114,7 +114,7 @@ test('a scrape reads the counters, and gives the last ones when they cannot be r
     return new Map([[4 as const, parseCounters(saved(...lines))]]);
   };
   const flows = { state: () => ({ told: 7, lost: 1 }) };
-  registerVerdicts(registry, { denied, read, flows, log: silent });
+  registerVerdicts(registry, new DeniedReader(denied, read, silent), flows);
   const scrape = async () => (await registry.metrics()).split('\n').filter((line) => /^[a-z]/.test(line));
   const labels = '{policy="net|NetworkPolicy shop/b|1|deny",direction="ingress"}';
   const of = (packets: number) => [

@@ -176,7 +176,16 @@ test('a group that another has is tried again, and left when nothing is told any
 /** Lines of an answer that does not end, and one that ends as JSON. */
 async function served(log: FlowLog) {
   const dir = mkdtempSync(path.join(tmpdir(), 'flows-'));
-  const control = await serveControl(dir, () => expect.fail(), silent, { '/v1/flows': flowsView(log, () => 'denied') });
+  const some = { policy: 'a', direction: 'ingress', packets: 9, bytes: 9 } as const;
+  const denied = {
+    totals: async () => [
+      { ...some, untold: 2 },
+      { ...some, untold: 3 },
+    ],
+  };
+  const control = await serveControl(dir, () => expect.fail(), silent, {
+    '/v1/flows': flowsView(log, () => 'denied', denied),
+  });
   onTestFinished(async () => {
     await control.close();
     rmSync(dir, { recursive: true });
@@ -222,7 +231,7 @@ test('the view filters, and refuses what it does not know', async () => {
   expect(await asked('pod=shop/web')).toEqual([1, 2]);
   expect(await asked('pod=shop/other')).toEqual([]);
   expect(await asked('address=10.0.0.1&limit=1')).toEqual([2]);
-  expect((await ask('limit=0')).body).toEqual({ telling: 'denied', told: 2, lost: 0, flows: [] });
+  expect((await ask('limit=0')).body).toEqual({ telling: 'denied', told: 2, lost: 0, untold: 5, flows: [] });
   for (const wrong of ['verdict=maybe', 'pod=web', 'address=x', 'limit=-1'])
     expect(await ask(wrong)).toMatchObject({ code: 400, body: { error: expect.stringContaining('expected') } });
 });
