@@ -352,6 +352,25 @@ describe('Kubernetes’ own objects', () => {
     await expect(store.delete(policy)).rejects.toThrow(/kubectl/);
   });
 
+  test('a cluster may lack the definitions that older releases of Calico lack', async () => {
+    for (const plural of [
+      'tiers',
+      'stagednetworkpolicies',
+      'stagedglobalnetworkpolicies',
+      'stagedkubernetesnetworkpolicies',
+    ])
+      cluster.api.resources.delete(crd(plural));
+    for (const type of [
+      'Tier',
+      'StagedNetworkPolicy',
+      'StagedGlobalNetworkPolicy',
+      'StagedKubernetesNetworkPolicy',
+    ] as const)
+      expect(await store.list(type)).toMatchObject({ entries: [], invalid: [] });
+    cluster.api.resources.delete(crd('globalnetworkpolicies'));
+    await expect(store.list('GlobalNetworkPolicy')).rejects.toThrow(StoreUnavailableError);
+  });
+
   test('cluster policies of either version are listed and watched; a rule that cannot be understood is closed alone', async () => {
     for (const [version, kind, plural] of [
       ['v1alpha1', 'AdminNetworkPolicy', 'adminnetworkpolicies'],

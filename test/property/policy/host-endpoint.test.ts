@@ -178,7 +178,7 @@ test('at host endpoints the evaluator, the rendered tables and explain decide as
         expect(told.hosts.map(({ verdict }) => verdict)).toEqual([told.verdict]);
       }
     }),
-    { numRuns: 200 },
+    { numRuns: 120 },
   );
   expect(denied).toBeGreaterThan(compared / 10);
   expect(denied).toBeLessThan((compared * 9) / 10);
