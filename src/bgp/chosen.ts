@@ -69,22 +69,23 @@ export class ChosenRoutes {
     for (let id = 0; id < this.bound; id++) if (this.attributes(id) !== 0) yield id;
   }
 
-  /** The prefixes, those with the same attributes together: a counting sort. */
-  byAttributes(): Int32Array {
+  /** The prefixes but those of one source, those with the same attributes together: a counting sort. */
+  byAttributes(except: SourceId = 0): Int32Array {
     const all = this.#attributes;
+    const sources = this.#sources;
     let most = 0;
     for (let id = 0; id < all.length; id++) most = Math.max(most, all[id] ?? 0);
     /** Where the prefixes of the attributes begin in the result. */
     const starts = new Int32Array(most + 2);
     for (let id = 0; id < all.length; id++) {
       const attributes = all[id] ?? 0;
-      if (attributes !== 0) starts[attributes + 1] = (starts[attributes + 1] ?? 0) + 1;
+      if (attributes !== 0 && sources[id] !== except) starts[attributes + 1] = (starts[attributes + 1] ?? 0) + 1;
     }
     for (let i = 1; i < starts.length; i++) starts[i] = (starts[i] ?? 0) + (starts[i - 1] ?? 0);
-    const sorted = new Int32Array(this.#count);
+    const sorted = new Int32Array(this.#count - this.countOf(except));
     for (let id = 0; id < all.length; id++) {
       const attributes = all[id] ?? 0;
-      if (attributes === 0) continue;
+      if (attributes === 0 || sources[id] === except) continue;
       const at = starts[attributes] ?? 0;
       sorted[at] = id;
       starts[attributes] = at + 1;

@@ -77,8 +77,7 @@ export class UpdateGroup extends Group<Pending> {
 
   /** Those with the same attributes one after the other, so that they share messages. */
   protected oweAll(source: Source, pending: Pending, told: boolean): void {
-    const self = this.rib.sources.find(source);
-    for (const id of this.#out.byAttributes()) if (this.#out.source(id) !== self) pending.add(id, told);
+    pending.addAll(this.#out.byAttributes(this.rib.sources.find(source)), told);
   }
 
   protected oweKnown(source: Source, before: Pending | undefined, pending: Pending): void {

@@ -5,7 +5,7 @@ const marks = { none: 0, told: 1, untold: 2 } as const;
 
 /** Prefixes that one receiver must still be told of, in the order in which they came. Each is retained. */
 export class Pending {
-  #queue = new Int32Array(64);
+  #queue: Int32Array = new Int32Array(64);
   #from = 0;
   #to = 0;
   #marks = new Uint8Array(64);
@@ -26,6 +26,27 @@ export class Pending {
     this.#queue = fitting(this.#queue, this.#to);
     this.#queue[this.#to++] = id;
     this.prefixes.retain(id);
+  }
+
+  /**
+   * Adds many, each once: as `add` would, but for a receiver that lacks a whole table in one pass over the marks and one
+   * over the references, in the order in which they stand in memory.
+   * @param ids become this one's
+   */
+  addAll(ids: Int32Array, told: boolean): void {
+    if (this.size > 0) {
+      for (const id of ids) this.add(id, told);
+      return;
+    }
+    let bound = 0;
+    for (let i = 0; i < ids.length; i++) bound = Math.max(bound, (ids[i] ?? 0) + 1);
+    this.#marks = fitting(this.#marks, bound);
+    const value = told ? marks.told : marks.untold;
+    for (let i = 0; i < ids.length; i++) this.#marks[ids[i] ?? 0] = value;
+    for (let id = 0; id < bound; id++) if (this.#marks[id] !== marks.none) this.prefixes.retain(id);
+    this.#queue = ids.length > 0 ? ids : this.#queue;
+    this.#from = 0;
+    this.#to = ids.length;
   }
 
   /** The next prefix, the caller's to release; `told` speaks of it. Only while `size` is not 0. */

@@ -258,6 +258,18 @@ test('chosen routes and what is pending of them hold to a map, and let go of eve
         const sourceId = rib.sources.find(who);
         const count = [...routes.values()].filter(([, other]) => sourceId !== 0 && other === sourceId).length;
         expect(sourceId === 0 ? 0 : chosen.countOf(sourceId)).toBe(count);
+        const others = grouped.filter((id) => chosen.source(id) !== sourceId);
+        expect([...chosen.byAttributes(sourceId)]).toEqual(others);
+        // As a whole into an empty one, or behind what is there.
+        for (const before of [[], grouped.slice(0, 2)]) {
+          const whole = new Pending(rib.prefixes);
+          for (const id of before) whole.add(id, false);
+          whole.addAll(chosen.byAttributes(sourceId), true);
+          const taken: [number, boolean][] = [];
+          whole.drain((id, told) => taken.push([id, told]));
+          const rest = others.filter((id) => !before.includes(id));
+          expect(taken).toEqual([...before.map((id) => [id, false]), ...rest.map((id) => [id, true])]);
+        }
       }
       expect(pending.size).toBe(owed.size);
       pending.clear();
