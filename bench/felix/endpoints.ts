@@ -77,16 +77,26 @@ async function setUp({ felix, netlink, put, signal }: Agent, name: string, at: n
   if (outcome !== 'programmed') throw new Error(`${name} was not programmed`);
 }
 
-/** Devices and objects of local pods, whose other ends are in the same namespace: only the node's side is felix's. */
-async function localPods({ netlink, put }: Agent, space: Space, count: number): Promise<void> {
+/** Devices and objects of local pods, whose other ends are in one more namespace: only the node's side is felix's. */
+async function localPods({ netlink, put }: Agent, peers: Space, count: number): Promise<void> {
   await put({ type: 'Profile', name: 'kns.shop' }, profileOf('kns.shop'));
-  for (let at = 0; at < count; at++) {
-    const hostMac = 'ee:ee:ee:ee:ee:ee';
-    netlink.addVeth({ hostName: `cali${at}`, podName: `pod${at}`, netns: space.path, mtu: 1500, hostMac });
-    netlink.setLink(`pod${at}`, { up: true });
-    const address = ipFromNumber(0x0a410000n + BigInt(at), 4);
-    await put(endpointKey(`p${at}`), endpointOf(`p${at}`, `cali${at}`, address));
+  const inside = openNetlinkIn(peers.path);
+  try {
+    for (let at = 0; at < count; at++) {
+      const hostMac = 'ee:ee:ee:ee:ee:ee';
+      netlink.addVeth({ hostName: `cali${at}`, podName: `pod${at}`, netns: peers.path, mtu: 1500, hostMac });
+      inside.setLink(`pod${at}`, { up: true });
+      const address = ipFromNumber(0x0a410000n + BigInt(at), 4);
+      await put(endpointKey(`p${at}`), endpointOf(`p${at}`, `cali${at}`, address));
+    }
+  } finally {
+    inside.close();
   }
+}
+
+/** A node's agent, and a namespace for the other ends of its pods. */
+function withNode(bgp: boolean, action: (agent: Agent, space: Space, peers: Space) => Promise<void>): Promise<void> {
+  return withSpace((peers) => withSpace((space) => withAgent(space, bgp, (agent) => action(agent, space, peers))));
 }
 
 async function allProgrammed({ felix, signal }: Agent, count: number): Promise<void> {
@@ -115,53 +125,49 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
   const [blocks, nodes, pods] = [10_000, 1000, 500];
   const figures = new Map<string, number[]>();
   for (let round = 0; round < runs; round++)
-    await withSpace((space) =>
-      withAgent(space, false, async (agent) => {
-        const { put, store } = agent;
-        const note = async (name: string, action: () => Promise<void>) => {
-          const { wall, cpu } = await longestPause(action);
-          figures.set(name, [...(figures.get(name) ?? []), wall]);
-          figures.set(`${name}-cpu`, [...(figures.get(`${name}-cpu`) ?? []), cpu]);
-        };
-        await localPods(agent, space, pods);
-        await put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'));
-        await put({ type: 'Node', name: node }, nodeOf(node, '192.0.2.1/24', '10.65.9.9'));
-        for (let at = 0; at < nodes; at++) {
-          const name = `r${at}`;
-          const [underlay, tunnel] = [0xc6120000n, 0x0a800000n].map((base) =>
-            ipFromNumber(base + BigInt(at) * 640n, 4),
-          );
-          await put({ type: 'Node', name }, nodeOf(name, `${underlay}/16`, tunnel ?? ''));
-        }
-        for (let at = 0; at < blocks; at++) {
-          const { cidr, block } = blockOf(
-            `${ipFromNumber(0x0a800000n + BigInt(at) * 64n, 4)}/26`,
-            `r${Math.floor(at / 10)}`,
-          );
-          await store.create({ type: 'Block', cidr }, block);
-        }
-        await note('start', async () => {
-          agent.start();
-          await allProgrammed(agent, pods);
-          await settled(agent, space, blocks);
+    await withNode(false, async (agent, space, peers) => {
+      const { put, store } = agent;
+      const note = async (name: string, action: () => Promise<void>) => {
+        const { wall, cpu } = await longestPause(action);
+        figures.set(name, [...(figures.get(name) ?? []), wall]);
+        figures.set(`${name}-cpu`, [...(figures.get(`${name}-cpu`) ?? []), cpu]);
+      };
+      await localPods(agent, peers, pods);
+      await put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'));
+      await put({ type: 'Node', name: node }, nodeOf(node, '192.0.2.1/24', '10.65.9.9'));
+      for (let at = 0; at < nodes; at++) {
+        const name = `r${at}`;
+        const [underlay, tunnel] = [0xc6120000n, 0x0a800000n].map((base) => ipFromNumber(base + BigInt(at) * 640n, 4));
+        await put({ type: 'Node', name }, nodeOf(name, `${underlay}/16`, tunnel ?? ''));
+      }
+      for (let at = 0; at < blocks; at++) {
+        const { cidr, block } = blockOf(
+          `${ipFromNumber(0x0a800000n + BigInt(at) * 64n, 4)}/26`,
+          `r${Math.floor(at / 10)}`,
+        );
+        await store.create({ type: 'Block', cidr }, block);
+      }
+      await note('start', async () => {
+        agent.start();
+        await allProgrammed(agent, pods);
+        await settled(agent, space, blocks);
+      });
+      for (const [name, routes, change] of [
+        ['own-node', blocks, () => put({ type: 'Node', name: node }, nodeOf(node, '192.0.2.1/23', '10.65.9.9'))],
+        [
+          'other-node',
+          blocks,
+          () => put({ type: 'Node', name: 'r7' }, nodeOf('r7', '198.18.99.1/16', '10.128.17.128')),
+        ],
+        ['pool', 0, () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Never'))],
+        ['pool-back', blocks, () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'))],
+        ['pod-gone', blocks, () => space.exec('ip', 'link', 'delete', 'cali7')],
+      ] as const)
+        await note(name, async () => {
+          await change();
+          await settled(agent, space, routes);
         });
-        for (const [name, routes, change] of [
-          ['own-node', blocks, () => put({ type: 'Node', name: node }, nodeOf(node, '192.0.2.1/23', '10.65.9.9'))],
-          [
-            'other-node',
-            blocks,
-            () => put({ type: 'Node', name: 'r7' }, nodeOf('r7', '198.18.99.1/16', '10.128.17.128')),
-          ],
-          ['pool', 0, () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Never'))],
-          ['pool-back', blocks, () => put({ type: 'IPPool', name: 'p' }, poolOf('10.128.0.0/9', 'Always'))],
-          ['pod-gone', blocks, () => space.exec('ip', 'link', 'delete', 'cali7')],
-        ] as const)
-          await note(name, async () => {
-            await change();
-            await settled(agent, space, routes);
-          });
-      }),
-    );
+    });
   return [...figures].map(([name, ours]) => against(`felix-pauses-${name}`, 'ms', ours, target.pauseMs));
 }
 
@@ -170,22 +176,20 @@ export async function measureMemory(runs: number): Promise<Figure> {
   const [routes, pods] = [100_000, 500];
   const ours: number[] = [];
   for (let round = 0; round < runs; round++)
-    await withSpace((space) =>
-      withAgent(space, true, async (agent) => {
-        await localPods(agent, space, pods);
-        const server = await serveFeed(agent.runDir, routes, '192.0.2.2');
-        try {
-          agent.start();
-          await allProgrammed(agent, pods);
-          await until('all routes', deadlineMs, agent.signal, async () => {
-            const { length } = (await space.exec('ip', 'route', 'show', 'proto', '80')).split('\n');
-            return agent.felix.ready() && length > routes ? {} : `${length} routes`;
-          });
-          ours.push(process.memoryUsage().rss / 2 ** 20);
-        } finally {
-          server.stop();
-        }
-      }),
-    );
+    await withNode(true, async (agent, space, peers) => {
+      await localPods(agent, peers, pods);
+      const server = await serveFeed(agent.runDir, routes, '192.0.2.2');
+      try {
+        agent.start();
+        await allProgrammed(agent, pods);
+        await until('all routes', deadlineMs, agent.signal, async () => {
+          const { length } = (await space.exec('ip', 'route', 'show', 'proto', '80')).split('\n');
+          return agent.felix.ready() && length > routes ? {} : `${length} routes`;
+        });
+        ours.push(process.memoryUsage().rss / 2 ** 20);
+      } finally {
+        server.stop();
+      }
+    });
   return against('felix-memory', 'MiB', ours, target.memoryMiB);
 }

@@ -73,9 +73,10 @@ export class MemoryKv implements Kv {
     this.#check();
     const at = revision === undefined ? this.#revision : Number(revision);
     const keys = at === this.#revision ? this.#current : this.#asOf(at);
-    const entries = [...keys.values()].filter(({ key }) => key.startsWith(prefix));
-    entries.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
-    return { entries, revision: String(at) };
+    const found = [...keys.values()].filter(({ key }) => key.startsWith(prefix));
+    const ordered = found.map((entry) => ({ octets: Buffer.from(entry.key), entry }));
+    ordered.sort((a, b) => Buffer.compare(a.octets, b.octets));
+    return { entries: ordered.map(({ entry }) => entry), revision: String(at) };
   }
 
   async commit(writes: readonly KvWrite[]): Promise<Commit> {

@@ -143,8 +143,13 @@ export function parseMac(value: string): Uint8Array {
   return Uint8Array.from(value.split(':'), (octet) => Number.parseInt(octet, 16));
 }
 
+/** `00` to `ff` */
+const hexadecimal = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, '0'));
+
 export function formatMac(octets: Uint8Array): string {
-  return Array.from(octets, (octet) => octet.toString(16).padStart(2, '0')).join(':');
+  let text = '';
+  for (const octet of octets) text += text === '' ? hexadecimal[octet] : `:${hexadecimal[octet]}`;
+  return text;
 }
 
 /** IFNAMSIZ is 16 with the final NUL. @throws InputError */
