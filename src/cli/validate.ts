@@ -2,7 +2,9 @@ import { Command } from 'commander';
 import { InputError, show } from '../base/errors.ts';
 import type { Event } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
-import { type HostEndpoint, isKind, resourceProblems, type WorkloadEndpoint } from '../model/kinds.ts';
+import { poolMode } from '../felix/calc/tunnels.ts';
+import { endpointWishes } from '../model/bandwidth.ts';
+import { type HostEndpoint, type IpPool, isKind, resourceProblems, type WorkloadEndpoint } from '../model/kinds.ts';
 import { isKubernetesObject, kubernetesProblems } from '../model/kubernetes.ts';
 import { compilePolicy, compileProfile } from '../policy/compile.ts';
 import { effectiveLabels, endpointOf, hostEndpointOf } from '../policy/endpoint.ts';
@@ -107,8 +109,23 @@ function compiledProblems({ key, value }: Manifest): readonly InputError[] {
       return compilePolicy(unstaged(value as StagedPolicy), () => true).problems;
     case 'Profile':
       return compileProfile(value as Parameters<typeof compileProfile>[0]).problems;
+    case 'IPPool':
+      return refusals(() => poolMode(`IPPool(${key.name})`, value as IpPool));
+    case 'WorkloadEndpoint':
+      return refusals(() => endpointWishes(value as WorkloadEndpoint));
     default:
       return [];
+  }
+}
+
+/** What only the dataplane's reading of annotations finds. */
+function refusals(read: () => unknown): InputError[] {
+  try {
+    read();
+    return [];
+  } catch (thrown) {
+    if (thrown instanceof InputError) return [thrown];
+    throw thrown;
   }
 }
 

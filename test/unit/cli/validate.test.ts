@@ -51,6 +51,29 @@ spec: {nets: [10.0.0.0/8, ten]}
   expect(lines.at(-1)).toBe('f.yaml:26 error spec.nets[1] "ten" | a prefix such as 10.0.0.0/8, or an address');
 });
 
+test('annotations that the dataplane would not understand', () => {
+  const lines = brief(`apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: p
+  annotations: {margay.io/tunnelFallback: GRE}
+spec: {cidr: 10.65.0.0/16}
+---
+apiVersion: projectcalico.org/v3
+kind: WorkloadEndpoint
+metadata:
+  name: n1-k8s-web-eth0
+  namespace: shop
+  annotations:
+    qos.projectcalico.org/ingressMaxConnections: many
+spec: {node: n1, orchestrator: k8s, endpoint: eth0, interfaceName: calia}
+`);
+  expect(lines).toEqual([
+    'f.yaml:5 error metadata.annotations.margay.io/tunnelFallback "GRE" | VXLAN, UDP or "VXLAN,UDP"',
+    'f.yaml:14 error metadata.annotations.qos.projectcalico.org/ingressMaxConnections "many" | a quantity such as 10M',
+  ]);
+});
+
 test('what only compiling finds, all of it', () => {
   const lines = brief(
     policy(`  selector: app =
