@@ -33,6 +33,7 @@ const kubernetesRules = [
     apiGroups: [calico],
     resources: [
       'blockaffinities',
+      'clusterinformations',
       'hostendpoints',
       'ipamblocks',
       'ipamconfigs',

@@ -4,6 +4,7 @@ import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
 import { GoneError, type Key, keyText, StoreUnavailableError } from '../datastore/store.ts';
+import type { ResourceOf } from '../model/kinds.ts';
 import { type Action, subjectOf } from './action.ts';
 import type { Auditor } from './auditor.ts';
 import type { Seen } from './collection.ts';
@@ -20,6 +21,8 @@ const gatherMs = 50;
 const width = 16;
 /** Work that takes longer than this hangs: every call to a datastore has a deadline of seconds. */
 const hangMs = 600_000;
+
+type ClusterInformation = ResourceOf<'ClusterInformation'>;
 
 export interface ControllersDeps {
   readonly performer: Performer;
@@ -44,6 +47,7 @@ export class Controllers {
   #gonePods: Seen = new Map();
   #auditDueMs = 0;
   #busySinceMs: number | undefined;
+  #toldLock = false;
 
   constructor(private readonly deps: ControllersDeps) {
     this.#trigger = new Trigger(deps.clock);
@@ -59,8 +63,21 @@ export class Controllers {
     return this.store.connected && (this.cluster?.connected ?? true);
   }
 
+  /** Whether ClusterInformation says that nobody shall write, as while the datastore is moved. */
+  get locked(): boolean {
+    const found = this.store.of('ClusterInformation').get('ClusterInformation/default');
+    return found?.value.spec.datastoreReady === false;
+  }
+
   get hangs(): boolean {
     return this.#busySinceMs !== undefined && this.deps.clock.monotonic() - this.#busySinceMs > hangMs;
+  }
+
+  /** While the datastore is moved to another, nothing is written. */
+  get locked(): boolean {
+    const found = this.store.known({ type: 'ClusterInformation', name: 'default' });
+    const cluster = found && 'entry' in found ? (found.entry.value as ClusterInformation) : undefined;
+    return cluster?.spec.datastoreReady === false;
   }
 
   /** Everything is to be looked at anew, as after a change of the settings. */
@@ -77,13 +94,20 @@ export class Controllers {
     const backoff = new Backoff(200, 30_000);
     this.reconsider();
     while (!signal.aborted) {
-      const done = !this.ready || (await this.#turn(signal));
+      const acts = this.ready && !this.locked;
+      const done = !acts || (await this.#turn(signal));
       if (done) backoff.reset();
-      const untilAudit = this.ready ? Math.max(0, this.#auditDueMs - clock.monotonic()) : undefined;
+      const untilAudit = acts ? Math.max(0, this.#auditDueMs - clock.monotonic()) : undefined;
       if (done) await this.#trigger.wait(untilAudit, signal);
       else await pause(clock, backoff.next(), signal);
       await pause(clock, gatherMs, signal);
     }
+  }
+
+  #tellLock(): void {
+    if (this.#toldLock === this.locked) return;
+    this.#toldLock = this.locked;
+    this.deps.log.info(this.locked ? 'the datastore is locked: nothing is written' : 'the datastore is open again');
   }
 
   #changed(view: SyncedView, keys: readonly Key[] | undefined): void {
@@ -124,7 +148,7 @@ export class Controllers {
     let broken: unknown;
     const worker = async () => {
       for (const [text, key] of queue) {
-        if (broken !== undefined || signal.aborted) return;
+        if (broken !== undefined || signal.aborted || this.locked) return;
         keys.delete(text);
         const outcome = await this.#settle(key, signal).catch((thrown: unknown) => {
           broken = thrown;
@@ -148,7 +172,7 @@ export class Controllers {
     const world = { settings: this.deps.settings(), store: this.store, cluster: this.cluster };
     const actions = actionsFor(key, world);
     for (const [at, action] of actions.entries()) {
-      if (signal.aborted) return 'failed';
+      if (signal.aborted || this.locked) return 'failed';
       const outcome = await this.#perform(action);
       // A node goes only after all that was its own: what follows waits for what did not come about.
       if (outcome === 'failed' || (outcome === 'void' && at < actions.length - 1)) return 'failed';
@@ -162,19 +186,20 @@ export class Controllers {
     this.#auditDueMs = clock.monotonic() + auditSeconds * 1000;
     const found = await auditor.look(nodes ? leakGraceSeconds : 0, signal);
     for (const action of found) {
-      if (signal.aborted) return;
+      if (signal.aborted || this.locked) return;
       await this.#perform(action);
     }
     if (this.cluster === undefined || !copies.endpoints) return;
     const options = { nowSeconds: clock.monotonic() / 1000, graceSeconds: leakGraceSeconds };
     const { actions, seen } = goneEndpoints(this.store, this.cluster, this.#gonePods, options);
     this.#gonePods = seen;
-    for (const action of actions) if (!signal.aborted) await this.#perform(action);
+    for (const action of actions) if (!signal.aborted && !this.locked) await this.#perform(action);
   }
 
   /** One log line for each decision. @throws StoreUnavailableError */
   async #perform(action: Action): Promise<'done' | 'void' | 'failed'> {
     const { performer, metrics, log } = this.deps;
+    if (this.locked) return 'failed';
     const facts = { action: action.do, subject: subjectOf(action), why: action.why };
     const detail = 'detail' in action ? { detail: action.detail } : {};
     try {

@@ -37,7 +37,7 @@ export interface RunOptions {
 }
 
 const configuration = { type: 'KubeControllersConfiguration', name: 'default' } as const;
-const always = ['KubeControllersConfiguration', 'Node', 'HostEndpoint'] as const;
+const always = ['ClusterInformation', 'KubeControllersConfiguration', 'Node', 'HostEndpoint'] as const;
 
 /** What is followed in the datastore and in Kubernetes. */
 export const followed = {
