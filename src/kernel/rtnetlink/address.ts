@@ -11,9 +11,11 @@ import {
   NDA_IFINDEX,
   NDA_LLADDR,
   NUD_PERMANENT,
+  RTM_GETNEIGH,
 } from './constants.ts';
 import { formatMac, parseMac } from './link.ts';
 import { hostI32, hostU16, hostU32, type MessageWriter, readAttributes } from './message.ts';
+import type { NetlinkSocket } from './socket.ts';
 
 /* `struct ifaddrmsg` (linux/if_addr.h) and `struct ndmsg` (linux/neighbour.h). */
 
@@ -87,4 +89,19 @@ export function writeNeighbour(
   w.u16(0);
   w.attribute(NDA_DST, octetsOf(neighbour.address));
   if (neighbour.mac !== undefined) w.attribute(NDA_LLADDR, parseMac(neighbour.mac));
+}
+
+/** The neighbours of one device. @throws KernelError */
+export function listNeighbours(
+  socket: NetlinkSocket,
+  operation: string,
+  device: number,
+): Omit<NonNullable<ReturnType<typeof readNeighbour>>, 'index'>[] {
+  const found = socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeNeighbourQuery(w, device) });
+  return found.flatMap((payload) => {
+    const neighbour = readNeighbour(payload);
+    if (neighbour?.index !== device) return [];
+    const { index: _, ...rest } = neighbour;
+    return [rest];
+  });
 }

@@ -22,14 +22,7 @@ import {
   type VethRequest,
   type VxlanRequest,
 } from '../types.ts';
-import {
-  readAddress,
-  readNeighbour,
-  writeAddress,
-  writeAddressQuery,
-  writeNeighbour,
-  writeNeighbourQuery,
-} from './address.ts';
+import { listNeighbours, readAddress, writeAddress, writeAddressQuery, writeNeighbour } from './address.ts';
 import {
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -40,8 +33,6 @@ import {
   RTM_DELQDISC,
   RTM_GETADDR,
   RTM_GETLINK,
-  RTM_GETNEIGH,
-  RTM_GETQDISC,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
@@ -51,22 +42,22 @@ import {
 import {
   checkedName,
   readLink,
+  vethRequest,
   writeIpip,
   writeLinkChange,
   writeLinkQuery,
   writeLinkRemoval,
-  writeVeth,
   writeVxlan,
 } from './link.ts';
 import { LinkNames } from './link-names.ts';
 import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
-import { readQueue, writeQueueQuery, writeShaper, writeShaperRemoval } from './queue.ts';
+import { listQueues, writeShaper, writeShaperRemoval } from './queue.ts';
 import { type IndexOf, writeRoute } from './route.ts';
 import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
 import { NetlinkSocket, type Request } from './socket.ts';
-import { readForwarding, writeForwarding, writeForwardingQuery } from './vxlan.ts';
+import { listForwarding, writeForwarding } from './vxlan.ts';
 
 /** Above this many device names one dump of all links is cheaper than asking for each. */
 const lookupsBeforeDump = 4;
@@ -151,13 +142,7 @@ class RtNetlink implements Netlink {
   neighbours(device: string): Neighbour[] {
     const operation = `list neighbours of ${device}`;
     const index = this.#indexOf(operation, device);
-    const found = this.socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeNeighbourQuery(w, index) });
-    return found.flatMap((payload) => {
-      const neighbour = readNeighbour(payload);
-      if (neighbour?.index !== index) return [];
-      const { index: _, ...rest } = neighbour;
-      return [{ device, ...rest }];
-    });
+    return listNeighbours(this.socket, operation, index).map((neighbour) => ({ device, ...neighbour }));
   }
 
   addVeth(request: VethRequest): void {
@@ -253,13 +238,7 @@ class RtNetlink implements Netlink {
   forwarding(device: string): Forwarding[] {
     const operation = `list forwarding of ${device}`;
     const index = this.#indexOf(operation, device);
-    const found = this.socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeForwardingQuery(w, index) });
-    return found.flatMap((payload) => {
-      const entry = readForwarding(payload);
-      if (entry?.index !== index) return [];
-      const { index: _, ...rest } = entry;
-      return [rest];
-    });
+    return listForwarding(this.socket, operation, index);
   }
 
   setForwarding({ device, ...entry }: { device: string; mac: string; destination: Ip }): void {
@@ -282,15 +261,7 @@ class RtNetlink implements Netlink {
   }
 
   queues(): Queue[] {
-    const found = this.socket.dump({ operation: 'list queues', type: RTM_GETQDISC, body: writeQueueQuery });
-    const { nameOf } = this.#names;
-    return found.flatMap((payload) => {
-      const queue = readQueue(payload);
-      const device = queue && nameOf(queue.index);
-      if (!queue || device === undefined) return [];
-      const { index: _, ...rest } = queue;
-      return [{ device, ...rest }];
-    });
+    return listQueues(this.socket, this.#names.nameOf);
   }
 
   setShaper(shaper: Shaper): void {
@@ -409,15 +380,6 @@ class RtNetlink implements Netlink {
     if (codes.includes(failure.code)) return true;
     throw failure;
   }
-}
-
-function vethRequest(request: VethRequest, namespace: number): Request {
-  return {
-    operation: `add veth ${request.hostName} with ${request.podName} in ${request.netns}`,
-    type: RTM_NEWLINK,
-    flags: NLM_F_CREATE | NLM_F_EXCL,
-    body: (w) => writeVeth(w, { ...request, namespace }),
-  };
 }
 
 /** @throws RangeError beyond the end, where nobody asks */

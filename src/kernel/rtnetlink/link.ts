@@ -1,5 +1,5 @@
 import { InputError } from '../../base/errors.ts';
-import type { Link, LinkChange, VxlanRequest } from '../types.ts';
+import type { Link, LinkChange, VethRequest, VxlanRequest } from '../types.ts';
 import {
   IFF_UP,
   IFLA_ADDRESS,
@@ -14,10 +14,14 @@ import {
   IFLA_MASTER,
   IFLA_MTU,
   IFLA_NET_NS_FD,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
   RTEXT_FILTER_SKIP_STATS,
+  RTM_NEWLINK,
   VETH_INFO_PEER,
 } from './constants.ts';
 import { hostI32, hostU16, hostU32, type MessageWriter, NetlinkFormatError, readAttributes, text } from './message.ts';
+import type { Request } from './socket.ts';
 import { readVxlan, writeVxlanInfo } from './vxlan.ts';
 
 /* `struct ifinfomsg` and the IFLA_* attributes that we use (linux/if_link.h). */
@@ -164,4 +168,14 @@ function writeIfinfomsg(w: MessageWriter, { index = 0, up }: { index?: number; u
   w.u32(index);
   w.u32(up ? IFF_UP : 0);
   w.u32(up === undefined ? 0 : IFF_UP);
+}
+
+/** RTM_NEWLINK for a pair of devices. @param namespace descriptor of the pod's, open until the kernel has answered */
+export function vethRequest(request: VethRequest, namespace: number): Request {
+  return {
+    operation: `add veth ${request.hostName} with ${request.podName} in ${request.netns}`,
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: (w) => writeVeth(w, { ...request, namespace }),
+  };
 }

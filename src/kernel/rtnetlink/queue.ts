@@ -1,5 +1,8 @@
 import { type Queue, type Shaper, shaperHandle } from '../types.ts';
+import { RTM_GETQDISC } from './constants.ts';
 import { hostI32, hostU32, type MessageWriter, NetlinkFormatError, readAttributes, text } from './message.ts';
+import type { NameOf } from './route.ts';
+import type { NetlinkSocket } from './socket.ts';
 
 /* `struct tcmsg`, the TCA_* attributes and those of tbf (linux/rtnetlink.h, pkt_sched.h). */
 
@@ -86,4 +89,16 @@ function writeRate(w: MessageWriter, rate: number): void {
   w.u16(0);
   w.u16(0);
   w.u32(Math.min(0xffffffff, rate));
+}
+
+/** Every device's queue. @throws KernelError */
+export function listQueues(socket: NetlinkSocket, nameOf: NameOf): Queue[] {
+  const found = socket.dump({ operation: 'list queues', type: RTM_GETQDISC, body: writeQueueQuery });
+  return found.flatMap((payload) => {
+    const queue = readQueue(payload);
+    const device = queue && nameOf(queue.index);
+    if (!queue || device === undefined) return [];
+    const { index: _, ...rest } = queue;
+    return [{ device, ...rest }];
+  });
 }

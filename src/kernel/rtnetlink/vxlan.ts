@@ -9,9 +9,11 @@ import {
   NDA_IFINDEX,
   NDA_LLADDR,
   NUD_PERMANENT,
+  RTM_GETNEIGH,
 } from './constants.ts';
 import { formatMac, parseMac } from './link.ts';
 import { hostI32, hostU16, hostU32, type MessageWriter, readAttributes } from './message.ts';
+import type { NetlinkSocket } from './socket.ts';
 
 /* VXLAN devices (IFLA_VXLAN_*, linux/if_link.h) and their forwarding database: `struct ndmsg` of family AF_BRIDGE. */
 
@@ -87,4 +89,15 @@ export function writeForwarding(w: MessageWriter, index: number, entry: { mac: s
   w.u8(0);
   w.attribute(NDA_LLADDR, parseMac(entry.mac));
   if (entry.destination !== undefined) w.attribute(NDA_DST, octetsOf(entry.destination));
+}
+
+/** The forwarding database of one device. @throws KernelError */
+export function listForwarding(socket: NetlinkSocket, operation: string, device: number): Forwarding[] {
+  const found = socket.dump({ operation, type: RTM_GETNEIGH, body: (w) => writeForwardingQuery(w, device) });
+  return found.flatMap((payload) => {
+    const entry = readForwarding(payload);
+    if (entry?.index !== device) return [];
+    const { index: _, ...rest } = entry;
+    return [rest];
+  });
 }
