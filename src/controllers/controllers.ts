@@ -73,13 +73,6 @@ export class Controllers {
     return this.#busySinceMs !== undefined && this.deps.clock.monotonic() - this.#busySinceMs > hangMs;
   }
 
-  /** While the datastore is moved to another, nothing is written. */
-  get locked(): boolean {
-    const found = this.store.known({ type: 'ClusterInformation', name: 'default' });
-    const cluster = found && 'entry' in found ? (found.entry.value as ClusterInformation) : undefined;
-    return cluster?.spec.datastoreReady === false;
-  }
-
   /** Everything is to be looked at anew, as after a change of the settings. */
   reconsider(): void {
     for (const view of [this.store, this.cluster])
@@ -94,6 +87,7 @@ export class Controllers {
     const backoff = new Backoff(200, 30_000);
     this.reconsider();
     while (!signal.aborted) {
+      this.#tellLock();
       const acts = this.ready && !this.locked;
       const done = !acts || (await this.#turn(signal));
       if (done) backoff.reset();
