@@ -6,6 +6,7 @@ import type { Entry, Store, Write } from '../datastore/store.ts';
 import type { Update } from '../datastore/update.ts';
 import { type Cidr, type Family, familyOf, hostCidr, type Ip, parseCidr } from '../model/address.ts';
 import type { AllocationAttribute } from '../model/ipam.ts';
+import { Batches } from './batches.ts';
 import { addressAt, allocate, ordinalsOf, touched } from './block.ts';
 import { ContentionError, WriteConflictError } from './errors.ts';
 import { increment } from './handle.ts';
@@ -15,6 +16,7 @@ import { type ReleaseRequest, Releaser } from './releaser.ts';
 import { Settings } from './settings.ts';
 import { type Source, Supply } from './supply.ts';
 import { goTime } from './time.ts';
+import { assignTogether, batchKey, type TogetherOptions } from './together.ts';
 
 /** An address somebody holds. */
 export interface Assignment {
@@ -51,6 +53,8 @@ export interface IpamOptions {
 }
 
 const attempts = 100;
+/** Requests in one transaction. */
+const atOnce = 32;
 
 /**
  * Calico-compatible address management for one node. All state lies in the store, written by compare-and-swap, so any
@@ -61,6 +65,9 @@ export class Ipam {
   readonly #supply: Supply;
   readonly #releaser: Releaser;
   readonly #locks: Readonly<Record<Family, Lock>> = { 4: new Lock(), 6: new Lock() };
+  readonly #batches = new Batches<AssignRequest, Assignment[]>(atOnce, (members) =>
+    assignTogether(members, this.#together()),
+  );
 
   constructor(private readonly options: IpamOptions) {
     const { store, node, clock, log } = options;
@@ -83,14 +90,10 @@ export class Ipam {
     if (request.handle === '') throw new InputError('handle', request.handle, 'a name');
     if (request.families.length === 0) throw new InputError('families', request.families, 'at least one of 4 and 6');
     const families = [...new Set(request.families)];
-    let handle: Entry<'Handle'> | undefined;
-    return this.#alone(families, signal, () =>
-      this.#retry(signal, async () => {
-        const outcome = await this.#tryAssign({ ...request, families }, handle);
-        if (!('handle' in outcome)) return outcome.done;
-        if (outcome.handle) handle = await this.options.store.get({ type: 'Handle', id: request.handle });
-        return undefined;
-      }),
+    const wanted = { ...request, families };
+    if (!this.options.store.atomic) return this.#alone(families, signal, () => this.#assignOne(wanted, signal));
+    return this.#batches.join(batchKey(families, request), wanted, signal, (task) =>
+      this.#alone(families, undefined, task),
     );
   }
 
@@ -160,6 +163,29 @@ export class Ipam {
     return freed;
   }
 
+  #assignOne(request: AssignRequest, signal: AbortSignal): Promise<Assignment[]> {
+    let handle: Entry<'Handle'> | undefined;
+    return this.#retry(signal, async () => {
+      const outcome = await this.#tryAssign(request, handle);
+      if (!('handle' in outcome)) return outcome.done;
+      if (outcome.handle) handle = await this.options.store.get({ type: 'Handle', id: request.handle });
+      return undefined;
+    });
+  }
+
+  /** Requests that wait for each other's transactions share the next. */
+  #together(): TogetherOptions {
+    return {
+      ...this.options,
+      supply: this.#supply,
+      sources: (request) => this.#sources(request),
+      assignment: assignmentOf,
+      attribute: (request) => this.#attribute(request),
+      handle: (request, assignments) => handleWrite(request.handle, undefined, assignments),
+      single: (request, signal) => this.#assignOne(request, signal),
+    };
+  }
+
   async #tryAssign(
     request: AssignRequest,
     handle: Entry<'Handle'> | undefined,
@@ -224,15 +250,18 @@ export class Ipam {
     return sources;
   }
 
-  #allocate({ handle, attributes }: AssignRequest, sources: readonly Source[]) {
+  #attribute({ handle, attributes }: AssignRequest): AllocationAttribute {
     const { clock, node } = this.options;
-    const secondary = sorted({ node, timestamp: goTime(clock.wall()), ...attributes });
-    const attribute: AllocationAttribute = { handle_id: handle, secondary };
-    return sources.map(({ entry, block, pool }) => {
+    return { handle_id: handle, secondary: sorted({ node, timestamp: goTime(clock.wall()), ...attributes }) };
+  }
+
+  #allocate(request: AssignRequest, sources: readonly Source[]) {
+    const attribute = this.#attribute(request);
+    return sources.map((source) => {
+      const { entry, block } = source;
       const taken = allocate(block, attribute);
       if (taken === undefined) throw new TypeError(`block ${block.cidr} was said to have a free address`);
-      const { address } = taken;
-      const assignment: Assignment = { address, cidr: hostCidr(address), block: block.cidr, pool: pool.name };
+      const assignment = assignmentOf(source, taken);
       const write = { op: 'update', key: entry.key, value: touched(taken.block), revision: entry.revision } as const;
       return { assignment, write };
     });
@@ -268,6 +297,10 @@ export class Ipam {
     const inner = second === undefined ? task : () => this.#locks[second].hold(task, signal);
     return first === undefined ? task() : this.#locks[first].hold(inner, signal);
   }
+}
+
+function assignmentOf({ block, pool }: Source, { address }: { readonly address: Ip }): Assignment {
+  return { address, cidr: hostCidr(address), block: block.cidr, pool: pool.name };
 }
 
 function handleWrite(id: string, found: Entry<'Handle'> | undefined, assignments: readonly Assignment[]): Write {
