@@ -4,7 +4,6 @@ import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
 import { GoneError, type Key, keyText, StoreUnavailableError } from '../datastore/store.ts';
-import type { ResourceOf } from '../model/kinds.ts';
 import { type Action, subjectOf } from './action.ts';
 import type { Auditor } from './auditor.ts';
 import type { Seen } from './collection.ts';
@@ -21,8 +20,6 @@ const gatherMs = 50;
 const width = 16;
 /** Work that takes longer than this hangs: every call to a datastore has a deadline of seconds. */
 const hangMs = 600_000;
-
-type ClusterInformation = ResourceOf<'ClusterInformation'>;
 
 export interface ControllersDeps {
   readonly performer: Performer;
