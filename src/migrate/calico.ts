@@ -70,6 +70,7 @@ const harmless: Readonly<Partial<Record<Kind, Readonly<Record<string, readonly u
   },
   ClusterInformation: { variant: 'any' },
   IPAMConfiguration: { kubeVirtVMAddressPersistence: 'any', ipCooldownSeconds: 'any' },
+  KubeControllersConfiguration: { etcdV3CompactionPeriod: 'any', debugProfilePort: 'any' },
   GlobalNetworkPolicy: { performanceHints: 'any' },
   NetworkPolicy: { performanceHints: 'any' },
   Node: { interfaces: 'any' },
@@ -97,9 +98,7 @@ const details: Readonly<Record<string, string>> = {
 /** Kinds that are not known here, and what becomes of what they ask for. */
 const unknownKinds: Readonly<Record<string, string>> = {
   ipreservations: 'the addresses in it would be given to pods',
-  caliconodestatuses: 'no status is reported there; margayctl status and margayctl bgp show it',
   livemigrations: 'virtual machines are not moved with their addresses',
-  kubecontrollersconfigurations: 'the controllers follow their environment alone',
 };
 
 /** Everything that would be missed. */

@@ -35,6 +35,21 @@ test('what a stock installation writes is all followed', async () => {
         variant: 'Calico',
       },
     },
+    'kubecontrollersconfigurations/default': {
+      kind: 'KubeControllersConfiguration',
+      spec: {
+        ...{
+          etcdV3CompactionPeriod: '10m',
+          healthChecks: 'Enabled',
+          logSeverityScreen: 'Info',
+          prometheusMetricsPort: 9094,
+        },
+        controllers: {
+          node: { leakGracePeriod: '15m', syncLabels: 'Enabled' },
+          loadBalancer: { assignIPs: 'AllServices' },
+        },
+      },
+    },
     'ippools/default-ipv4-ippool': {
       kind: 'IPPool',
       spec: {
