@@ -28,6 +28,7 @@ export const variables: readonly string[] = [
   ...[4, 6].flatMap((family) => pool.map((name) => `CALICO_IPV${family}POOL_${name}`)),
   ...['CNI_CONF_NAME', 'CNI_MTU', 'CALICO_STARTUP_LOGLEVEL', 'MARGAY_LOG_LEVEL'],
   ...['MARGAY_BGPMETRICSENABLED', 'MARGAY_BGPMETRICSHOST', 'MARGAY_BGPMETRICSPORT', 'MARGAY_BGPNEXTHOPTRACKING'],
+  ...['ENABLED_CONTROLLERS', 'LOG_LEVEL', 'RECONCILER_PERIOD', 'SYNC_NODE_LABELS', 'AUTO_HOST_ENDPOINTS'],
   ...limits.map((name) => `MARGAY_BGPMAX${name}`),
   ...[...settingKeys.keys()].map((name) => `FELIX_${name}`).filter((name) => !fixed.includes(name)),
 ];

@@ -122,6 +122,7 @@ export class Controllers {
       return true;
     } catch (thrown) {
       if (signal.aborted) return true;
+      this.#auditDueMs = 0;
       const expected = thrown instanceof StoreUnavailableError || thrown instanceof GoneError;
       if (expected) log.warn({ reason: explain(thrown) }, 'the datastore cannot be reached; trying again');
       else log.error({ err: thrown }, 'a pass failed; trying again');

@@ -21,13 +21,14 @@ let controllers: Controllers;
 let refuse: ((subject: string) => Error | undefined) | undefined;
 let over: AbortController;
 let leading: Promise<void>;
+let metrics: ControllerMetrics;
 const log = createLog('test', 'silent');
 
 beforeEach(() => {
   clock = new ManualClock();
   store = createMemoryStore();
   refuse = undefined;
-  const metrics = new ControllerMetrics();
+  metrics = new ControllerMetrics();
   const performer = new Performer({ store, cluster: createMemoryStore(), clock, log });
   const perform = performer.perform.bind(performer);
   performer.perform = async (action) => {
@@ -127,4 +128,19 @@ test('a datastore that is away is waited for, with everything still to do', asyn
   await pass(31_000);
   expect(await copies()).toEqual(['kns.a', 'kns.b', 'kns.c']);
   expect(controllers.hangs).toBe(false);
+});
+
+test('an audit that fails is made again soon, and not after the period', async () => {
+  const audited = async () => {
+    const { values = [] } =
+      (await metrics.registry.getSingleMetric('margay_ipam_audit_timestamp_seconds')?.get()) ?? {};
+    return values[0]?.value ?? 0;
+  };
+  store.disconnect();
+  inSync();
+  await pass(2000);
+  expect(await audited()).toBe(0);
+  store.connect();
+  await pass(10_000);
+  expect(await audited()).toBeGreaterThan(0);
 });
