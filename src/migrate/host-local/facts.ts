@@ -56,6 +56,8 @@ export interface Configuration {
   readonly file: string;
   readonly network: string;
   readonly types: readonly string[];
+  /** Its addresses come of podCIDRs still, whichever plugin gives them. */
+  readonly hostLocal?: boolean;
 }
 
 export interface Facts {

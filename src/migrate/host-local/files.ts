@@ -106,7 +106,9 @@ export async function readConfiguration(folder: string): Promise<Configuration |
     const types = (found?.plugins ?? [found]).flatMap((plugin) =>
       typeof plugin?.type === 'string' ? plugin.type : [],
     );
-    if (typeof found?.name === 'string' && types.length > 0) return { file, network: found.name, types };
+    if (typeof found?.name !== 'string' || types.length === 0) continue;
+    const hostLocal = (found.plugins ?? [found]).some((plugin) => plugin.ipam?.type === 'host-local');
+    return { file, network: found.name, types, ...(hostLocal && { hostLocal }) };
   }
   return undefined;
 }
@@ -114,7 +116,8 @@ export async function readConfiguration(folder: string): Promise<Configuration |
 interface Conf {
   readonly name?: unknown;
   readonly type?: unknown;
-  readonly plugins?: readonly { readonly type?: unknown }[];
+  readonly ipam?: { readonly type?: unknown };
+  readonly plugins?: readonly { readonly type?: unknown; readonly ipam?: { readonly type?: unknown } }[];
 }
 
 /** FLANNEL_SUBNET of flannel's environment file, such as /run/flannel/subnet.env; undefined without one. */

@@ -40,13 +40,14 @@ export const inPodNamespace: InPod = (netns, action) => {
 
 /** Everything that a plan is made of. Nothing is changed. @throws InputError, KernelError, StoreUnavailableError */
 export async function gather({ store, host, node, interfacePrefix, folders, podCidrs }: Gathering): Promise<Facts> {
-  const [reservations, attachments, configuration, found, pools, blocks] = await Promise.all([
+  const [reservations, attachments, configuration, found, pools, blocks, cluster] = await Promise.all([
     readReservations(folders.networks),
     readAttachments(folders.results),
     readConfiguration(folders.configurations),
     store.get({ type: 'Node', name: node }),
     store.list('IPPool'),
     store.list('Block'),
+    store.get({ type: 'ClusterInformation', name: 'default' }),
   ]);
   const holding = new Set(reservations.found.map(({ containerId }) => containerId));
   const pairs = new Map<string, Pair | Unfit>();
@@ -65,6 +66,7 @@ export async function gather({ store, host, node, interfacePrefix, folders, podC
       ...{ device, address, cidr: `${address}/${prefixLength}` },
     })),
     faults: [
+      ...(cluster?.value.spec.datastoreReady === false ? ['the datastore is locked'] : []),
       ...reservations.faults,
       ...attachments.faults,
       ...[...pools.invalid, ...blocks.invalid].map(({ error }) => error.message),

@@ -238,6 +238,10 @@ function obstaclesOf({ node, podCidrs, labels, pools, configuration, faults }: F
       `${configuration.file} comes first (${configuration.types.join(', ')}): install Margay's configuration under an ` +
         'earlier name, so that host-local gives no more addresses',
     );
+  else if (configuration.hostLocal)
+    found.push(
+      `${configuration.file} has ipam host-local: install it anew without USE_POD_CIDR, so that pools give addresses`,
+    );
   for (const cidr of podCidrs) found.push(...pools.flatMap((pool) => poolObstacle(cidr, pool, labels)));
   return found;
 }

@@ -156,6 +156,9 @@ test('pods are taken over with their connections, and given back as they were', 
   const early = await told(planMigration(deps, 'table'));
   expect(early).toMatchObject({ error: 'ExitError', out: expect.stringMatching(/in the way: 10-flannel\.conflist/) });
   expect(early.out).toMatch(/pod +container c-lost +must be restarted +10\.244\.9\.6: the runtime remembers no pod/);
+  const ours = { type: 'margay', ipam: { type: 'host-local', subnet: 'usePodCidr' } };
+  await writeFile(join(folder, 'conf', '05-margay.conflist'), JSON.stringify({ name: 'x', plugins: [ours] }));
+  expect((await told(planMigration(deps, 'table'))).out).toMatch(/in the way: 05-margay\.conflist has ipam host-local/);
   await conflist('05-margay.conflist', 'k8s-pod-network', 'margay');
   const device = hostDeviceName('cali', 'shop', 'web');
   const plan = await told(planMigration(deps, 'table'));
