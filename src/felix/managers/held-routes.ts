@@ -44,9 +44,12 @@ export class HeldRoutes {
 
   /** One more route; an IPv6 node has one to fe80::/64 for each of its devices. */
   add(id: DestinationId, form: FormId): void {
+    if ((this.#only[id] ?? 0) === 0) {
+      this.#first(id, form);
+      return;
+    }
     const several = this.#several.get(id);
-    if ((this.#only[id] ?? 0) === 0) this.#first(id, form);
-    else if (several) {
+    if (several) {
       several.push(form);
       this.table.forms.retain(form);
       this.#index(id, form, true);
