@@ -246,7 +246,7 @@ async function finish(work: Work, { addresses, revision }: Assigned): Promise<st
     if (signal.aborted) throw aborted();
     throw new CniError(cniCodes.tryAgain, `the pod's policy was not in the kernel within ${limit} ms`);
   }
-  return formatResult(request.network.cniVersion, { ...plan, addresses });
+  return formatResult(request.network, { ...plan, addresses });
 }
 
 /**

@@ -1,6 +1,7 @@
 import { InputError, show } from '../base/errors.ts';
 import { type Ip, parseIp } from '../model/address.ts';
 import type { AddRequest } from './add.ts';
+import type { PreviousResult } from './config.ts';
 import { type CniContext, placeOf } from './context.ts';
 import { addressesOf } from './endpoint.ts';
 import { CniError, cniCodes } from './error.ts';
@@ -14,7 +15,7 @@ import { faults } from './veth.ts';
 /** @throws CniError with code 100, all that is wrong in its message; 7 without a usable prevResult */
 export async function check(context: CniContext, request: AddRequest): Promise<void> {
   const { containerId, network, ifName, netns } = request;
-  const told = parsePrevious(network.prevResult);
+  const told = parsePrevious(network.prevResult, ifName);
   const place = placeOf(context, request.pod, containerId, network.name, ifName);
   const [stored, held] = await Promise.all([context.store.get(place.key), context.ipam.byHandle(place.handle)]);
   if (stored === undefined) throw failed([`WorkloadEndpoint ${place.key.name} is missing`]);
@@ -47,21 +48,27 @@ function failed(found: readonly string[]): CniError {
   return new CniError(cniCodes.check, found.join('; '));
 }
 
-/** Addresses of a previous result. @throws CniError with code 7 */
-export function parsePrevious(value: unknown): Ip[] {
-  const ips = typeof value === 'object' && value !== null ? (value as { ips?: unknown }).ips : undefined;
-  if (!Array.isArray(ips)) throw config('prevResult', value, 'the result of ADD');
-  return ips.map((entry: unknown, index) => {
-    const address = typeof entry === 'object' && entry !== null ? (entry as { address?: unknown }).address : undefined;
+/** Addresses of a previous result that are on our device, or on none that it names. @throws CniError with code 7 */
+export function parsePrevious(value: PreviousResult | undefined, ifName: string): Ip[] {
+  if (value?.ips === undefined) throw config('prevResult', value, 'the result of ADD');
+  const { interfaces = [] } = value;
+  return value.ips.flatMap((entry, index) => {
+    const { address, interface: at } = fieldsOf(entry) as { address?: unknown; interface?: unknown };
     const field = `prevResult.ips[${index}].address`;
     if (typeof address !== 'string') throw config(field, address, 'an address with its prefix length');
+    const device = typeof at === 'number' ? fieldsOf(interfaces[at])['name'] : undefined;
+    if (device !== undefined && device !== ifName) return [];
     try {
-      return parseIp(address.split('/')[0] ?? '', field);
+      return [parseIp(address.split('/')[0] ?? '', field)];
     } catch (thrown) {
       if (thrown instanceof InputError) throw config(field, address, 'an address with its prefix length');
       throw thrown;
     }
   });
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 function config(field: string, value: unknown, expected: string): CniError {

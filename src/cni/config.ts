@@ -33,7 +33,10 @@ export interface NetworkConfig {
   readonly labels: Readonly<Record<string, string>>;
   /** What the runtime asks for the pod (capability `bandwidth`). */
   readonly bandwidth?: RuntimeBandwidth;
-  readonly prevResult?: unknown;
+  /** Resolver settings, which the result repeats. */
+  readonly dns?: Readonly<Record<string, unknown>>;
+  /** What the plugins before this one in the chain made. CHECK: what ADD answered. */
+  readonly prevResult?: PreviousResult;
   /** GC: what the runtime still knows of. */
   readonly validAttachments?: readonly { readonly containerID: string; readonly ifname: string }[];
 }
@@ -46,8 +49,16 @@ export interface RuntimeBandwidth {
   readonly egressBurst?: number;
 }
 
+/** A result as far as plugins of a chain pass it on. */
+export interface PreviousResult {
+  readonly interfaces?: readonly unknown[] | undefined;
+  readonly ips?: readonly unknown[] | undefined;
+  readonly routes?: readonly unknown[] | undefined;
+  readonly dns?: Readonly<Record<string, unknown>> | undefined;
+}
+
 /** Fields of CNI's or the chain's, which the runtime or other plugins act on. */
-const others = ['type', 'args', 'capabilities', 'runtimeConfig', 'dns', 'cniVersions', 'disableCheck', 'disableGC'];
+const others = ['type', 'args', 'capabilities', 'runtimeConfig', 'cniVersions', 'disableCheck', 'disableGC'];
 
 /** Calico's settings of what the agent does here with its own configuration: datastore access and logging. */
 const agents =
@@ -61,6 +72,7 @@ const ours = [
   'ipam',
   'policy',
   'policy_setup_timeout_seconds',
+  'dns',
   'prevResult',
   'cni.dev/valid-attachments',
 ];
@@ -111,6 +123,20 @@ function within(accepts: (value: number) => boolean, range: string) {
 
 const bits = within((value) => Number.isInteger(value) && value >= 0, 'a whole number of bits, 0 for none');
 
+const texts = z.array(z.string({ error: 'expected text' }), { error: 'expected a list of texts' });
+const dns = z.looseObject({
+  nameservers: texts.optional(),
+  domain: z.string({ error: 'expected text' }).optional(),
+  search: texts.optional(),
+  options: texts.optional(),
+});
+
+const list = z.array(z.unknown(), { error: 'expected a list' }).optional();
+const prevResult = z.looseObject(
+  { interfaces: list, ips: list, routes: list, dns: z.looseObject({}).optional() },
+  { error: 'expected a result' },
+);
+
 const network = z.looseObject({
   name: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, 'expected a network name of letters, digits, `_.-`'),
   nodename: z.string().min(1).max(253).optional(),
@@ -121,6 +147,8 @@ const network = z.looseObject({
   policy: z.looseObject({ type: z.literal('k8s').optional() }).optional(),
   policy_setup_timeout_seconds: within((seconds) => seconds >= 0 && seconds <= 25, '0 to 25').optional(),
   ipam,
+  dns: dns.optional(),
+  prevResult: prevResult.optional(),
   runtimeConfig: z
     .looseObject({
       bandwidth: z
@@ -193,7 +221,8 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
     ...(config.mtu !== undefined && config.mtu > 0 && { mtu: config.mtu }),
     ...(families && { families }),
     ...(seconds !== undefined && seconds > 0 && { policyTimeoutMs: seconds * 1000 }),
-    ...(value['prevResult'] !== undefined && { prevResult: value['prevResult'] }),
+    ...(config.dns && { dns: config.dns }),
+    ...(config.prevResult && { prevResult: config.prevResult }),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { Event, Store } from '../datastore/store.ts';
+import { type Event, type Store, StoreUnavailableError } from '../datastore/store.ts';
 import type { Update } from '../datastore/update.ts';
 import { CniError, cniCodes } from './error.ts';
 
@@ -26,8 +26,9 @@ export class DatastoreGate {
     if (!(await this.#isReady())) throw locked();
   }
 
-  /** As `requireReady`, but always asks the store: for STATUS, which tells whether it answers. */
+  /** As `requireReady`, but asks the store unless it is known to be away: for STATUS, which tells whether it answers. */
   async requireReachable(): Promise<void> {
+    if (this.#inSync && !this.#up) throw new StoreUnavailableError('the connection is lost');
     if (!(await this.#read())) throw locked();
   }
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
@@ -278,4 +278,24 @@ test('uninstalled, the plugin is gone, and again is success', async () => {
   await uninstallCni(folders());
   await expect(addNetwork(call('/run/netns/any'))).rejects.toMatchObject({ code: 'ENOENT' });
   await uninstallCni(folders());
+});
+
+test('chained with portmap and bandwidth: the result goes through them, and back to CHECK and DEL', async () => {
+  const from = ['/usr/lib/cni', '/opt/cni/bin'].find((each) => existsSync(path.join(each, 'portmap'))) ?? '';
+  for (const type of ['bandwidth', 'portmap']) symlinkSync(path.join(from, type), path.join(folders().binDir, type));
+  const base = defaultConflist({ cniVersion: '1.0.0' });
+  const chained = [
+    { type: 'bandwidth', capabilities: { bandwidth: true } },
+    { type: 'portmap', snat: true, capabilities: { portMappings: true } },
+  ];
+  const conflist = { ...base, plugins: [...base.plugins, ...chained] };
+  const pod = spaces.add();
+  const result = await addNetwork(call(pod, { conflist }));
+  expect(result.ips?.map(({ address }) => address)).toEqual(['10.64.0.0/32', 'fd00::/128']);
+  expect(result.interfaces?.map(({ name }) => name)).toEqual([device, 'eth0']);
+  // bandwidth looks for the devices in its own namespace, which is not the node's here.
+  const checked = { ...conflist, plugins: conflist.plugins.filter(({ type }) => type !== 'bandwidth') };
+  await checkNetwork(call(pod, { conflist: checked, prevResult: result }));
+  await delNetwork(call(pod, { conflist, prevResult: result }));
+  await expectNothingLeft();
 });

@@ -82,17 +82,55 @@ test('ADD makes address, endpoint, devices and routes, and says so', async () =>
   expect(at.felix.announced).toEqual([[keyText(wep), `confirmed ${stored?.revision} 10.64.0.0/32 fd00::/128`]]);
 });
 
-test('results carry the form of their version', async () => {
-  const old = (await run(ready(), 'ADD', { conf: { cniVersion: '0.4.0' } })).answer;
-  expect(old).toMatchObject({ ips: [{ version: '4' }, { version: '6' }] });
-  const recent = (await run(ready(), 'ADD', { conf: { cniVersion: '1.1.0', mtu: 1400 } })).answer;
-  expect(recent).toMatchObject({ interfaces: [{ mtu: 1400 }, { mtu: 1400 }] });
+test.each([
+  ['0.3.1', { ips: [{ version: '4' }, { version: '6' }] }],
+  ['0.4.0', { ips: [{ version: '4' }, { version: '6' }] }],
+  ['1.0.0', { ips: [{ interface: 1 }, { interface: 1 }] }],
+  ['1.1.0', { interfaces: [{ mtu: 1400 }, { mtu: 1400 }] }],
+])('the result of version %s has its form', async (cniVersion, expected) => {
+  const { answer } = await run(ready(), 'ADD', { conf: { cniVersion, mtu: 1400 } });
+  expect(answer).toMatchObject({ cniVersion, ...expected });
+  const [ip] = answer['ips'] as object[];
+  expect('version' in (ip ?? {})).toBe(cniVersion < '1.0.0');
+  const [host] = answer['interfaces'] as object[];
+  expect('mtu' in (host ?? {})).toBe(cniVersion === '1.1.0');
 });
 
-test('the bandwidth that the runtime passes on stands in the endpoint', async () => {
-  const at = ready();
-  await run(at, 'ADD', { conf: { runtimeConfig: { bandwidth: { ingressRate: 10e6, egressRate: 5e6 } } } });
-  expect((await at.store.get(wep))?.value.spec.qosControls).toEqual({ ingressBandwidth: 10e6, egressBandwidth: 5e6 });
+test('the result repeats resolver settings, and what plugins before this one made', async () => {
+  const dns = {
+    nameservers: ['10.96.0.10'],
+    domain: 'cluster.local',
+    search: ['svc.cluster.local'],
+    options: ['ndots:5'],
+  };
+  expect((await run(ready(), 'ADD', { conf: { dns } })).answer).toMatchObject({ dns });
+  expect((await run(ready(), 'ADD', { conf: { dns: { nameservers: '10.96.0.10' } } })).answer).toMatchObject({
+    code: 7,
+    msg: expect.stringMatching(/^dns\.nameservers/),
+  });
+  const prevResult = {
+    cniVersion: '1.0.0',
+    interfaces: [{ name: 'net9', sandbox: '/run/netns/a' }],
+    ips: [{ interface: 0, address: '192.0.2.7/24' }],
+    routes: [{ dst: '192.0.2.0/24' }],
+    dns: { nameservers: ['192.0.2.1'] },
+  };
+  const at = ready({ families: [4] });
+  const { answer } = await run(at, 'ADD', { conf: { prevResult } });
+  expect(answer).toMatchObject({
+    interfaces: [{ name: 'net9' }, { name: 'cali6672f9163e3' }, { name: 'eth0' }],
+    ips: [
+      { interface: 0, address: '192.0.2.7/24' },
+      { interface: 2, address: '10.64.0.0/32' },
+    ],
+    routes: [{ dst: '192.0.2.0/24' }, { dst: '0.0.0.0/0' }],
+    dns: prevResult.dns,
+  });
+  expect(await run(at, 'CHECK', { conf: { prevResult: answer } })).toEqual({ exitCode: 0, answer: {} });
+  expect((await run(ready(), 'ADD', { conf: { prevResult: { ips: 1 } } })).answer).toMatchObject({
+    code: 7,
+    msg: expect.stringMatching(/^prevResult\.ips/),
+  });
 });
 
 test('ADD said twice gives the same answer and no second address', async () => {
