@@ -109,6 +109,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     log,
   });
   felix.onPass(() => tightening.passed());
+  felix.onPass(() => verdicts.passed());
   felix.onUpdate(verdicts.consume);
   const resyncs = countLists(felix);
   const sockets = [netlink, conntrack, members];
