@@ -92,7 +92,8 @@ async function isolate({ put, start, felix, signal }: Agent, { node }: Place, wa
   const key = endpointKey('web');
   const revision = await put(key, endpointOf('web', 'cali0', podAddress));
   const strangers = Array.from({ length: rules - 1 }, (_, at) => strangerOf(at));
-  const lists = way === 'ours' ? chunksOf(strangers, 100) : [[]];
+  // The last policy, of one rule, lets everybody in.
+  const lists = [...(way === 'ours' ? chunksOf(strangers, 100) : []), []];
   const last = { action: 'Allow', protocol: 'TCP', destination: { ports: [port] } };
   for (const [at, list] of lists.entries()) {
     const ingress = list.map(({ net, to }) => ({

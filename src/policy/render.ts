@@ -9,6 +9,7 @@ import { type HostOptions, type HostRules, hostRules } from './render/host.ts';
 import { type EarlyTables, earlyStages, earlyTables } from './render/host-early.ts';
 import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
 import { familyMembers, type Rendered, type RuleOptions, renderRules } from './render/rule.ts';
+import { membersOf, type Union } from './render/skip.ts';
 import { stagedChain } from './render/staged.ts';
 import { noVerdictLogs } from './render/verdict.ts';
 
@@ -105,8 +106,9 @@ export class FilterRenderer {
       (['ingress', 'egress'] as const).flatMap((direction) =>
         list.map((rules) => {
           const chain = chainName(prefixes[direction][kind], rules.name);
-          const rendered = cache.rendered(rules, direction, family, { ...this.options, chain });
-          references.push(...rendered.nets, ...rendered.sets);
+          const peers = direction === 'ingress' ? 'source' : 'destination';
+          const rendered = cache.rendered(rules, direction, family, { ...this.options, chain, peers });
+          references.push(...rendered.nets, ...rendered.sets, ...(rendered.union ? [rendered.union] : []));
           return [chain, rendered.rules] as const;
         }),
       );
@@ -189,8 +191,8 @@ const appendices = new Map([['FORWARD', [`-m mark --mark ${acceptMark} -j ACCEPT
  */
 const neighbourTypes = [130, 131, 132, 133, 135, 136];
 
-/** A set that a rule names: one of literal nets, whole, or a set of the policy and its type. */
-type Reference = DesiredSet | readonly [SetId, DesiredSet['type']];
+/** A set that a rule names: one of literal nets, whole; a set of the policy and its type; or a union of such. */
+type Reference = DesiredSet | Union | readonly [SetId, DesiredSet['type']];
 
 /** The last state and what became of it. */
 interface Last {
@@ -219,6 +221,7 @@ class FamilyCache {
   readonly results = new WeakMap<NodePolicy, Filter>();
   readonly #rendered = { ingress: new WeakMap<PolicyRules, Rendered>(), egress: new WeakMap<PolicyRules, Rendered>() };
   readonly #sets = new WeakMap<IpSet, DesiredSet>();
+  readonly #unions = new WeakMap<Union, { readonly parts: readonly DesiredSet[]; readonly set: DesiredSet }>();
   readonly #endpoints = {
     ingress: new WeakMap<EndpointPolicy, readonly RuleText[]>(),
     egress: new WeakMap<EndpointPolicy, readonly RuleText[]>(),
@@ -257,10 +260,22 @@ class FamilyCache {
   sets(references: readonly Reference[], policy: NodePolicy, family: Family): Map<string, DesiredSet> {
     const sets = new Map<string, DesiredSet>();
     for (const reference of references) {
-      const set = 'name' in reference ? reference : this.set(policy.sets.get(reference[0]), ...reference, family);
+      const set = this.#resolved(reference, policy, family);
       sets.set(set.name, set);
     }
     return sets;
+  }
+
+  #resolved(reference: Reference, policy: NodePolicy, family: Family): DesiredSet {
+    const setOf = (id: SetId, type: DesiredSet['type'] = 'hash:net') => this.set(policy.sets.get(id), id, type, family);
+    if (!('name' in reference)) return setOf(...reference);
+    if ('members' in reference) return reference;
+    const parts = reference.sets.map((id) => setOf(id));
+    const known = this.#unions.get(reference);
+    if (known?.parts.every((part, at) => part === parts[at])) return known.set;
+    const set: DesiredSet = { name: reference.name, type: 'hash:net', family, members: membersOf(reference, setOf) };
+    this.#unions.set(reference, { parts, set });
+    return set;
   }
 
   /** A set that the policy does not hold is empty: a rule must never refer to what does not exist. */

@@ -3,6 +3,7 @@ import { bits, type Cidr, cidrParts, type Family, familyOf } from '../../model/a
 import { hashId } from '../../model/selector.ts';
 import type { Match, PortRange, Rule, SetId } from '../ir.ts';
 import { chains, setName } from './names.ts';
+import { type PeerSide, skipOf, type Union } from './skip.ts';
 import { type VerdictLogs, verdictTarget } from './verdict.ts';
 
 /** Rules of one chain, and the sets that they refer to. */
@@ -11,6 +12,8 @@ export interface Rendered {
   readonly sets: ReadonlyMap<SetId, DesiredSet['type']>;
   /** Sets made of a rule's own prefixes. */
   readonly nets: readonly DesiredSet[];
+  /** By which strangers pass by many rules. */
+  readonly union?: Union;
 }
 
 /** multiport takes this many ports, a range counting as two. */
@@ -30,12 +33,15 @@ export interface RuleOptions {
   readonly verdictLogs: VerdictLogs;
   /** Of every rule, instead of what its action says. */
   readonly target?: RuleText;
+  /** Where the peers are; strangers then pass by many rules at once. */
+  readonly peers?: PeerSide;
 }
 
 /** Rules as iptables text for one family; a rule that cannot match there leaves nothing. */
 export function renderRules(rules: readonly Rule[], family: Family, options: RuleOptions): Rendered {
   const writer = new MatchWriter(family);
-  const text = rules.flatMap(({ action, match, index }) => {
+  const lines = (rule: Rule): RuleText[] => {
+    const { action, match, index } = rule;
     const told =
       action === 'allow' || action === 'deny'
         ? verdictTarget(options.verdictLogs, {
@@ -48,8 +54,13 @@ export function renderRules(rules: readonly Rule[], family: Family, options: Rul
     return writer
       .alternatives(match)
       .flatMap((conditions) => targets.map((target) => [...conditions, target].join(' ')));
-  });
-  return { rules: text, sets: writer.sets, nets: [...writer.nets.values()] };
+  };
+  const written = rules.map((rule) => ({ rule, text: lines(rule) })).filter(({ text }) => text.length > 0);
+  const possible = written.map(({ rule }) => rule);
+  const skip = options.peers && skipOf(possible, family, options.peers);
+  const text = written.map((one) => one.text);
+  const all = skip ? text.toSpliced(skip.after, 0, [skip.rule]) : text;
+  return { rules: all.flat(), sets: writer.sets, nets: [...writer.nets.values()], ...(skip && { union: skip.union }) };
 }
 
 function targetOf(action: Rule['action'], logPrefix: string): string {

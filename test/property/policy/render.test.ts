@@ -81,11 +81,30 @@ const match: fc.Arbitrary<Match> = fc.oneof(
     .tuple(sparse({ sourceNets: net }, 1), sparse({ icmp, notIcmp: icmp }, 2), fc.constantFrom<Family>(4, 6))
     .map(([some, types, family]) => ({ ...some, ...types, family, protocol: family === 4 ? 1 : 58 })),
 );
-const rules: fc.Arbitrary<Rule[]> = fc
-  .array(fc.record({ action: fc.constantFrom('allow' as const, 'allow' as const, 'deny', 'log', 'pass'), match }), {
+const fewRules = fc.array(
+  fc.record({ action: fc.constantFrom('allow' as const, 'allow' as const, 'deny', 'log', 'pass'), match }),
+  {
     maxLength: 3,
-  })
-  .map((list) => list.map((rule, index) => ({ ...rule, index })));
+  },
+);
+/** What lets in named peers, so many times that strangers pass by all of it. */
+const manyRules = fc.array(
+  fc.record({
+    action: fc.constantFrom('allow' as const, 'allow' as const, 'log'),
+    match: fc.oneof(
+      fc.record({ sourceNets: net, destinationNets: net }),
+      fc.record({ sourceSets: setIds, destinationSets: setIds, sourceNets: net }),
+    ),
+  }),
+  { minLength: 16, maxLength: 20 },
+);
+const rules: fc.Arbitrary<Rule[]> = fewRules.map(numbered);
+const longRules = fc.tuple(fewRules, manyRules).map(([few, many]) => numbered([...few, ...many]));
+
+function numbered(list: readonly Omit<Rule, 'index'>[]): Rule[] {
+  return list.map((rule, index) => ({ ...rule, index }));
+}
+
 const profileRules = rules.map((list) => list.filter(({ action }) => action !== 'pass'));
 
 const policyNames = ['a/one', 'a/two', 'b/a-name-that-is-too-long-for-a-chain', 'c/four'];
@@ -143,10 +162,13 @@ function devicesOf({ direction }: Packet) {
   return direction === 'ingress' ? { input: 'eth0', output: 'cali1' } : { input: 'cali1', output: 'eth0' };
 }
 
-test('rendered rules do what the evaluator says', () => {
-  const verdicts = { allow: 0, deny: 0 };
+type Verdicts = Record<'allow' | 'deny', number>;
+
+/** Compares the kernel's way through the tables with the evaluator's. */
+function hold(policies: fc.Arbitrary<NodePolicy>, numRuns: number): Verdicts {
+  const verdicts: Verdicts = { allow: 0, deny: 0 };
   fc.assert(
-    fc.property(node, fc.array(packet, { minLength: 20, maxLength: 20 }), (policy, packets) => {
+    fc.property(policies, fc.array(packet, { minLength: 20, maxLength: 20 }), (policy, packets) => {
       const renderer = new FilterRenderer();
       for (const each of packets) {
         const { verdict, reason } = evaluate(policy, each);
@@ -158,9 +180,28 @@ test('rendered rules do what the evaluator says', () => {
         if (accepted !== (verdict === 'allow')) expect({ each, end, mark, verdict, reason }).toBe('the same verdict');
       }
     }),
-    { numRuns: 2000 },
+    { numRuns },
   );
-  expect(Math.min(verdicts.allow, verdicts.deny)).toBeGreaterThan(1000);
+  return verdicts;
+}
+
+test('rendered rules do what the evaluator says', () => {
+  const { allow, deny } = hold(node, 2000);
+  expect(Math.min(allow, deny)).toBeGreaterThan(1000);
+});
+
+test('strangers pass by many rules, and nobody else', () => {
+  const names = ['a/one'];
+  const tier = { tier: 'one', defaultAction: 'deny' as const, ingress: names, egress: names };
+  const alone: EndpointPolicy = { endpoint: 'e', interfaceName: 'cali1', tiers: [tier], profiles: [] };
+  const long: fc.Arbitrary<NodePolicy> = fc.record({
+    endpoints: fc.constant(new Map([['e', alone]])),
+    policies: policies(names, longRules),
+    profiles: fc.constant(new Map()),
+    sets,
+  });
+  const { allow, deny } = hold(long, 150);
+  expect(Math.min(allow, deny)).toBeGreaterThan(100);
 });
 
 function placeOf(reason: Reason): VerdictPlace {
