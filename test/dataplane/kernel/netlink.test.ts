@@ -122,6 +122,18 @@ describe('addresses and neighbours', () => {
     expect(found().map((one) => one.cidr)).toEqual(['fd00::5/128']);
   });
 
+  test('carry the names of now, of few devices and of many, made or renamed a moment ago', () => {
+    const names = Array.from({ length: 12 }, (_, at) => `cali${at}`);
+    for (const [at, hostName] of names.entries()) {
+      netlink.addVeth({ ...veth(), hostName, podName: `eth${at}` });
+      netlink.addAddress(hostName, `192.0.2.${at + 1}/32`);
+      const listed = netlink.addresses(4).filter(({ device }) => device !== 'lo');
+      expect(listed.map(({ device }) => device).sort()).toEqual(names.slice(0, at + 1).sort());
+    }
+    netlink.setLink('cali3', { name: 'cali99' });
+    expect(netlink.addresses(4).find(({ address }) => address === '192.0.2.4')?.device).toBe('cali99');
+  });
+
   test('a neighbour is permanent and replaced in place', () => {
     connected();
     const address: Ip = parseIp('10.0.0.5');
