@@ -16,8 +16,11 @@ import {
  * process) are followed once from there.
  */
 
-/** Deterministic given the store's answers. Rejects with StoreUnavailableError when it died. */
-export type Process = (store: Store) => Promise<void>;
+/**
+ * Deterministic given the store's answers. Resolves to all that the end's check knows of it beside the store. Rejects
+ * with StoreUnavailableError when it died.
+ */
+export type Process = (store: Store) => Promise<string>;
 
 export interface Race {
   /** A fresh store as all orders begin, and the processes on it. */
@@ -35,6 +38,8 @@ export interface Explored {
   readonly states: number;
   /** Orders followed to their end. */
   readonly ends: number;
+  /** Nothing is left to follow. */
+  readonly complete: boolean;
 }
 
 interface Choice {
@@ -49,7 +54,8 @@ export async function explore(race: Race): Promise<Explored> {
   const open: (readonly Choice[])[] = [[]];
   let ends = 0;
   for (let prefix = open.pop(); prefix !== undefined; prefix = next(open, race)) {
-    if (seen.size >= (race.sample?.states ?? Number.POSITIVE_INFINITY)) break;
+    if (seen.size >= (race.sample?.states ?? Number.POSITIVE_INFINITY))
+      return { states: seen.size, ends, complete: false };
     const { store, processes } = await race.begin();
     const run = new Run(store, processes);
     const path: Choice[] = [];
@@ -77,7 +83,7 @@ export async function explore(race: Race): Promise<Explored> {
       throw new Error(`in this order: ${run.log.join('; ')}`, { cause });
     }
   }
-  return { states: seen.size, ends };
+  return { states: seen.size, ends, complete: true };
 }
 
 /** The newest, so that few wait; any, for a sample. */
@@ -102,6 +108,7 @@ class Run {
   readonly #histories: string[][];
   readonly #ended: boolean[];
   readonly #results: Promise<void>[];
+  readonly #outcomes: string[];
   readonly #begun: ReadonlyMap<string, string>;
   #dead: number | undefined;
 
@@ -113,9 +120,10 @@ class Run {
     this.#calls = processes.map(() => []);
     this.#histories = processes.map(() => []);
     this.#ended = processes.map(() => false);
+    this.#outcomes = processes.map(() => 'died');
     this.#results = processes.map(async (process, at) => {
       try {
-        await process(this.#gated(at));
+        this.#outcomes[at] = await process(this.#gated(at));
       } catch (thrown) {
         if (!(thrown instanceof StoreUnavailableError)) throw thrown;
       } finally {
@@ -156,11 +164,12 @@ class Run {
     await this.settle();
   }
 
-  /** What was stored since the beginning, with the count of writes, and what each process was answered. */
+  /** What was stored since the beginning, and what each process was answered; of one that ended, what came of it. */
   state(): string {
     const versions = [...this.#versions].toSorted();
     const stored = [...this.store.dump()].filter(([key, text]) => this.#begun.get(key) !== text);
-    return JSON.stringify([stored, versions, this.#histories, this.#dead ?? -1]);
+    const seen = this.#histories.map((history, at) => (this.#ended[at] ? this.#outcomes[at] : history));
+    return JSON.stringify([stored, versions, seen, this.#dead ?? -1]);
   }
 
   async finished(): Promise<void> {
