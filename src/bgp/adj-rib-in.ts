@@ -58,6 +58,17 @@ export class AdjRibIn {
     rib.change(path, attributes, this.#generation);
   }
 
+  /** A prefix as it stands on the wire. */
+  announceAt(octets: Uint8Array, at: number, length: number, attributes: AttributeId, identifier: number): void {
+    this.announce(this.rib.prefixes.intern(octets, at, length), attributes, identifier);
+  }
+
+  /** A prefix as it stands on the wire; one that is not known needs nothing. */
+  withdrawAt(octets: Uint8Array, at: number, length: number, identifier: number): void {
+    const id = this.rib.prefixes.find(octets, at, length);
+    if (id !== undefined) this.withdraw(id, identifier);
+  }
+
   withdraw(id: PrefixId, identifier = 0): void {
     if (this.#count + this.#doomed === 0) return;
     const path = this.rib.find(id, this.#id, identifier);

@@ -126,7 +126,6 @@ export class Intake {
       this.#announceEach(adj, { block, attributes, ...(id === undefined ? {} : { id }) }, rules, rejection);
       return;
     }
-    const { prefixes } = this.context.tables[family].rib;
     const kept = id ?? this.context.interner.intern(attributes);
     let count = 0;
     for (let at = 0; at < octets.length; count++) {
@@ -135,7 +134,7 @@ export class Intake {
       const length = octets[at++] ?? 0;
       const reason = rejectPrefix(family, octets, at, length, rules.context);
       if (reason) this.#refuse(adj, block, at, length, pathId, reason, attributes);
-      else adj.announce(prefixes.intern(octets, at, length), kept, pathId);
+      else adj.announceAt(octets, at, length, kept, pathId);
       at += octetsFor(length);
     }
     this.tally(family).received += count;
@@ -206,7 +205,6 @@ export class Intake {
   #withdraw(block: PrefixBlock): void {
     const { family, octets, paths } = block;
     const adj = this.ribs.get(family);
-    const { prefixes } = this.context.tables[family].rib;
     const { monitor } = this.context;
     if (monitor.active) monitor.withdrawn(this.name, family, pathCidrsOf(block));
     let count = 0;
@@ -215,8 +213,7 @@ export class Intake {
       if (paths) at += 4;
       const length = octets[at++] ?? 0;
       if (this.rejections.size > 0) this.#unreject(family, octets, at, length);
-      const id = prefixes.find(octets, at, length);
-      if (id !== undefined) adj?.withdraw(id, pathId);
+      adj?.withdrawAt(octets, at, length, pathId);
       at += octetsFor(length);
     }
     this.tally(family).withdrawn += count;

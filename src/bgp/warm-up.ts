@@ -13,7 +13,7 @@ import { maxMessageLength, readFrame } from './wire/framing.ts';
 import { readUpdate } from './wire/update.ts';
 
 const prefixCount = 2048;
-const rounds = 4;
+const rounds = 12;
 const codec = { fourOctetAs: true, external: false };
 const families = new Set([4 as const]);
 const nothing = () => undefined;
