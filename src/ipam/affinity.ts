@@ -1,4 +1,5 @@
-import type { Clock } from '../base/clock.ts';
+import { Backoff } from '../base/backoff.ts';
+import { type Clock, pause } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Entry, Store } from '../datastore/store.ts';
 import type { Cidr } from '../model/address.ts';
@@ -30,10 +31,13 @@ const attempts = 100;
  * @returns the block, or undefined when another owns it; the node's affinity to it is then gone
  */
 export async function claimBlock(scene: Scene, node: string, cidr: Cidr): Promise<Entry<'Block'> | undefined> {
+  const backoff = new Backoff(1, 100);
   for (let attempt = 0; attempt < attempts; attempt++) {
     const step = await tryClaim(scene, node, cidr);
     if (step !== 'again') return step.done;
-    scene.log.debug({ block: cidr, attempt }, 'block claim met another change');
+    const retryMs = backoff.next();
+    scene.log.debug({ block: cidr, attempt, retryMs }, 'block claim met another change');
+    await pause(scene.clock, retryMs);
   }
   throw new ContentionError(`block ${cidr} could not be claimed in ${attempts} attempts`);
 }
@@ -109,10 +113,13 @@ export async function releaseAffinity(
   cidr: Cidr,
   condition: ReleaseCondition = {},
 ): Promise<boolean> {
+  const backoff = new Backoff(1, 100);
   for (let attempt = 0; attempt < attempts; attempt++) {
     const step = await tryRelease(scene.store, host, cidr, condition);
     if (step !== 'again') return step.done;
-    scene.log.debug({ block: cidr, host, attempt }, 'block release met another change');
+    const retryMs = backoff.next();
+    scene.log.debug({ block: cidr, host, attempt, retryMs }, 'block release met another change');
+    await pause(scene.clock, retryMs);
   }
   throw new ContentionError(`block ${cidr} could not be released in ${attempts} attempts`);
 }
