@@ -50,6 +50,9 @@ const patience = 300;
 /** Clients are up for so long before routes come. */
 const settleMs = 1000;
 
+/** Milliseconds: a tenth of a second at a hold time of 3 s still leaves two keepalives their time. */
+const longestPause = 100;
+
 const cost = { cpu: 's', rss: 'MB', updates: 'messages', kb: 'kB' };
 
 const tenThousand = (): RouteGroup[] => hostRoutes(10_000, numberOf(senderAddress));
@@ -189,9 +192,6 @@ export function joining(routes: () => readonly RouteGroup[], runs: number): Scen
     },
   };
 }
-
-/** Milliseconds: a tenth of a second at a hold time of 3 s still leaves two keepalives their time. */
-const longestPause = 100;
 
 /** A table is told, a client comes to it late, and its sender goes away: for how long the DUT stood at the longest. */
 export function standing(routes: () => readonly RouteGroup[]): Scenario {
