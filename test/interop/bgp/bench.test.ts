@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { DutId, Programs } from '../../../bench/bgp/duts.ts';
 import { measureScenario } from '../../../bench/bgp/rounds.ts';
-import { churning, converging, joining, meshing, type Scenario } from '../../../bench/bgp/scenarios.ts';
+import { churning, converging, joining, meshing, type Scenario, standing } from '../../../bench/bgp/scenarios.ts';
 import { announcements, hostRoutes, tableRoutes } from '../../../bench/bgp/stream.ts';
 import { withTrial } from '../../../bench/bgp/trial.ts';
 import { bundle } from '../../support/daemons/speaker.ts';
@@ -61,6 +61,16 @@ test.each([
   const found = await figures(name, scenario, ['margay', competitor]);
   expect(found.length).toBeGreaterThan(0);
   for (const { ours } of found) for (const value of ours) expect(value).toBeGreaterThan(0);
+});
+
+test('pauses are measured against their target, with nobody beside', async () => {
+  const [found] = await figures(
+    'pause',
+    standing(() => tableRoutes(300, sender)),
+    ['margay', 'bird'],
+  );
+  expect(found).toMatchObject({ name: 'pause', unit: 'ms', peer: [100], peerName: 'target' });
+  expect(found?.ours[0]).toBeGreaterThanOrEqual(0);
 });
 
 test('a run fails when a client gets other prefixes than were said to be sent', async () => {
