@@ -121,6 +121,7 @@ describe('syncer', () => {
     await store.create(key('a'), pool('a'));
     const listed: (string | undefined)[] = [];
     const slow: Store = Object.assign(Object.create(store), {
+      watch: (...request: Parameters<Store['watch']>) => store.watch(...request),
       list: async (type: Type, scope?: { revision?: string }): Promise<Listing<Type>> => {
         listed.push(scope?.revision);
         const found = await store.list(type, scope);
