@@ -26,7 +26,7 @@ function attributesOf(pref: number) {
 test('what a peer told is kept, stale or given up as a plain map would have it, and leaves the table in slices', () => {
   let slices = 0;
   fc.assert(
-    fc.property(fc.array(command, { maxLength: 12 }), (commands) => {
+    fc.property(fc.array(command, { minLength: 6, maxLength: 12 }), (commands) => {
       const interner = new AttributeInterner();
       const waiting: (() => void)[] = [];
       const background = (slice: (over: () => boolean) => boolean): void => {
