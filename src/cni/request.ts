@@ -88,7 +88,17 @@ export function versionOf(stdin: string): string {
   }
 }
 
+/** What was checked last: a runtime says the same for one pod after the other. */
+let last: { readonly stdin: string; readonly verb: string; readonly network: NetworkConfig } | undefined;
+
 function networkOf(stdin: string, verb: string, lenient: boolean): NetworkConfig {
+  if (last?.stdin === stdin && last.verb === verb) return last.network;
+  const network = checkedNetwork(stdin, verb, lenient);
+  last = { stdin, verb, network };
+  return network;
+}
+
+function checkedNetwork(stdin: string, verb: string, lenient: boolean): NetworkConfig {
   const value = parseJson(stdin);
   const cniVersion = parseVersion(value['cniVersion']);
   const first = since[verb];
