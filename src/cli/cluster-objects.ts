@@ -2,21 +2,13 @@ import { createLog } from '../base/log.ts';
 import { readStoreConfig } from '../datastore/config.ts';
 import { openStore } from '../datastore/open.ts';
 import type { Event, Type } from '../datastore/store.ts';
+import { verdictTypes } from '../felix/explain/mirror.ts';
 import { readInput } from './apply.ts';
 import { type Manifest, readManifests } from './documents.ts';
 
-/** What verdicts on packets depend on. */
+/** What verdicts on packets depend on, and more. */
 const types = [
-  'WorkloadEndpoint',
-  'Profile',
-  'Tier',
-  'NetworkPolicy',
-  'GlobalNetworkPolicy',
-  'NetworkSet',
-  'GlobalNetworkSet',
-  'Node',
-  'EndpointSlice',
-  'HostEndpoint',
+  ...verdictTypes,
   // Without a part in verdicts, but in previews.
   'StagedNetworkPolicy',
   'StagedGlobalNetworkPolicy',

@@ -241,7 +241,6 @@ export class Felix {
     const began = clock.monotonic();
     this.#busySince = began;
     const checked = this.#check.due;
-    // Asked for only where it is needed: it costs as much as a small pass.
     const spent = checked ? this.#spent() : 0;
     this.#check.due = false;
     if (this.#mustRead) this.#read();
@@ -271,7 +270,7 @@ export class Felix {
     });
   }
 
-  /** Milliseconds of work, of which only differences mean something. */
+  /** Milliseconds of work, of which only differences mean something. It costs as much as a small pass. */
   #spent(): number {
     const { cpuMilliseconds, clock } = this.deps;
     return cpuMilliseconds ? cpuMilliseconds() : clock.monotonic();

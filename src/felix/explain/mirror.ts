@@ -1,4 +1,4 @@
-import { type Event, type Key, keyText } from '../../datastore/store.ts';
+import { type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
 import type { Update } from '../../datastore/update.ts';
 import { cidrParts, type Ip, parseCidr } from '../../model/address.ts';
 import type { EndpointSlice, WorkloadEndpoint } from '../../model/kinds.ts';
@@ -7,7 +7,7 @@ import type { End } from '../../policy/question.ts';
 import { serviceEndpointsOf } from '../../policy/service.ts';
 
 /** Kinds that verdicts depend on. */
-const kept: ReadonlySet<Key['type']> = new Set<Key['type']>([
+export const verdictTypes = [
   'WorkloadEndpoint',
   'Profile',
   'Tier',
@@ -20,7 +20,9 @@ const kept: ReadonlySet<Key['type']> = new Set<Key['type']>([
   'HostEndpoint',
   'IPPool',
   'FelixConfiguration',
-]);
+] as const satisfies readonly Type[];
+
+const kept: ReadonlySet<Type> = new Set(verdictTypes);
 
 /** Where an object of which there are many is found: `pod shop/web`, `at 10.0.0.1`, `in shop`; the others are in `all`. */
 type Place = string;
