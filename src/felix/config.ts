@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts';
 import { parseCidr } from '../model/address.ts';
 import { durationSeconds, type FelixField } from '../model/felix-configuration.ts';
 import { defaultFailsafe, formatFailsafe, parseFailsafe } from '../policy/render/failsafe.ts';
+import type { NatExclusions } from './calc/nat.ts';
 import type { LoopPrevention } from './calc/service-loops.ts';
 import { nearest } from './nearest.ts';
 
@@ -57,6 +58,8 @@ export interface FelixConfig {
   readonly establishedFlows: 'keep' | 'cut';
   /** Which verdicts of policy are told by NFLOG. */
   readonly verdictLogs: 'denied' | 'all' | 'none';
+  /** Whither packets of pools with natOutgoing go with the pod's address: the pools, or the nodes as well. */
+  readonly natExclusions: NatExclusions;
   /** What becomes of packets to a service address that nobody serves. */
   readonly serviceLoops: LoopPrevention;
 }
@@ -126,6 +129,11 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
     field: 'verdictLogs',
     parse: choice({ denied: 'denied', all: 'all', none: 'none' }),
     absent: 'denied',
+  },
+  natExclusions: {
+    field: 'natOutgoingExclusions',
+    parse: choice({ ippoolsonly: 'pools', ippoolsandhostips: 'poolsAndHosts' }),
+    absent: 'pools',
   },
   serviceLoops: {
     field: 'serviceLoopPrevention',

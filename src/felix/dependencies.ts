@@ -76,9 +76,16 @@ export function graphOf(
   { nodename, policy, config, bgp = true }: FelixDependencies,
   families: Iterable<Family>,
 ): Graph {
-  const { interfacePrefix, serviceLoops } = config;
+  const { interfacePrefix } = config;
   const common = { node: nodename, families: [...families], interfacePrefix, policy };
   const graph = new Graph({ ...common, tunnels: tunnelsOf(config), plain: !bgp });
-  graph.services.configure(serviceLoops);
+  configureGraph(graph, config);
   return graph;
+}
+
+/** Puts into force what the calculation takes from the settings. */
+export function configureGraph(graph: Graph, config: FelixConfig): void {
+  graph.remote.configure(tunnelsOf(config));
+  graph.services.configure(config.serviceLoops);
+  graph.configureNat(config.natExclusions);
 }

@@ -13,7 +13,7 @@ import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine } from './configuration.ts';
 import { serveControl } from './control.ts';
-import { type FelixDependencies, graphOf, kernelOf, mtuOf, tunnelsOf } from './dependencies.ts';
+import { configureGraph, type FelixDependencies, graphOf, kernelOf, mtuOf } from './dependencies.ts';
 import { followFeed } from './feed.ts';
 import { FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
@@ -372,8 +372,7 @@ export class Felix {
     this.#config = config;
     if (changed.includes('logLevel')) log.level = config.logLevel;
     policy.configure(config);
-    this.#graph.remote.configure(tunnelsOf(config));
-    this.#graph.services.configure(config.serviceLoops);
+    configureGraph(this.#graph, config);
     this.#stale.limit = config.staleRouteSeconds * 1000;
     this.#rounds.restart();
     for (const listener of this.#configListeners) listener(config);

@@ -40,7 +40,6 @@ const harmless: Readonly<Partial<Record<Kind, Readonly<Record<string, readonly u
     },
     ...{ iptablesMarkMask: [0xffff0000], iptablesNATOutgoingInterfaceFilter: [''], natOutgoingAddress: [''] },
     ...{
-      natOutgoingExclusions: ['IPPoolsOnly'],
       natPortRange: [''],
       removeExternalRoutes: [true],
       routeSyncDisabled: [false],
@@ -97,7 +96,6 @@ const details: Readonly<Record<string, string>> = {
 
 /** Kinds that are not known here, and what becomes of what they ask for. */
 const unknownKinds: Readonly<Record<string, string>> = {
-  ipreservations: 'the addresses in it would be given to pods',
   livemigrations: 'virtual machines are not moved with their addresses',
 };
 

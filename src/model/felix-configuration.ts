@@ -69,6 +69,8 @@ export const felixFields = {
   prometheusMetricsHost: host,
   prometheusMetricsPort: port,
   logSeverityScreen: word('Trace', 'Debug', 'Info', 'Warn', 'Warning', 'Error', 'Fatal', 'None'),
+  /** Whither packets of pools with natOutgoing go with the pod's address. */
+  natOutgoingExclusions: word('IPPoolsOnly', 'IPPoolsAndHostIPs'),
   ipipEnabled: z.boolean(),
   ipipMTU: mtu,
   /** Hosts besides the nodes that may send tunnel packets. */

@@ -7,7 +7,7 @@ import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
 import { isLimited, limitChains } from './limits.ts';
-import { natSets, natTable, type PoolNat } from './nat.ts';
+import { type NatExclusions, natSets, natTable, type PoolNat } from './nat.ts';
 import type { PolicySource } from './policy-source.ts';
 import { isRawEndpoint, rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
@@ -17,7 +17,7 @@ import { ServiceLoops } from './service-loops.ts';
 import { joined, type PolicyTables, preceded } from './table.ts';
 import { poolMode } from './tunnels.ts';
 
-/** What felix watches; the last two for those whom it passes updates on to, FelixConfiguration for its settings. */
+/** What felix watches; IPReservation and the last two for those whom it passes updates on to, FelixConfiguration for its settings. */
 export const watchedTypes = [
   'WorkloadEndpoint',
   'Profile',
@@ -30,8 +30,10 @@ export const watchedTypes = [
   'NetworkSet',
   'GlobalNetworkSet',
   'EndpointSlice',
+  'Service',
   'HostEndpoint',
   'IPPool',
+  'IPReservation',
   'Block',
   'Node',
   'BGPConfiguration',
@@ -74,6 +76,7 @@ export class Graph {
   /** What the next hops that were looked at last come to. */
   #feedForm: { readonly nextHops: readonly Hop[]; readonly form: RouteForm | undefined } | undefined;
   #nat: DesiredFirewall | undefined;
+  #natExclusions: NatExclusions = 'pools';
   #firewall: DesiredFirewall | undefined;
   /** Version of `remote` and the standing tunnels that the firewall was made of. */
   #tunnelVersion = '';
@@ -128,6 +131,12 @@ export class Graph {
       if (!(thrown instanceof InputError)) throw thrown;
       this.#invalid.set(keyText(key), thrown);
     }
+  }
+
+  /** Which destinations outgoing NAT leaves alone. */
+  configureNat(exclusions: NatExclusions): void {
+    if (exclusions !== this.#natExclusions) this.#nat = undefined;
+    this.#natExclusions = exclusions;
   }
 
   /** An endpoint of this node that is being written: until it is stored it has chains, and is neither routed nor in a set. */
@@ -237,6 +246,8 @@ export class Graph {
       case 'Tier':
       case 'NetworkSet':
       case 'GlobalNetworkSet':
+      case 'EndpointSlice':
+      case 'HostEndpoint':
         this.options.policy.apply(event);
         break;
       case 'IPPool':
@@ -244,10 +255,6 @@ export class Graph {
         break;
       case 'Block':
         this.#block(event);
-        break;
-      case 'EndpointSlice':
-      case 'HostEndpoint':
-        this.options.policy.apply(event);
         break;
       case 'BGPConfiguration':
         if (this.services.apply(event)) this.#refreshFeed(this.feed.prefixes());
@@ -364,13 +371,14 @@ export class Graph {
         family,
         new Map([
           ['raw', rawTable(family, this.options.interfacePrefix, special)],
-          ['nat', natTable(pools, family, this.remote.natRules(family))],
+          ['nat', natTable(pools, family, this.remote.natRules(family), this.#natExclusions)],
         ]),
       );
-    const sets = this.options.families.flatMap((family) => [
-      ...natSets(pools, family),
-      ...this.remote.sets(family, standing),
-    ]);
+    const sets = this.options.families.flatMap((family) => {
+      const own = natSets(pools, family);
+      const hosts = own.length > 0 && this.#natExclusions === 'poolsAndHosts';
+      return [...own, ...this.remote.sets(family, standing, hosts)];
+    });
     return { tables, sets: new Map(sets.map((set) => [set.name, set])) };
   }
 }

@@ -7,6 +7,9 @@ export interface PoolNat {
   readonly natOutgoing: boolean;
 }
 
+/** Destinations that outgoing NAT leaves alone. */
+export type NatExclusions = 'pools' | 'poolsAndHosts';
+
 /** Kernel name of a set that every node has: `cali40masq-ipam-pools`. */
 function setName(family: Family, id: string): string {
   return `cali${family}0${id}`;
@@ -30,14 +33,21 @@ export function natSets(pools: readonly PoolNat[], family: Family): DesiredSet[]
 }
 
 /**
- * Packets from a pool with natOutgoing to anything outside every pool leave with the node's address.
+ * Packets from a pool with natOutgoing to anything outside every pool leave with the node's address, unless they go to a
+ * node and those are excluded, too.
  * @param more rules that stand before
  */
-export function natTable(pools: readonly PoolNat[], family: Family, more: readonly RuleText[] = []): DesiredTable {
+export function natTable(
+  pools: readonly PoolNat[],
+  family: Family,
+  more: readonly RuleText[] = [],
+  exclusions: NatExclusions = 'pools',
+): DesiredTable {
   const outgoing = natSets(pools, family).length > 0;
   if (!outgoing && more.length === 0) return { chains: new Map(), insertions: new Map() };
   const sources = `-m set --match-set ${setName(family, 'masq-ipam-pools')} src`;
-  const outside = `-m set ! --match-set ${setName(family, 'all-ipam-pools')} dst`;
+  const excluded = exclusions === 'pools' ? ['all-ipam-pools'] : ['all-ipam-pools', 'all-hosts-net'];
+  const outside = excluded.map((id) => `-m set ! --match-set ${setName(family, id)} dst`).join(' ');
   return {
     chains: new Map([
       ['cali-POSTROUTING', [...more, ...(outgoing ? ['-j cali-nat-outgoing'] : [])]],

@@ -188,15 +188,16 @@ export class RemoteBlocks {
   /**
    * Addresses from which packets of tunnels are taken; none without a tunnel.
    * @param standing devices that are still in the kernel, wanted or not
+   * @param hosts whether another rule asks for the nodes, too
    */
-  sets(family: Family, standing = nothing): DesiredSet[] {
+  sets(family: Family, standing = nothing, hosts = false): DesiredSet[] {
     const vxlan = this.#guarded(family, standing);
     const ipip = family === 4 ? this.#guardedIpip(standing) : undefined;
     const udp = family === 4 ? this.#guardedUdp(standing) : undefined;
     const { externalNodes } = this.settings;
     return [
       ...(vxlan ? [hostSet('all-vxlan-net', family, vxlan.peers, externalNodes)] : []),
-      ...(ipip ? [hostSet('all-hosts-net', family, ipip.peers, externalNodes)] : []),
+      ...(ipip || hosts ? [hostSet('all-hosts-net', family, this.#peers(family), externalNodes)] : []),
       ...(udp ? [hostSet('all-udp-net', family, udp.peers)] : []),
     ];
   }

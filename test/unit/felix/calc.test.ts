@@ -9,7 +9,7 @@ import { RenderedPolicy } from '../../../src/felix/policy.ts';
 import type { DesiredTable } from '../../../src/kernel/types.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { parseHop } from '../../../src/model/feed.ts';
-import { block, configured, entry, node, pod, podKey, silent, tunnels } from './support.ts';
+import { block, configured, entry, node, nodeResource, pod, podKey, pool, silent, tunnels } from './support.ts';
 
 const four = { cidr: parseCidr('10.65.0.0/16'), natOutgoing: true };
 const plain = { cidr: parseCidr('10.66.0.0/16'), natOutgoing: false };
@@ -35,6 +35,27 @@ test('packets of a pool with natOutgoing are masqueraded when they leave all poo
     ['cali40masq-ipam-pools', ['10.65.0.0/16']],
     ['cali40all-ipam-pools', ['10.65.0.0/16', '10.66.0.0/16']],
   ]);
+});
+
+test('where nodes are excluded as well, the set of them is there with the rule that names it, and no longer', () => {
+  const calc = graph();
+  const set = (type: 'IPPool' | 'Node', name: string, value: Parameters<typeof entry>[1]) =>
+    calc.apply({ op: 'set', entry: entry({ type, name }, value) });
+  set('Node', 'n2', nodeResource('n2', '192.0.2.2/24'));
+  set('IPPool', 'p', pool('p', '10.65.0.0/16', true));
+  const rule = () => calc.firewall().tables.get(4)?.get('nat')?.chains.get('cali-nat-outgoing')?.[0];
+  const hosts = () => calc.firewall().sets.get('cali40all-hosts-net')?.members;
+  expect([rule()?.includes('all-hosts-net'), hosts()]).toEqual([false, undefined]);
+  calc.configureNat('poolsAndHosts');
+  expect(rule()).toBe(
+    '-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst ' +
+      '-m set ! --match-set cali40all-hosts-net dst -j MASQUERADE',
+  );
+  expect(hosts()).toEqual(new Set(['192.0.2.2/32']));
+  set('Node', 'n3', nodeResource('n3', '192.0.2.3/24'));
+  expect(hosts()).toEqual(new Set(['192.0.2.2/32', '192.0.2.3/32']));
+  set('IPPool', 'p', pool('p', '10.65.0.0/16', false));
+  expect([rule(), hosts()]).toEqual([undefined, undefined]);
 });
 
 test('a family without natOutgoing has neither rules nor sets for it', () => {
