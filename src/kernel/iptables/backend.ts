@@ -4,28 +4,31 @@ import { type Launch, runCommand } from '../command.ts';
 /** Which of the kernel's two packet filters the iptables programs drive: x_tables or nf_tables. */
 export type Backend = 'legacy' | 'nft';
 
-/** Chains that kubelet leaves in `mangle` so that others find the backend that it uses. */
-const hints = /^:(KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m;
+/** What programs leave in `mangle` and so tell which backend they use: kubelet, whose word counts first, and kube-proxy. */
+const hints = [/^:(KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m, /^:KUBE-PROXY-CANARY /m] as const;
 
 /**
- * The backend that the node's kubelet uses; without one, that of the host's `iptables`. Both at once would filter every
- * packet twice and each be blind for the other's rules.
+ * The backend that the node's kubelet uses, or its kube-proxy; without either, that of the host's `iptables`. Both at
+ * once would filter every packet twice and each be blind for the other's rules.
  * @throws EnvironmentError when the programs are missing or do not say
  */
 export async function detectBackend(launch: Launch = {}): Promise<Backend> {
   const options = { ...launch, package: 'iptables' };
+  const saved: [Backend, string][] = [];
   for (const backend of ['nft', 'legacy'] as const) {
     // Without -t: naming a table would create it.
     const { status, stdout } = await runCommand([`iptables-${backend}-save`], options);
-    if (status === 0 && inMangle(stdout)) return backend;
+    if (status === 0) saved.push([backend, mangleOf(stdout)]);
   }
+  for (const hint of hints) for (const [backend, mangle] of saved) if (hint.test(mangle)) return backend;
   const { stdout } = await runCommand(['iptables', '--version'], options);
   if (stdout.includes('nf_tables')) return 'nft';
   if (stdout.startsWith('iptables v')) return 'legacy';
   throw new EnvironmentError(`iptables --version says ${JSON.stringify(stdout.trim())}`, 'set FELIX_IPTABLESBACKEND');
 }
 
-function inMangle(saved: string): boolean {
+/** Its part of what a save program says; empty without the table. */
+function mangleOf(saved: string): string {
   const start = saved.indexOf('*mangle\n');
-  return start >= 0 && hints.test(saved.slice(start, saved.indexOf('\nCOMMIT', start)));
+  return start < 0 ? '' : saved.slice(start, saved.indexOf('\nCOMMIT', start));
 }

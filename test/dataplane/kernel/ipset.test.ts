@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
+import { countKernelCalls } from '../../../src/kernel/calls.ts';
 import { createIpsets } from '../../../src/kernel/ipset.ts';
 import { type IpsetMembers, type MemberChange, openIpsetMembers } from '../../../src/kernel/ipset-netlink.ts';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
@@ -198,6 +199,27 @@ test('a hundred thousand members go in at once and change by one', async () => {
   expect(found).toHaveLength(100_000);
   expect(found).toContain('11.0.0.1');
   expect(found).not.toContain('10.0.0.0');
+});
+
+test('thousands of sets: made in one process, adopted without a line, one changed by its own alone, destroyed', async () => {
+  const { space, members } = setUp();
+  const calls = countKernelCalls();
+  const { launcher } = space;
+  const of = (list: readonly number[]) =>
+    sets(...list.map((at) => set(`cali40s:${at}`, [`10.0.${at >> 8}.${at & 255}/32`])));
+  const all = Array.from({ length: 3000 }, (_, at) => at);
+  await createIpsets({ log: silent, launcher, calls }).applyUpdates(of(all));
+  expect(calls.ipset).toEqual({ calls: 2, errors: 0 });
+  expect(members('cali40s:2999')).toEqual(['10.0.11.183']);
+  const before = calls.ipsetLines;
+  const ipsets = createIpsets({ log: silent, launcher, calls });
+  await ipsets.applyUpdates(of(all));
+  expect(calls.ipsetLines).toBe(before);
+  const changed = new Map([...of(all), ['cali40s:7', set('cali40s:7', ['10.0.0.7/32', '11.0.0.1/32'])]]);
+  await ipsets.applyUpdates(changed);
+  expect(calls.ipsetLines - before).toBe(1);
+  await ipsets.applyDeletions(of([7]));
+  expect(space.run('ipset', 'list', '-n').trim()).toBe('cali40s:7');
 });
 
 test('one process for all changes of an apply, none without a change', async () => {

@@ -280,4 +280,16 @@ describe('backend', () => {
     space.run(`iptables-${backend}`, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT');
     expect(await detectBackend({ launcher: space.launcher })).toBe(backend);
   });
+
+  test("without kubelet's, kube-proxy's chain decides; other chains and tables do not", async () => {
+    const space = namespace();
+    const detected = () => detectBackend({ launcher: space.launcher });
+    space.run('iptables-legacy', '-t', 'nat', '-N', 'KUBE-PROXY-CANARY');
+    space.run('iptables-legacy', '-t', 'mangle', '-N', 'KUBE-PROXY-CANARY-2');
+    expect(await detected()).toBe('nft');
+    space.run('iptables-legacy', '-t', 'mangle', '-N', 'KUBE-PROXY-CANARY');
+    expect(await detected()).toBe('legacy');
+    space.run('iptables-nft', '-t', 'mangle', '-N', 'KUBE-KUBELET-CANARY');
+    expect(await detected()).toBe('nft');
+  });
 });
