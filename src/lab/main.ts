@@ -37,8 +37,8 @@ function command(): Command {
   const program = new Command('npm run lab --')
     .description('a cluster of network namespaces on this machine')
     .option('--name <name>', 'name of the lab (default: lab)')
-    .option('--nodes <count>', 'nodes', Number, 3)
-    .option('--pods <count>', 'pods per node', Number, 2)
+    .option('--nodes <count>', 'nodes', countOf('--nodes'), 3)
+    .option('--pods <count>', 'pods per node', countOf('--pods'), 2)
     .addOption(new Option('--family <families>', 'address families').choices(familyChoices).default('v4'))
     .addOption(new Option('--tor <kind>', 'top-of-rack router').choices(torKinds).default('bird'))
     .addOption(
@@ -67,6 +67,14 @@ function command(): Command {
     .passThroughOptions()
     .action((machine: string, words: string[]) => inside(program.opts<Given>().name, machine, words));
   return program;
+}
+
+/** @throws InputError for what is no number; its size is checked with the other options */
+function countOf(option: string): (text: string) => number {
+  return (text) => {
+    if (!/^-?\d+(\.\d+)?$/.test(text)) throw new InputError(option, text, 'a number');
+    return Number(text);
+  };
 }
 
 async function lab(given: Given): Promise<void> {

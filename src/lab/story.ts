@@ -13,6 +13,7 @@ import type { LabPlan } from './plan.ts';
 import type { Progress } from './progress.ts';
 import { drawTopology, sessionTable } from './show.ts';
 import { bringUp, type Lab, sessionCount } from './up.ts';
+import { patience } from './wait.ts';
 
 /**
  * The whole demonstration: bring the lab up, show it, prove that pods reach each other, apply a policy, prove what it
@@ -29,7 +30,7 @@ export async function tellStory(plan: LabPlan, progress: Progress, signal: Abort
   if (plan.encap === 'vxlan') await checkTunnels(lab, progress, signal);
 
   progress.heading('Who reaches whom, before any policy');
-  const before = await progress.step('probed', () => settledMatrix(lab, false, 20_000, signal));
+  const before = await progress.step('probed', () => settledMatrix(lab, false, patience(20_000, plan), signal));
   for (const line of drawMatrix(plan.pods, before)) progress.line(`  ${line}`);
   expectMatrix('every pod reaches every other', before, progress);
   await checkLegacy(lab, progress, signal);
@@ -38,7 +39,7 @@ export async function tellStory(plan: LabPlan, progress: Progress, signal: Abort
   for (const line of policyManifest.trimEnd().split('\n')) progress.line(`  | ${line}`);
   const doomed = await openDoomedConnection(lab);
   await progress.step('applied', () => applyPolicy(plan));
-  const after = await progress.step('probed', () => settledMatrix(lab, true, 15_000, signal));
+  const after = await progress.step('probed', () => settledMatrix(lab, true, patience(15_000, plan), signal));
   for (const line of drawMatrix(plan.pods, after)) progress.line(`  ${line}`);
   expectMatrix('only clients reach the web servers, and only over HTTP', after, progress);
   if (doomed) {

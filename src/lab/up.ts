@@ -14,7 +14,7 @@ import type { LabPlan } from './plan.ts';
 import { addPod, installPlugin } from './pods.ts';
 import type { Progress } from './progress.ts';
 import { enterNamespace } from './sockets.ts';
-import { ExpectationError, until } from './wait.ts';
+import { ExpectationError, patience, until } from './wait.ts';
 
 export interface Lab {
   readonly plan: LabPlan;
@@ -72,7 +72,9 @@ export async function applyText(plan: LabPlan, text: string, file: string): Prom
 async function agentsReady(plan: LabPlan, signal: AbortSignal): Promise<void> {
   await Promise.all(
     plan.nodes.map((node) =>
-      withLog(node.logFile, () => until(`felix of ${node.name} is in sync`, 30_000, signal, () => felixReady(node))),
+      withLog(node.logFile, () =>
+        until(`felix of ${node.name} is in sync`, patience(30_000, plan), signal, () => felixReady(node)),
+      ),
     ),
   );
 }
@@ -94,7 +96,9 @@ async function sessionsUp(plan: LabPlan, signal: AbortSignal): Promise<(readonly
   return Promise.all(
     plan.nodes.map((node) =>
       withLog(node.logFile, () =>
-        until(`BGP sessions of ${node.name}`, 40_000, signal, () => sessionsEstablished(node, sessionCount(plan))),
+        until(`BGP sessions of ${node.name}`, patience(40_000, plan), signal, () =>
+          sessionsEstablished(node, sessionCount(plan)),
+        ),
       ),
     ),
   );

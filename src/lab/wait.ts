@@ -9,6 +9,11 @@ export class ExpectationError extends ExitError {
   }
 }
 
+/** Milliseconds to wait for what a lab of three nodes does in `ms` at the worst: more nodes share the same processors. */
+export function patience(ms: number, { nodes }: { readonly nodes: readonly unknown[] }): number {
+  return Math.ceil(ms * Math.max(1, nodes.length / 3));
+}
+
 /**
  * Polls until a condition holds and gives what it found.
  * @param check gives the value, or text that says what is still missing
