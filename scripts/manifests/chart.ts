@@ -9,7 +9,17 @@ import {
   leaseRoleBinding,
 } from './controllers.ts';
 import { daemonSet } from './daemon-set.ts';
-import { clusterRole, clusterRoleBinding, config, serviceAccount } from './objects.ts';
+import {
+  clusterRole,
+  clusterRoleBinding,
+  config,
+  pluginAccount,
+  pluginRole,
+  pluginRoleBinding,
+  serviceAccount,
+  tokenRole,
+  tokenRoleBinding,
+} from './objects.ts';
 import { emit, tree } from './tree.ts';
 import { defaults } from './values.ts';
 import { valuesSchemaText } from './values-schema.ts';
@@ -31,6 +41,11 @@ const templates = {
   'service-account.yaml': serviceAccount,
   'cluster-role.yaml': clusterRole,
   'cluster-role-binding.yaml': clusterRoleBinding,
+  'role.yaml': tokenRole,
+  'role-binding.yaml': tokenRoleBinding,
+  'cni-plugin-service-account.yaml': pluginAccount,
+  'cni-plugin-cluster-role.yaml': pluginRole,
+  'cni-plugin-cluster-role-binding.yaml': pluginRoleBinding,
   'config.yaml': config,
   'daemon-set.yaml': daemonSet,
   'controllers-service-account.yaml': controllersAccount,

@@ -39,6 +39,7 @@ const kubernetesRules = [
       'ipamconfigs',
       'ipamhandles',
       'ippools',
+      'ipreservations',
       'kubecontrollersconfigurations',
     ],
     verbs: read,

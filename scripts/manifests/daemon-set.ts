@@ -1,4 +1,4 @@
-import { agent, configMap, secretMount, secretsDirectory } from './objects.ts';
+import { agent, configMap, plugin, secretMount, secretsDirectory } from './objects.ts';
 import { digest, inChart, type Literal, noted, release, type Tree, tree, value, when } from './tree.ts';
 
 /*
@@ -54,24 +54,22 @@ const startup = {
   volumeMounts: when('etcd.secret', [certificates]),
 };
 
+/** The host's network configurations: the installer writes there, and felix renews the kubeconfig's token. */
+const cniConf = { name: 'cni-conf', mountPath: '/host/etc/cni/net.d' };
+const pluginName = when('config.DATASTORE_TYPE', { name: 'CALICO_CNI_SERVICE_ACCOUNT', value: plugin }, 'kubernetes');
+
 const installCni = {
-  ...container('install-cni', [
-    'cni',
-    'install',
-    '--bin-dir',
-    '/host/opt/cni/bin',
-    '--conf-dir',
-    '/host/etc/cni/net.d',
-  ]),
+  ...container(
+    'install-cni',
+    ['cni', 'install', '--bin-dir', '/host/opt/cni/bin', '--conf-dir', cniConf.mountPath],
+    [pluginName, { name: 'CNI_NET_DIR', value: value('cni.confDir') }],
+  ),
   securityContext: confined(),
-  volumeMounts: [
-    { name: 'cni-bin', mountPath: '/host/opt/cni/bin' },
-    { name: 'cni-conf', mountPath: '/host/etc/cni/net.d' },
-  ],
+  volumeMounts: [{ name: 'cni-bin', mountPath: '/host/opt/cni/bin' }, cniConf],
 };
 
 const felix = {
-  ...container('felix', ['felix'], [{ name: 'MARGAY_SYSCTL_ROOT', value: sysctlRoot }]),
+  ...container('felix', ['felix'], [{ name: 'MARGAY_SYSCTL_ROOT', value: sysctlRoot }, pluginName]),
   securityContext: value('felix.securityContext'),
   resources: value('felix.resources'),
   livenessProbe: probe('/liveness', { initialDelaySeconds: 10, failureThreshold: 6 }),
@@ -83,6 +81,7 @@ const felix = {
     { name: 'xtables-lock', mountPath: '/run/xtables.lock' },
     { name: 'sysctl', mountPath: `${sysctlRoot}/net` },
     { name: 'tun', mountPath: '/dev/net' },
+    when('config.DATASTORE_TYPE', cniConf, 'kubernetes'),
     when('config.USE_POD_CIDR', { name: 'cni-networks', mountPath: '/var/lib/cni/networks' }, 'true'),
     when('etcd.secret', certificates),
   ],

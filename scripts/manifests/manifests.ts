@@ -9,14 +9,25 @@ import {
   leaseRoleBinding,
 } from './controllers.ts';
 import { daemonSet } from './daemon-set.ts';
-import { clusterRole, clusterRoleBinding, config, serviceAccount } from './objects.ts';
+import {
+  clusterRole,
+  clusterRoleBinding,
+  config,
+  pluginAccount,
+  pluginRole,
+  pluginRoleBinding,
+  serviceAccount,
+  tokenRole,
+  tokenRoleBinding,
+} from './objects.ts';
 import { emit, resolve, type Tree, tree } from './tree.ts';
 import { valuesOf, variants } from './values.ts';
 
 /* What `npm run manifests` writes below deploy/. */
 
 export const objects: readonly Tree[] = [
-  ...[serviceAccount, clusterRole, clusterRoleBinding, config, daemonSet],
+  ...[serviceAccount, clusterRole, clusterRoleBinding, tokenRole, tokenRoleBinding],
+  ...[pluginAccount, pluginRole, pluginRoleBinding, config, daemonSet],
   ...[controllersAccount, controllersRole, controllersEtcdRole, controllersRoleBinding, leaseRole, leaseRoleBinding],
   ...[deployment, disruptionBudget],
 ];

@@ -5,6 +5,8 @@ import { composed, noted, release, type Tree, tree, value, when } from './tree.t
  */
 
 export const agent = 'margay-node';
+/** Whose token the kubeconfig beside the network configuration has. */
+export const plugin = 'margay-cni-plugin';
 export const configMap = 'margay-config';
 
 export const read = ['get', 'list', 'watch'];
@@ -47,6 +49,7 @@ const rules = [
       'ipamconfigs',
       'ipamhandles',
       'ippools',
+      'ipreservations',
       'networkpolicies',
       'networksets',
       'stagedglobalnetworkpolicies',
@@ -101,6 +104,68 @@ export const clusterRoleBinding: Tree = onKubernetes(
     kind: 'ClusterRoleBinding',
     metadata: { name: agent },
     roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: agent },
+    subjects: [{ kind: 'ServiceAccount', name: agent, namespace: release('Namespace') }],
+  }),
+);
+
+/** Of the plugins on the host, which write nothing: ours asks felix. */
+export const pluginAccount: Tree = onKubernetes(
+  tree({
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name: plugin, namespace: release('Namespace') },
+    automountServiceAccountToken: false,
+  }),
+);
+
+export const pluginRole: Tree = onKubernetes(
+  tree({
+    apiVersion: `${rbac}/v1`,
+    kind: 'ClusterRole',
+    metadata: { name: plugin },
+    rules: [
+      noted('Which pod it is that a chained plugin is asked about.', {
+        apiGroups: [''],
+        resources: ['nodes', 'namespaces', 'pods'],
+        verbs: ['get'],
+      }),
+    ],
+  }),
+);
+
+export const pluginRoleBinding: Tree = onKubernetes(
+  tree({
+    apiVersion: `${rbac}/v1`,
+    kind: 'ClusterRoleBinding',
+    metadata: { name: plugin },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: plugin },
+    subjects: [{ kind: 'ServiceAccount', name: plugin, namespace: release('Namespace') }],
+  }),
+);
+
+/** The right to ask for that account's token, and for no other's. */
+export const tokenRole: Tree = onKubernetes(
+  tree({
+    apiVersion: `${rbac}/v1`,
+    kind: 'Role',
+    metadata: { name: agent, namespace: release('Namespace') },
+    rules: [
+      noted('The token of the kubeconfig that plugins on the host have.', {
+        apiGroups: [''],
+        resources: ['serviceaccounts/token'],
+        resourceNames: [plugin],
+        verbs: ['create'],
+      }),
+    ],
+  }),
+);
+
+export const tokenRoleBinding: Tree = onKubernetes(
+  tree({
+    apiVersion: `${rbac}/v1`,
+    kind: 'RoleBinding',
+    metadata: { name: agent, namespace: release('Namespace') },
+    roleRef: { apiGroup: rbac, kind: 'Role', name: agent },
     subjects: [{ kind: 'ServiceAccount', name: agent, namespace: release('Namespace') }],
   }),
 );

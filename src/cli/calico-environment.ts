@@ -20,14 +20,20 @@ const stores = [
 const read: readonly string[] = [
   ...['NODENAME', 'AS', 'IP', 'IP6', 'IP_AUTODETECTION_METHOD', 'IP6_AUTODETECTION_METHOD', 'NO_DEFAULT_POOLS'],
   ...['CLUSTER_TYPE', 'USE_POD_CIDR', 'CALICO_NETWORKING_BACKEND', 'CALICO_ROUTER_ID', 'CALICO_ADVERTISE_CLUSTER_IPS'],
-  ...['CALICO_K8S_NODE_REF', 'CALICO_STARTUP_LOGLEVEL', 'CALICO_API_GROUP'],
+  ...[
+    'CALICO_K8S_NODE_REF',
+    'CALICO_STARTUP_LOGLEVEL',
+    'CALICO_API_GROUP',
+    'CALICO_MANAGE_CNI',
+    'CALICO_CNI_SERVICE_ACCOUNT',
+  ],
   ...stores.flatMap((name) => [name, `CALICO_${name}`]),
   ...[4, 6].flatMap((family) => pool.map((name) => `CALICO_IPV${family}POOL_${name}`)),
 ];
 
 /** Variables of Calico's by which nothing is lost: what they ask for is so anyway, or is about Calico's own parts. */
 const harmless: readonly string[] = [
-  ...['CALICO_DISABLE_FILE_LOGGING', 'CALICO_MANAGE_CNI', 'CALICO_CNI_SERVICE_ACCOUNT', 'WAIT_FOR_DATASTORE', 'SLEEP'],
+  ...['CALICO_DISABLE_FILE_LOGGING', 'WAIT_FOR_DATASTORE', 'SLEEP'],
   ...['CALICO_VERSION', 'CALICO_LIBNETWORK_ENABLED', 'CALICO_CNI_CONF_NAME'],
 ];
 

@@ -1,10 +1,12 @@
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InputError } from '../base/errors.ts';
+import { createLog } from '../base/log.ts';
 import type { Conflist } from '../cni/client.ts';
 import { defaultConflist, installCni as install, pluginType, uninstallCni as uninstall } from '../cni/install.ts';
 import { networkConfigOf } from '../cni/network-config.ts';
-import { cniQueueDir, type Environment, nodename, runDir, usesPodCidr } from './environment.ts';
+import { issuedAccess } from './cni-access.ts';
+import { cniQueueDir, type Environment, logLevel, nodename, runDir, usesPodCidr } from './environment.ts';
 
 export interface CniDirectories {
   readonly binDir: string;
@@ -19,6 +21,7 @@ export function launcherPath(): string {
 /** `margay cni install`: CNI_CONF_NAME, CNI_MTU and CNI_NETWORK_CONFIG as in Calico's install-cni. */
 export async function installCni(env: Environment, { binDir, confDir }: CniDirectories): Promise<void> {
   const mtu = mtuOf(env);
+  const access = await issuedAccess(env, createLog('cni', logLevel(env)));
   await install({
     binDir,
     confDir,
@@ -27,6 +30,7 @@ export async function installCni(env: Environment, { binDir, confDir }: CniDirec
     socketPath: join(runDir(env), 'cni.sock'),
     queueDir: cniQueueDir(env),
     conflist: conflistOf(env, mtu),
+    ...(access && { access }),
   });
   process.stdout.write(`the CNI plugin is in ${binDir}, its network configuration in ${confDir}\n`);
 }

@@ -20,6 +20,7 @@ import { warmThreads } from '../kernel/setns.ts';
 import { useSysctlRoot } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
 import { mtuOf } from './cni.ts';
+import { keepKubeconfig } from './cni-access.ts';
 import { ask } from './control.ts';
 import { cniQueueDir, type Environment, hasBgp, nodename, podCidrDir, runDir, usesPodCidr } from './environment.ts';
 import { NodeStatusReporter } from './node-status.ts';
@@ -65,6 +66,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
       rehearse({ store, lastBusy: () => activity.last, clock: systemClock, log, signal: all }),
       tunnels.run(all),
       support.run(all),
+      keepKubeconfig(env, log, all),
       statusReports(assembled, store, node, log).run(all),
       ...(options.bgp ? [nodeStatus(store, node, env, log).run(all)] : []),
       assembled.run(all),

@@ -1,9 +1,10 @@
-import { randomUUID } from 'node:crypto';
-import { access, chmod, constants, copyFile, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { access, constants, mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { EnvironmentError, errorCode, InputError } from '../base/errors.ts';
 import type { Conflist } from './client.ts';
 import { supportedVersions } from './config.ts';
+import { replaceExecutable, replaceFile } from './files.ts';
+import { type ApiAccess, removeKubeconfig, writeKubeconfig } from './kubeconfig.ts';
 
 /*
  * Puts the plugin where a container runtime looks for it, and takes it away. Every file appears whole or not at all,
@@ -30,6 +31,8 @@ export interface InstallRequest extends Installation {
   /** Where the launcher leaves DELs while no agent answers, `<MARGAY_LIB_DIR>/cni-queue`. */
   readonly queueDir: string;
   readonly conflist?: Conflist;
+  /** For a kubeconfig beside the network configuration. */
+  readonly access?: ApiAccess;
 }
 
 const defaultConfName = '10-margay.conflist';
@@ -72,7 +75,8 @@ export async function installCni(request: InstallRequest): Promise<void> {
   await writable(binDir);
   await writable(confDir);
   await writeAtomically(`${plugin}.socket`, `${socketPath}\n${queueDir}\n`);
-  await copyAtomically(launcher, plugin);
+  await replaceExecutable(launcher, plugin);
+  if (request.access !== undefined) await writeKubeconfig(confDir, request.access);
   await writeAtomically(confFile(request), `${JSON.stringify(request.conflist ?? defaultConflist(), null, 2)}\n`);
 }
 
@@ -80,6 +84,7 @@ export async function installCni(request: InstallRequest): Promise<void> {
 export async function uninstallCni(installation: Installation): Promise<void> {
   const plugin = path.join(installation.binDir, pluginType);
   for (const file of [confFile(installation), plugin, `${plugin}.socket`]) await rm(file, { force: true });
+  await removeKubeconfig(installation.confDir);
 }
 
 function confFile({ confDir, confName = defaultConfName }: Installation): string {
@@ -123,32 +128,5 @@ async function writeAtomically(file: string, text: string): Promise<void> {
     throw thrown;
   });
   if (current === text) return;
-  await replacing(file, async (beside) => {
-    const handle = await open(beside, 'wx', 0o644);
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  });
-}
-
-/** A running plugin keeps the old executable: its file is replaced, never written to. */
-async function copyAtomically(from: string, to: string): Promise<void> {
-  await replacing(to, async (beside) => {
-    await copyFile(from, beside, constants.COPYFILE_EXCL);
-    await chmod(beside, 0o755);
-  });
-}
-
-async function replacing(file: string, write: (beside: string) => Promise<void>): Promise<void> {
-  const beside = `${file}.${randomUUID()}`;
-  try {
-    await write(beside);
-    await rename(beside, file);
-  } catch (thrown) {
-    await rm(beside, { force: true });
-    throw thrown;
-  }
+  await replaceFile(file, text);
 }

@@ -1,7 +1,9 @@
+import { posix } from 'node:path';
 import { InputError } from '../base/errors.ts';
 import type { Conflist } from './client.ts';
 import { parseConfig, unknownFields } from './config.ts';
 import { CniError } from './error.ts';
+import { kubeconfigName } from './kubeconfig.ts';
 
 /*
  * CNI_NETWORK_CONFIG of Calico's install-cni: the network configuration as a template, whose places `__NAME__` are filled
@@ -81,9 +83,12 @@ function placeOf(name: string, { nodename, mtu, env }: Places): string | undefin
       return String(mtu);
     case 'LOG_LEVEL':
       return env['LOG_LEVEL'] || 'info';
-    // The agent asks the datastore; the plugin on the host has no credentials of its own.
-    case 'KUBECONFIG_FILEPATH':
     case 'KUBECONFIG_FILENAME':
+      return kubeconfigName;
+    // On the host, for plugins that are chained to ours.
+    case 'KUBECONFIG_FILEPATH':
+      return posix.join(env['CNI_NET_DIR'] || '/etc/cni/net.d', kubeconfigName);
+    // It would outlive itself in a file that is not renewed.
     case 'SERVICEACCOUNT_TOKEN':
       return '';
     default:

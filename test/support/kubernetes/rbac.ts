@@ -3,6 +3,8 @@
 export interface Rule {
   readonly apiGroups?: readonly string[];
   readonly resources?: readonly string[];
+  /** Empty or absent: all objects of the resources. */
+  readonly resourceNames?: readonly string[];
   readonly nonResourceURLs?: readonly string[];
   readonly verbs: readonly string[];
 }
@@ -20,8 +22,11 @@ export function allowed(rules: readonly Rule[], method: string, url: string): bo
   const verb = verbOf(method, name, searchParams.has('watch'));
   const resource = part === undefined ? plural : `${plural}/${part}`;
   return rules.some(
-    ({ apiGroups = [], resources = [], verbs }) =>
-      apiGroups.includes(group) && resources.includes(resource) && verbs.includes(verb),
+    ({ apiGroups = [], resources = [], resourceNames = [], verbs }) =>
+      apiGroups.includes(group) &&
+      resources.includes(resource) &&
+      verbs.includes(verb) &&
+      (resourceNames.length === 0 || resourceNames.includes(name ?? '')),
   );
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { apiVersionOf, invalid, type Json, Refusal, type TestObject, type TestResource } from './objects.ts';
 import { patched } from './patch.ts';
 import { fieldMatcher, labelMatcher } from './selectors.ts';
@@ -39,6 +40,10 @@ export async function answer(
   request: TestRequest,
 ): Promise<{ code: number; body: Json }> {
   const { resource, namespace, name, part } = target;
+  if (part === 'token' && resource.plural === 'serviceaccounts' && name !== undefined && request.method === 'POST') {
+    const { metadata } = await storage.get(resource, namespace, name);
+    return { code: 201, body: issued(metadata, request.body as TokenRequest) };
+  }
   if (part !== undefined && !(part === 'status' && resource.status))
     throw new Refusal(404, 'NotFound', 'the server could not find the requested resource');
   if (name === undefined) {
@@ -71,6 +76,30 @@ export async function answer(
     default:
       throw new Refusal(405, 'MethodNotAllowed', 'the server does not allow this method on the requested resource');
   }
+}
+
+interface TokenRequest {
+  readonly kind?: string;
+  readonly spec?: { readonly expirationSeconds?: number };
+}
+
+/** authentication.k8s.io/v1 TokenRequest: a token as RFC 7519 has it, for an hour unless it is asked for otherwise. */
+function issued({ name, namespace = '' }: TestObject['metadata'], { kind, spec = {} }: TokenRequest): Json {
+  const { expirationSeconds = 3600 } = spec;
+  if (kind !== 'TokenRequest') throw new Refusal(400, 'BadRequest', `the kind in the data (${kind}) does not match`);
+  if (expirationSeconds < 600)
+    throw new Refusal(
+      422,
+      'Invalid',
+      'spec.expirationSeconds: Invalid value: may not specify a duration less than 10 minutes',
+    );
+  const exp = Math.floor(Date.now() / 1000) + expirationSeconds;
+  const claims = { sub: `system:serviceaccount:${namespace}:${name}`, exp, jti: randomUUID() };
+  const token = [{ alg: 'none' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'));
+  return {
+    ...{ kind, apiVersion: 'authentication.k8s.io/v1', metadata: { name, namespace }, spec },
+    status: { token: `${token.join('.')}.c2ln`, expirationTimestamp: new Date(exp * 1000).toISOString() },
+  };
 }
 
 async function create(storage: Storage, { resource, namespace }: Target, given: TestObject): Promise<TestObject> {

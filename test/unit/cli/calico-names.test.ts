@@ -122,6 +122,7 @@ test("the network configuration of a manifest: its places filled, Calico's plugi
   expect(dropped).toEqual([]);
   expect(conflist.plugins.map(({ type }) => type)).toEqual(['margay', 'portmap', 'bandwidth']);
   expect(conflist.plugins[0]).toMatchObject({ nodename: 'n"1', mtu: 1440, ipam: { type: 'calico-ipam' } });
+  expect(conflist.plugins[0]).toMatchObject({ kubernetes: { kubeconfig: '/etc/cni/net.d/calico-kubeconfig' } });
   const more = template.replace('"log_level"', '"container_settings": {}, "feature_control": {}, "log_level"');
   expect(networkConfigOf(more, { nodename: 'n', mtu: 0, env: {} }, 'margay').dropped).toEqual([
     'container_settings',

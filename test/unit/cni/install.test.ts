@@ -56,6 +56,17 @@ test('what cannot be is refused by name, and leaves nothing', async () => {
   await refused({ confName: 'x.txt' }).toThrow('confName');
 });
 
+test('access to the API is a file for root alone, there before the network is, and gone with it', async () => {
+  const access = { server: 'https://192.0.2.1:443', ca: 'PEM', token: 'a.b.c' };
+  await expect(installCni({ ...request, access: { ...access, token: 'a b' } })).rejects.toThrow('token');
+  expect(readdirSync(request.confDir)).toEqual([]);
+  await installCni({ ...request, access });
+  expect(listed()).toEqual(['10-margay.conflist', 'calico-kubeconfig', 'margay', 'margay.socket']);
+  expect(statSync(join(request.confDir, 'calico-kubeconfig')).mode & 0o777).toBe(0o600);
+  await uninstallCni(request);
+  expect(listed()).toEqual([]);
+});
+
 test('uninstalled, everything is gone, and again is success', async () => {
   await installCni(request);
   writeFileSync(join(request.confDir, '20-other.conflist'), '{}');

@@ -36,7 +36,8 @@ function byKind(text: string): Record<string, Installed> {
 
 /** `DaemonSet`, `controllers ClusterRole` */
 function nameOf({ kind, metadata }: Installed): string {
-  return metadata.name === 'margay-controllers' ? `controllers ${kind}` : kind;
+  const part = /^margay-(controllers|cni-plugin)$/.exec(metadata.name)?.[1];
+  return part === undefined ? kind : `${part} ${kind}`;
 }
 
 test('the chart is what `npm run manifests` makes, and has the definitions of deploy/crds', () => {

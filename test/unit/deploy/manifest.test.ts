@@ -28,11 +28,13 @@ const containers: readonly Container[] = [...pod.initContainers, ...pod.containe
 
 test('every document can be read, and is of one account', () => {
   expect(documents.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([]);
-  const agents = objects.filter(({ metadata }) => metadata.name !== 'margay-controllers');
+  const agents = objects.filter(({ metadata }) => !['margay-controllers', 'margay-cni-plugin'].includes(metadata.name));
   expect(agents.map(({ kind }) => kind)).toEqual([
     'ServiceAccount',
     'ClusterRole',
     'ClusterRoleBinding',
+    'Role',
+    'RoleBinding',
     'ConfigMap',
     'DaemonSet',
   ]);
@@ -58,6 +60,31 @@ test('the role names no resource that no definition makes, and gives no right to
   expect(allowed(rules, 'DELETE', '/api/v1/namespaces/a/pods/b')).toBe(false);
   expect(allowed(rules, 'PATCH', '/api/v1/nodes/a')).toBe(false);
   expect(allowed(rules, 'PATCH', '/api/v1/nodes/a/status')).toBe(true);
+});
+
+test('of tokens they may ask for that of the CNI plugins alone, who may read pods, nodes and namespaces by name', () => {
+  const asked = (account: string, of: readonly Rule[]) =>
+    allowed(of, 'POST', `/api/v1/namespaces/kube-system/serviceaccounts/${account}/token`);
+  const { rules: tokens } = one('Role');
+  expect([asked('margay-cni-plugin', tokens), asked('margay-node', tokens), asked('default', tokens)]).toEqual([
+    true,
+    false,
+    false,
+  ]);
+  expect(asked('margay-cni-plugin', rules)).toBe(false);
+  const named = (kind: string) =>
+    objects.find((each) => each.kind === kind && each.metadata.name === 'margay-cni-plugin');
+  expect(named('ServiceAccount').automountServiceAccountToken).toBe(false);
+  expect(named('ClusterRole').rules).toEqual([
+    { apiGroups: [''], resources: ['nodes', 'namespaces', 'pods'], verbs: ['get'] },
+  ]);
+  for (const name of ['install-cni', 'felix']) {
+    const { env, volumeMounts } = pod.initContainers
+      .concat(pod.containers)
+      .find((each: Container) => each.name === name);
+    expect(env).toContainEqual({ name: 'CALICO_CNI_SERVICE_ACCOUNT', value: 'margay-cni-plugin' });
+    expect(volumeMounts).toContainEqual({ name: 'cni-conf', mountPath: '/host/etc/cni/net.d' });
+  }
 });
 
 test('every container has its settings, and mounts what there is', () => {
