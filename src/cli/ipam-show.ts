@@ -34,21 +34,22 @@ export async function showIpam({ ip, cidr, blocks }: ShowOptions, { store }: Dep
   complain(lists);
 }
 
-function complain({ blocks, endpoints, pools }: Lists): void {
-  const invalid = [blocks, endpoints, pools].flatMap((page) => page.invalid);
+function complain({ blocks, endpoints, pools, reservations }: Lists): void {
+  const invalid = [blocks, endpoints, pools, reservations].flatMap((page) => page.invalid);
   for (const { error } of invalid) process.stderr.write(`invalid in the datastore: ${error.message}\n`);
   if (invalid.length > 0) throw new ExitError(exitCode.failure, `${invalid.length} stored objects are invalid`);
 }
 
 function poolTable(usage: readonly PoolUsage[]): string {
-  const columns = ['pool', 'cidr', 'total', 'used', 'borrowed', 'cooling', 'free', 'blocks'];
-  const rows = usage.map(({ pool, cidr, disabled, total, used, borrowed, cooling, free, blocks }) => [
+  const columns = ['pool', 'cidr', 'total', 'used', 'borrowed', 'cooling', 'reserved', 'free', 'blocks'];
+  const rows = usage.map(({ pool, cidr, disabled, total, used, borrowed, cooling, reserved, free, blocks }) => [
     disabled ? `${pool} (disabled)` : pool,
     cidr,
     total,
     `${used} (${share(used, total)})`,
     `${borrowed}`,
     `${cooling}`,
+    reserved,
     free,
     `${blocks}`,
   ]);
@@ -62,12 +63,12 @@ function share(used: number, total: string): string {
 }
 
 function blockTable(usage: readonly BlockUsage[]): string {
-  const columns = ['block', 'owner', 'pool', 'total', 'used', 'borrowed', 'cooling', 'free'];
+  const columns = ['block', 'owner', 'pool', 'total', 'used', 'borrowed', 'cooling', 'reserved', 'free'];
   const rows = usage.map(({ cidr, affinity, pool, ...counts }) => [
     cidr,
     affinity.replace(/^host:/, '') || '-',
     pool || '-',
-    ...[counts.total, counts.used, counts.borrowed, counts.cooling, counts.free].map(String),
+    ...[counts.total, counts.used, counts.borrowed, counts.cooling, counts.reserved, counts.free].map(String),
   ]);
   return formatTable({ columns, rows }, 'no blocks');
 }
@@ -87,7 +88,14 @@ function heldTable(held: readonly HeldRow[], empty: string): string {
   return formatTable({ columns, rows }, empty);
 }
 
-function usePage({ address, state, usedBy, attributes = {}, ...rest }: ReturnType<typeof addressUse>): string {
+function usePage({
+  address,
+  state,
+  usedBy,
+  reservedBy,
+  attributes = {},
+  ...rest
+}: ReturnType<typeof addressUse>): string {
   const lines = [
     ['state', state],
     ['pool', rest.pool],
@@ -96,9 +104,10 @@ function usePage({ address, state, usedBy, attributes = {}, ...rest }: ReturnTyp
     ['handle', rest.handle],
     ...Object.entries(attributes),
     ['released', rest.releasedAt],
+    ['reserved by', reservedBy?.join(', ')],
     ['used by', usedBy.join(', ') || 'no endpoint'],
   ];
   return `${address}\n${lines
-    .flatMap(([name = '', value]) => (value === undefined ? [] : `  ${`${name}:`.padEnd(12)}${value}\n`))
+    .flatMap(([name = '', value]) => (value === undefined ? [] : `  ${`${name}:`.padEnd(13)}${value}\n`))
     .join('')}`;
 }

@@ -51,6 +51,12 @@ const pools: View<'IPPool'> = {
   ],
 };
 
+const reservations: View<'IPReservation'> = {
+  kind: 'IPReservation',
+  columns: ['name', 'reserved'],
+  row: ({ metadata, spec }) => [metadata.name, shortList(spec.reservedCIDRs)],
+};
+
 const policyColumns = ['name', 'tier', 'order', 'types', 'selector'];
 const policyRow = ({
   metadata,
@@ -110,7 +116,7 @@ const tiers: View<'Tier'> = {
 const netsColumns = ['name', 'nets', 'labels'];
 const netsRow = ({ metadata, spec }: ResourceOf<'NetworkSet' | 'GlobalNetworkSet'>) => [
   metadata.name,
-  spec.nets.length > 4 ? `${spec.nets.slice(0, 3).join(',')},… (${spec.nets.length})` : list(spec.nets),
+  shortList(spec.nets),
   list(ownLabels(metadata.labels)),
 ];
 const networkSets: View<'NetworkSet'> = { kind: 'NetworkSet', columns: netsColumns, row: netsRow };
@@ -167,6 +173,7 @@ export const views: Readonly<Record<string, View>> = {
   nodes: nodes as unknown as View,
   pods: pods as unknown as View,
   pools: pools as unknown as View,
+  reservations: reservations as unknown as View,
   policies: policies as unknown as View,
   globalpolicies: globalPolicies as unknown as View,
   stagedpolicies: stagedPolicies as unknown as View,
@@ -191,6 +198,9 @@ export const aliases: Readonly<Record<string, string>> = {
   pool: 'pools',
   ippools: 'pools',
   ippool: 'pools',
+  reservation: 'reservations',
+  ipreservations: 'reservations',
+  ipreservation: 'reservations',
   policy: 'policies',
   networkpolicies: 'policies',
   networkpolicy: 'policies',
@@ -243,6 +253,11 @@ export function tableOf(view: View, resources: readonly ResourceOf<Kind>[], with
       withNamespace ? [resource.metadata.namespace ?? '-', ...view.row(resource)] : view.row(resource),
     ),
   };
+}
+
+/** At most four, or three and how many there are. */
+function shortList(texts: readonly string[]): string {
+  return texts.length > 4 ? `${texts.slice(0, 3).join(',')},… (${texts.length})` : list(texts);
 }
 
 function ownLabels(labels: Readonly<Record<string, string>> | undefined): string[] {

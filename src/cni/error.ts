@@ -1,6 +1,12 @@
 import { explain, InputError } from '../base/errors.ts';
 import { StoreUnavailableError } from '../datastore/store.ts';
-import { ContentionError, NoPoolError, PoolExhaustedError, WriteConflictError } from '../ipam/errors.ts';
+import {
+  AddressTakenError,
+  ContentionError,
+  NoPoolError,
+  PoolExhaustedError,
+  WriteConflictError,
+} from '../ipam/errors.ts';
 
 /** Error codes of the CNI specification, section 2 "Error"; 50 is STATUS's. */
 export const cniCodes = {
@@ -43,6 +49,10 @@ export function cniErrorOf(thrown: unknown): CniError {
   }
   if (thrown instanceof NoPoolError || thrown instanceof PoolExhaustedError) {
     return new CniError(cniCodes.noAddress, thrown.message, '', { cause: thrown });
+  }
+  // The address that a pod asks for may still be its predecessor's.
+  if (thrown instanceof AddressTakenError) {
+    return new CniError(cniCodes.tryAgain, thrown.message, '', { cause: thrown });
   }
   if (thrown instanceof ContentionError || thrown instanceof WriteConflictError) {
     return new CniError(cniCodes.tryAgain, explain(thrown), '', { cause: thrown });

@@ -22,6 +22,8 @@ export interface AddressPool {
       readonly families: readonly Family[];
       readonly attributes: Readonly<Record<string, string>>;
       readonly pools?: readonly string[];
+      /** These very addresses, at most one of each family. */
+      readonly addresses?: readonly Ip[];
       readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
       /** Told the revisions of `extra`, in its order, before `assign` resolves. */
       readonly onWritten?: (revisions: readonly (string | undefined)[]) => void;

@@ -7,11 +7,11 @@ import type { Update } from '../datastore/update.ts';
 import { type Cidr, type Family, familyOf, hostCidr, type Ip, parseCidr } from '../model/address.ts';
 import type { AllocationAttribute } from '../model/ipam.ts';
 import { Batches } from './batches.ts';
-import { addressAt, allocate, ordinalsOf, touched } from './block.ts';
+import { addressAt, allocate, allocateAt, ordinalsOf, touched } from './block.ts';
 import { ContentionError, WriteConflictError } from './errors.ts';
 import { increment } from './handle.ts';
 import { Lock } from './lock.ts';
-import { choosePools, type PoolUse, poolOf } from './pools.ts';
+import { choosePools, type PoolUse, poolFor, poolOf } from './pools.ts';
 import { type ReleaseRequest, Releaser } from './releaser.ts';
 import { Settings } from './settings.ts';
 import { type Source, Supply } from './supply.ts';
@@ -37,6 +37,8 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** Names or prefixes of pools; without them, all that are meant for this node. */
   readonly pools?: readonly string[];
+  /** These very addresses, at most one of each family; reserved ones, too. */
+  readonly addresses?: readonly Ip[];
   /** What the addresses are for (default `Workload`); pools say what they allow. */
   readonly use?: PoolUse;
   /** Writes that belong to the same transaction, such as the workload endpoint's. */
@@ -76,14 +78,14 @@ export class Ipam {
     this.#releaser = new Releaser(options, this.#supply, this.#settings);
   }
 
-  /** Takes a syncer's update (types IPPool, Node and IpamConfig among them), which spares reading these from the store. */
+  /** Takes a syncer's update (types IPPool, IPReservation, Node and IpamConfig among them), which spares reading these from the store. */
   consume(update: Update): void {
     this.#settings.consume(update);
   }
 
   /**
    * One address of each family, all or none, in one transaction with the request's own writes.
-   * @throws PoolExhaustedError, NoPoolError, WriteConflictError (nothing is written), InputError; StoreUnavailableError:
+   * @throws PoolExhaustedError, AddressTakenError, NoPoolError, WriteConflictError (nothing is written), InputError; StoreUnavailableError:
    *   whether it was written is unknown, `byHandle` or `release` tells
    */
   async assign(request: AssignRequest, signal: AbortSignal): Promise<Assignment[]> {
@@ -91,7 +93,8 @@ export class Ipam {
     if (request.families.length === 0) throw new InputError('families', request.families, 'at least one of 4 and 6');
     const families = [...new Set(request.families)];
     const wanted = { ...request, families };
-    if (!this.options.store.atomic) return this.#alone(families, signal, () => this.#assignOne(wanted, signal));
+    if (!this.options.store.atomic || request.addresses)
+      return this.#alone(families, signal, () => this.#assignOne(wanted, signal));
     return this.#batches.join(batchKey(families, request), wanted, signal, (task) =>
       this.#alone(families, undefined, task),
     );
@@ -221,9 +224,9 @@ export class Ipam {
    * Where transactions are several writes, an earlier run may have ended between the addresses and the caller's own
    * write, whose addresses the handle holds then: they are the ones to give out.
    */
-  async #leftBehind({ handle, families, extra }: AssignRequest): Promise<Assignment[]> {
+  async #leftBehind({ handle, families, addresses, extra }: AssignRequest): Promise<Assignment[]> {
     if (this.options.store.atomic || extra === undefined) return [];
-    const held = await this.byHandle(handle);
+    const held = (await this.byHandle(handle)).filter(({ address }) => addresses?.includes(address) ?? true);
     return families.flatMap((family) => held.find(({ address }) => familyOf(address) === family) ?? []);
   }
 
@@ -240,10 +243,15 @@ export class Ipam {
     );
   }
 
-  async #sources({ families, pools: named, use }: AssignRequest): Promise<Source[]> {
+  async #sources({ families, pools: named, addresses = [], use }: AssignRequest): Promise<Source[]> {
     const snapshot = await this.#settings.current();
     const sources: Source[] = [];
     for (const family of families) {
+      const address = addresses.find((each) => familyOf(each) === family);
+      if (address !== undefined) {
+        sources.push(await this.#supply.at(address, poolFor(address, snapshot.pools, use), snapshot));
+        continue;
+      }
       const pools = choosePools({ ...snapshot, family, ...(named && { named }), ...(use && { use }) });
       sources.push(await this.#supply.take(family, pools, snapshot));
     }
@@ -258,8 +266,8 @@ export class Ipam {
   #allocate(request: AssignRequest, sources: readonly Source[]) {
     const attribute = this.#attribute(request);
     return sources.map((source) => {
-      const { entry, block } = source;
-      const taken = allocate(block, attribute);
+      const { entry, block, address } = source;
+      const taken = address ? allocateAt(block, address, attribute) : allocate(block, attribute, source.reserved);
       if (taken === undefined) throw new TypeError(`block ${block.cidr} was said to have a free address`);
       const assignment = assignmentOf(source, taken);
       const write = { op: 'update', key: entry.key, value: touched(taken.block), revision: entry.revision } as const;

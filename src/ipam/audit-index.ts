@@ -19,6 +19,7 @@ export interface Lists {
   readonly endpoints: Page<'WorkloadEndpoint'>;
   readonly nodes: Page<'Node'>;
   readonly pools: Page<'IPPool'>;
+  readonly reservations: Page<'IPReservation'>;
 }
 
 /** An address that a block says is taken; one that cools down after its release is not. */
@@ -138,5 +139,6 @@ export async function readLists(store: Store): Promise<Lists> {
   const endpoints = await store.list('WorkloadEndpoint', { revision: handles.revision });
   const nodes = await store.list('Node', { revision: endpoints.revision });
   const pools = await store.list('IPPool', { revision: nodes.revision });
-  return { blocks, affinities, handles, endpoints, nodes, pools };
+  const reservations = await store.list('IPReservation', { revision: pools.revision });
+  return { blocks, affinities, handles, endpoints, nodes, pools, reservations };
 }

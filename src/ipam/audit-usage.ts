@@ -1,8 +1,10 @@
-import { bits, type Cidr, cidrParts, contains, type Ip } from '../model/address.ts';
+import { bits, type Cidr, cidrParts, contains, type Ip, parseCidr } from '../model/address.ts';
 import type { Block } from '../model/ipam.ts';
 import { type Held, heldIn, type Index, type Lists, type User } from './audit-index.ts';
 import { attributeOf, ordinalOf, sizeOf } from './block.ts';
 import { poolOf } from './pools.ts';
+import type { Reserved } from './reserved.ts';
+import { reservedBy } from './settings.ts';
 
 /* How full pools and blocks are, and who holds an address. Pure. */
 
@@ -18,6 +20,8 @@ export interface BlockUsage {
   readonly borrowed: number;
   /** Released, and not given again yet. */
   readonly cooling: number;
+  /** Neither, and kept from automatic use by an IPReservation. */
+  readonly reserved: number;
   readonly free: number;
 }
 
@@ -31,6 +35,8 @@ export interface PoolUsage {
   readonly borrowed: number;
   readonly cooling: number;
   readonly blocks: number;
+  /** Decimal: of what is not in use. */
+  readonly reserved: string;
   /** Decimal. */
   readonly free: string;
 }
@@ -43,6 +49,8 @@ export interface AddressUse {
   readonly pool?: string;
   readonly handle?: string;
   readonly attributes?: Readonly<Record<string, string>>;
+  /** Names of the IPReservations that keep it from automatic use. */
+  readonly reservedBy?: readonly string[];
   /** RFC 3339: when it was released, of one that cools down. */
   readonly releasedAt?: string;
   /** Endpoints that use it: `namespace/pod on node`. */
@@ -50,14 +58,17 @@ export interface AddressUse {
 }
 
 /** @param within leaves out the blocks that lie outside it */
-export function blockUsage({ blocks, pools }: Lists, within?: Cidr): BlockUsage[] {
+export function blockUsage({ blocks, pools, reservations }: Lists, within?: Cidr): BlockUsage[] {
+  const reserved = reservedBy(reservations.entries.map(({ value }) => value));
   const known = pools.entries.map(({ value }) => value);
   return blocks.entries
     .filter(({ key }) => within === undefined || contains(within, key.cidr))
-    .map(({ value }) => ({ pool: poolOf(known, value.cidr)?.metadata.name ?? '', ...usageOf(value) }));
+    .map(({ value }) => ({ pool: poolOf(known, value.cidr)?.metadata.name ?? '', ...usageOf(value, reserved) }));
 }
 
-function usageOf(block: Block): Omit<BlockUsage, 'pool'> {
+function usageOf(block: Block, reservations: Reserved): Omit<BlockUsage, 'pool'> {
+  const isReserved = reservations.ordinalsOf(block.cidr);
+  const reserved = isReserved === undefined ? 0 : block.unallocated.filter(isReserved).length;
   const held = heldIn(block);
   const taken = block.allocations.filter((index) => index !== null).length;
   const total = sizeOf(block.cidr);
@@ -68,7 +79,8 @@ function usageOf(block: Block): Omit<BlockUsage, 'pool'> {
     used: held.length,
     borrowed: held.filter(isBorrowed).length,
     cooling: taken - held.length,
-    free: total - taken,
+    reserved,
+    free: total - taken - reserved,
   };
 }
 
@@ -79,6 +91,7 @@ function isBorrowed({ owner, attributes: { node } }: Held): boolean {
 /** Every pool, and what lies in its blocks. */
 export function poolUsage(lists: Lists): PoolUsage[] {
   const blocks = blockUsage(lists);
+  const reservations = reservedBy(lists.reservations.entries.map(({ value }) => value));
   return lists.pools.entries.map(({ value: { metadata, spec } }) => {
     const cidr = spec.cidr as Cidr;
     const { length, family } = cidrParts(cidr);
@@ -86,9 +99,13 @@ export function poolUsage(lists: Lists): PoolUsage[] {
     const own = blocks.filter(({ pool }) => pool === metadata.name);
     const sum = (field: 'used' | 'borrowed' | 'cooling') => own.reduce((total, each) => total + each[field], 0);
     const [used, cooling] = [sum('used'), sum('cooling')];
+    // Outside blocks nothing is in use.
+    const inBlocks = own.reduce((all, block) => all + reservations.countIn(block.cidr), 0n);
+    const reserved = reservations.countIn(cidr) - inBlocks + BigInt(own.reduce((all, each) => all + each.reserved, 0));
     return {
       ...{ pool: metadata.name, cidr, disabled: spec.disabled, total: `${total}`, used },
-      ...{ borrowed: sum('borrowed'), cooling, blocks: own.length, free: `${total - BigInt(used + cooling)}` },
+      ...{ borrowed: sum('borrowed'), cooling, blocks: own.length, reserved: `${reserved}` },
+      free: `${total - BigInt(used + cooling) - reserved}`,
     };
   });
 }
@@ -101,7 +118,15 @@ export function addressUse(address: Ip, lists: Lists, { held, users, blocks }: I
     lists.pools.entries.map(({ value }) => value),
     address,
   )?.metadata.name;
-  const place = { address, ...(pool !== undefined && { pool }), usedBy };
+  const names = lists.reservations.entries
+    .filter(({ value }) => value.spec.reservedCIDRs.some((text) => contains(parseCidr(text), address)))
+    .map(({ key }) => key.name);
+  const place = {
+    address,
+    ...(pool !== undefined && { pool }),
+    ...(names.length > 0 && { reservedBy: names }),
+    usedBy,
+  };
   if (block === undefined) return { ...place, state: 'in no block' };
   const within = { ...place, block: block.cidr, ...(block.affinity && { affinity: block.affinity }) };
   const holder = held.find((each) => each.address === address);

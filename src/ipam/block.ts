@@ -1,5 +1,6 @@
 import { bits, type Cidr, cidrParts, contains, type Ip, ipFromNumber, ipNumber } from '../model/address.ts';
 import type { AllocationAttribute, Block } from '../model/ipam.ts';
+import type { ReservedOrdinals } from './reserved.ts';
 import { rfc3339, unixNano } from './time.ts';
 
 /*
@@ -83,21 +84,37 @@ export function touched(block: Block): Block {
   return { ...block, sequenceNumber: block.sequenceNumber + 1n };
 }
 
-/**
- * Takes the address that has been free the longest. Undefined when the block is full. The sequence number stays: raise
- * it once per write with `touched`.
- */
-export function allocate(
-  block: Block,
-  attribute: AllocationAttribute,
-): { readonly block: Block; readonly address: Ip } | undefined {
-  const [ordinal, ...unallocated] = block.unallocated;
-  if (ordinal === undefined) return undefined;
+/** The block after an allocation; its sequence number stays: raise it once per write with `touched`. */
+export interface Taken {
+  readonly block: Block;
+  readonly address: Ip;
+}
+
+/** Whether `allocate` would find an address. */
+export function hasFree({ unallocated }: Block, reserved?: ReservedOrdinals): boolean {
+  return reserved === undefined ? unallocated.length > 0 : unallocated.some((ordinal) => !reserved(ordinal));
+}
+
+/** Takes the address that has been free the longest, none of the reserved. Undefined when there is none. */
+export function allocate(block: Block, attribute: AllocationAttribute, reserved?: ReservedOrdinals): Taken | undefined {
+  const { unallocated } = block;
+  const ordinal = reserved === undefined ? unallocated[0] : unallocated.find((each) => !reserved(each));
+  return ordinal === undefined ? undefined : taken(block, ordinal, attribute);
+}
+
+/** Takes one address, reserved or not. Undefined when it is not free, or not of this block. */
+export function allocateAt(block: Block, address: Ip, attribute: AllocationAttribute): Taken | undefined {
+  const ordinal = ordinalOf(block, address);
+  if (ordinal === undefined || !block.unallocated.includes(ordinal)) return undefined;
+  return taken(block, ordinal, attribute);
+}
+
+function taken(block: Block, ordinal: number, attribute: AllocationAttribute): Taken {
   const { attributes, index } = withAttribute(block.attributes ?? [], attribute);
   const next = {
     ...block,
     allocations: block.allocations.with(ordinal, index),
-    unallocated,
+    unallocated: block.unallocated.toSpliced(block.unallocated.indexOf(ordinal), 1),
     attributes,
     sequenceNumberForAllocation: { ...block.sequenceNumberForAllocation, [ordinal]: block.sequenceNumber },
   };

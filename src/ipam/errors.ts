@@ -1,5 +1,5 @@
 import type { Write } from '../datastore/store.ts';
-import type { Family } from '../model/address.ts';
+import type { Family, Ip } from '../model/address.ts';
 
 /** Every pool that may be used is full. */
 export class PoolExhaustedError extends Error {
@@ -23,6 +23,17 @@ export class NoPoolError extends Error {
     readonly reasons: readonly string[],
   ) {
     super(`no IPv${family} pool can be used${reasons.length === 0 ? ': none exists' : `: ${reasons.join('; ')}`}`);
+  }
+}
+
+/** An address that was asked for by name is not to be had. */
+export class AddressTakenError extends Error {
+  override readonly name = 'AddressTakenError';
+  constructor(
+    readonly address: Ip,
+    readonly reason: string,
+  ) {
+    super(`${address} cannot be given: ${reason}`);
   }
 }
 

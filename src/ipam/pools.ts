@@ -66,6 +66,19 @@ export function poolOf(pools: readonly IpPool[], inner: Ip | Cidr): IpPool | und
   return best?.pool;
 }
 
+/**
+ * The pool of an address that is asked for by name: selectors and the way of assignment do not matter then.
+ * @throws InputError when it lies in no pool; NoPoolError when the pool is not to be used so
+ */
+export function poolFor(address: Ip, pools: readonly IpPool[], use?: PoolUse): UsablePool {
+  const pool = poolOf(pools, address);
+  if (pool === undefined) throw new InputError('address', address, 'an address of a pool');
+  const family = familyOf(address);
+  const [usable] = choosePools({ pools, labels: {}, family, named: [pool.metadata.name], ...(use && { use }) });
+  if (usable === undefined) throw new NoPoolError(family, []);
+  return usable;
+}
+
 /** Prefix length of a pool's blocks: 26 or 122 unless it says otherwise. @throws InputError */
 export function blockLengthOf(pool: IpPool): number {
   const { length, family } = cidrParts(parseCidr(pool.spec.cidr));

@@ -1,11 +1,12 @@
 import type { Entry } from '../datastore/store.ts';
-import { type Cidr, contains, type Family, familyOf } from '../model/address.ts';
-import type { Block } from '../model/ipam.ts';
+import { type Cidr, cidrOf, contains, type Family, familyOf, type Ip, ipBytes } from '../model/address.ts';
+import type { AllocationAttribute, Block } from '../model/ipam.ts';
 import { claimBlock, isConfirmed, releaseAffinity, type Scene } from './affinity.ts';
-import { affinityOf, collect, isEmpty } from './block.ts';
+import { affinityOf, attributeOf, collect, hasFree, isEmpty, ordinalOf } from './block.ts';
 import { freeBlocks } from './candidates.ts';
-import { PoolExhaustedError } from './errors.ts';
+import { AddressTakenError, ContentionError, PoolExhaustedError } from './errors.ts';
 import type { UsablePool } from './pools.ts';
+import type { ReservedOrdinals } from './reserved.ts';
 import type { Snapshot } from './settings.ts';
 
 /** A block with at least one free address. */
@@ -15,6 +16,10 @@ export interface Source {
   /** The same block, cooled addresses freed. */
   readonly block: Block;
   readonly pool: UsablePool;
+  /** What of it is not for this request; undefined: nothing. */
+  readonly reserved?: ReservedOrdinals;
+  /** The one that is asked for by name; undefined: any. */
+  readonly address?: Ip;
 }
 
 /** How long a foreign block must have been claimed before it may be taken from its owner for being empty. */
@@ -45,6 +50,27 @@ export class Supply {
     return this.#fromOthers(family, pools, snapshot, refusal);
   }
 
+  /**
+   * The block of an address that is asked for by name, reserved or not; a block that is not there becomes the node's.
+   * @throws AddressTakenError
+   */
+  async at(address: Ip, pool: UsablePool, { strictAffinity, cooldownSeconds }: Snapshot): Promise<Source> {
+    const { store, clock } = this.scene;
+    const cidr = cidrOf(ipBytes(address), pool.blockLength);
+    const read = () => store.get({ type: 'Block', cidr });
+    const entry = (await read()) ?? (await claimBlock(this.scene, this.node, cidr)) ?? (await read());
+    if (entry === undefined) throw new ContentionError(`block ${cidr} could be neither claimed nor read`);
+    this.note(entry);
+    const { affinity } = entry.value;
+    if (strictAffinity && affinity !== affinityOf(this.node))
+      throw new AddressTakenError(address, `affinity is strict, and its block ${cidr} is of ${affinity || 'nobody'}`);
+    const block = collect(entry.value, clock.wall(), cooldownSeconds);
+    const ordinal = ordinalOf(block, address);
+    if (ordinal === undefined || !block.unallocated.includes(ordinal))
+      throw new AddressTakenError(address, heldBy(attributeOf(block, ordinal ?? -1)));
+    return { entry, block, pool, address };
+  }
+
   /** What is remembered of a block, if it is the node's own. */
   known(cidr: Cidr): Entry<'Block'> | undefined {
     return this.#own.get(cidr);
@@ -73,7 +99,8 @@ export class Supply {
       for (const entry of entries) {
         if (!contains(pool.cidr, entry.value.cidr)) continue;
         const block = collect(entry.value, this.scene.clock.wall(), snapshot.cooldownSeconds);
-        if (block.unallocated.length > 0) return { entry, block, pool };
+        const reserved = snapshot.reserved.ordinalsOf(block.cidr);
+        if (hasFree(block, reserved)) return { entry, block, pool, ...(reserved && { reserved }) };
       }
     return undefined;
   }
@@ -118,6 +145,7 @@ export class Supply {
     let listed = false;
     for (const pool of pools)
       for (const cidr of freeBlocks(pool, this.node, used)) {
+        if (snapshot.reserved.covers(cidr)) continue;
         const entry = await claimBlock(this.scene, this.node, cidr);
         if (entry) {
           this.scene.log.info({ block: cidr, pool: pool.name }, 'block claimed');
@@ -165,6 +193,7 @@ export class Supply {
       const since = Date.parse(value.affinity_claim_time ?? '');
       const recent = this.scene.clock.wall().getTime() - since < reclaimAfterMs;
       if (host === undefined || host === this.node || recent || !isEmpty(value)) continue;
+      if (snapshot.reserved.covers(value.cidr)) continue;
       const condition = { onlyEmpty: true, sequence: value.sequenceNumber };
       if (!(await releaseAffinity(this.scene, host, value.cidr, condition))) continue;
       const entry = await claimBlock(this.scene, this.node, value.cidr);
@@ -188,4 +217,9 @@ export class Supply {
     for (const { error } of invalid) this.scene.log.error({ reason: error.message }, 'block left out');
     return entries;
   }
+}
+
+function heldBy(attribute: AllocationAttribute | undefined): string {
+  if (attribute?.releasedAt !== undefined) return `it cools down since its release at ${attribute.releasedAt}`;
+  return `it is held by ${attribute?.handle_id ?? 'nobody that its block names'}`;
 }

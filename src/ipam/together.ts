@@ -150,7 +150,7 @@ function takeOne(
   const next: Block[] = [];
   const assignments: Assignment[] = [];
   for (const [at, source] of sources.entries()) {
-    const taken = allocate(blocks[at] ?? source.block, attribute(request));
+    const taken = allocate(blocks[at] ?? source.block, attribute(request), source.reserved);
     if (taken === undefined) return undefined;
     next.push(taken.block);
     assignments.push(assignment(source, taken));

@@ -42,6 +42,9 @@ export const ipPoolSpec = z.looseObject({
   assignmentMode: z.enum(['Automatic', 'Manual']).default('Automatic'),
 });
 
+/** Addresses that are not given automatically; a pod or service that asks for one by name still gets it. */
+export const ipReservationSpec = z.looseObject({ reservedCIDRs: z.array(cidr).default([]) });
+
 export const nodeSpec = z.looseObject({
   bgp: z
     .looseObject({
@@ -131,6 +134,7 @@ export const kinds = {
   HostEndpoint: { plural: 'hostendpoints', namespaced: false, spec: hostEndpointSpec },
   IPAMConfiguration: { plural: 'ipamconfigurations', namespaced: false, spec: ipamConfigurationSpec },
   IPPool: { plural: 'ippools', namespaced: false, spec: ipPoolSpec },
+  IPReservation: { plural: 'ipreservations', namespaced: false, spec: ipReservationSpec },
   KubeControllersConfiguration: {
     plural: 'kubecontrollersconfigurations',
     namespaced: false,
@@ -161,6 +165,7 @@ export type Kind = keyof typeof kinds;
 export type Spec<K extends Kind> = z.output<(typeof kinds)[K]['spec']>;
 export type ResourceOf<K extends Kind> = Resource<K, Spec<K>>;
 export type IpPool = ResourceOf<'IPPool'>;
+export type IpReservation = ResourceOf<'IPReservation'>;
 export type Node = ResourceOf<'Node'>;
 export type HostEndpoint = ResourceOf<'HostEndpoint'>;
 export type WorkloadEndpoint = ResourceOf<'WorkloadEndpoint'>;

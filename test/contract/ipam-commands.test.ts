@@ -11,6 +11,7 @@ import { createEtcdStore } from '../../src/datastore/etcd.ts';
 import type { Store } from '../../src/datastore/store.ts';
 import type { Audit } from '../../src/ipam/audit.ts';
 import { type Ip, parseCidr } from '../../src/model/address.ts';
+import { apiVersion } from '../../src/model/resource.ts';
 import { startEtcd, type TestEtcd } from '../support/etcd.ts';
 import { endpointValue, ipamOf, nodeValue, poolValue } from '../support/ipam.ts';
 import { kubeconfig, startCluster } from '../support/kubernetes/cluster.ts';
@@ -40,8 +41,10 @@ afterEach(async () => {
   store.close();
 });
 
+const types = ['WorkloadEndpoint', 'IPPool', 'Node', 'Block', 'BlockAffinity', 'Handle', 'IpamConfig'] as const;
+
 async function clear(): Promise<void> {
-  for (const type of ['WorkloadEndpoint', 'IPPool', 'Node', 'Block', 'BlockAffinity', 'Handle', 'IpamConfig'] as const)
+  for (const type of [...types, 'IPReservation'] as const)
     for (const { key } of (await store.list(type)).entries) await store.delete(key as Parameters<Store['delete']>[0]);
 }
 
@@ -90,8 +93,8 @@ async function repair(problems: readonly string[]): Promise<void> {
 test('show: pools, blocks, one address, and those within a prefix', async () => {
   const address = await addPod('a');
   const block = (await store.list('Block')).entries[0]?.key.cidr ?? '';
-  expect((await ctl('show')).out).toMatch(/^p +10\.65\.0\.0\/28 +16 +1 \(7%\) +0 +0 +15 +1$/m);
-  expect((await ctl('show --blocks')).out).toMatch(new RegExp(`^${block} +n1 +p +8 +1 +0 +0 +7$`, 'm'));
+  expect((await ctl('show')).out).toMatch(/^p +10\.65\.0\.0\/28 +16 +1 \(7%\) +0 +0 +0 +15 +1$/m);
+  expect((await ctl('show --blocks')).out).toMatch(new RegExp(`^${block} +n1 +p +8 +1 +0 +0 +0 +7$`, 'm'));
   expect((await ctl('show --blocks --cidr 10.66.0.0/16')).out).toBe('no blocks\n');
   expect((await ctl(`show --cidr ${block}`)).out).toMatch(new RegExp(`^${address} +n1 +${block} +shop/a on n1`, 'm'));
   expect(JSON.parse((await ctl(`show --ip ${address} -o json`)).out)).toMatchObject({
@@ -101,6 +104,21 @@ test('show: pools, blocks, one address, and those within a prefix', async () => 
   expect((await ctl('show --ip 10.66.0.1')).out).toMatch(/state: +in no block/);
   expect(await ctl('show --ip ten')).toMatchObject({ code: 2, error: expect.stringContaining('--ip') });
   expect(await ctl('show --blocks -o xml')).toMatchObject({ code: 2, error: expect.stringContaining('--output') });
+});
+
+test('show: what an IPReservation keeps back, inside and outside blocks, and what of it is in use', async () => {
+  const address = await addPod('a');
+  const spec = { reservedCIDRs: ['10.65.0.0/29', '10.65.0.9', '10.66.0.0/16'] };
+  const reservation = { kind: 'IPReservation', apiVersion, metadata: { name: 'kept' }, spec } as const;
+  await store.create({ type: 'IPReservation', name: 'kept' }, { ...reservation, spec: { ...spec } });
+  const inFirst = address < '10.65.0.8';
+  expect((await ctl('show')).out).toMatch(
+    new RegExp(`^p +10\\.65\\.0\\.0/28 +16 +1 \\(7%\\) +0 +0 +${inFirst ? '8 +7' : '9 +6'} +1$`, 'm'),
+  );
+  expect((await ctl('show --blocks')).out).toMatch(inFirst ? / 8 +1 +0 +0 +7 +0$/m : / 8 +1 +0 +0 +1 +6$/m);
+  expect((await ctl('show --ip 10.65.0.9')).out).toMatch(/reserved by: +kept/);
+  expect((await ctl('show --ip 10.65.0.10')).out).not.toContain('reserved');
+  expect(await check()).toMatchObject({ code: 0, findings: [] });
 });
 
 test('check: a leak and an orphaned handle, each with the repair that mends it', async () => {

@@ -137,7 +137,7 @@ async function kubernetesHas(pods: readonly string[]): Promise<void> {
 
 test('from etcd to the Kubernetes API: addresses, nodes and resources, under the names of Kubernetes', async () => {
   await fill();
-  await withEtcd((client) => client.put('/calico/resources/v3/projectcalico.org/ipreservations/dns').value('{}'));
+  await withEtcd((client) => client.put('/calico/resources/v3/projectcalico.org/livemigrations/shop/vm').value('{}'));
   await kubernetesHas(['cart', 'till']);
   expect(await migrate('etcdv3', 'export', '-f', file)).toMatchObject({
     code: 1,
@@ -146,7 +146,7 @@ test('from etcd to the Kubernetes API: addresses, nodes and resources, under the
   expect(await migrate('etcdv3', 'lock')).toMatchObject({ code: 0, out: 'the datastore is locked\n' });
   expect(await migrate('etcdv3', 'lock')).toMatchObject({ code: 0, out: 'the datastore was locked\n' });
   const exported = await migrate('etcdv3', 'export', '-f', file);
-  expect(exported).toMatchObject({ code: 0, warnings: expect.stringContaining('ipreservations/dns') });
+  expect(exported).toMatchObject({ code: 0, warnings: expect.stringContaining('livemigrations/shop/vm') });
 
   const imported = await migrate('kubernetes', 'import', '-f', file);
   expect(imported).toMatchObject({ code: 0, out: expect.stringMatching(/created.*completed.*left/) });

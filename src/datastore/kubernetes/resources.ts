@@ -44,7 +44,7 @@ export const v3Group = 'projectcalico.org';
 export type CalicoGroup = typeof calicoGroup | typeof v3Group;
 
 /** Of Calico's kinds, those that the definitions of its older releases lack. */
-const later = /^(Tier|Staged.*)$/;
+const later = /^(Tier|Staged.*|IPReservation)$/;
 
 /** A resource of Calico's own group. */
 export function calico(kind: string, plural: string, namespaced = false): ApiResource {

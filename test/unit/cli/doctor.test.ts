@@ -52,7 +52,7 @@ const cluster: ClusterFacts = {
   pools: [
     {
       ...{ pool: 'default', cidr: parseCidr('10.65.0.0/16'), disabled: false, total: '65536', free: '65535' },
-      ...{ used: 1, borrowed: 0, cooling: 0, blocks: 1 },
+      ...{ used: 1, borrowed: 0, cooling: 0, reserved: '0', blocks: 1 },
     },
   ],
   audit: { addresses: 1, unjudged: 0, findings: [] },

@@ -70,7 +70,7 @@ test('what would be missed is named: fields, values, kinds, rules, and what cann
       kind: 'IPPool',
       spec: { cidr: '10.9.0.0/24', allowedUses: ['LoadBalancer'], namespaceSelector: "a == 'b'" },
     },
-    'ipreservations/dns': { kind: 'IPReservation', spec: { reservedCIDRs: ['10.9.0.0/28'] } },
+    'livemigrations/shop/vm': { kind: 'LiveMigration', spec: {} },
     'nodes/n1': {
       kind: 'Node',
       spec: { wireguard: { interfaceIPv4Address: '10.9.0.1' } },
@@ -86,7 +86,7 @@ test('what would be missed is named: fields, values, kinds, rules, and what cann
     expect.arrayContaining([
       ...['FelixConfiguration(default).spec.wireguardEnabled', 'FelixConfiguration(default).spec.bpfEnabled'],
       ...['BGPConfiguration(default).spec.ignoredInterfaces', 'BGPPeer(rack).spec.reachableBy'],
-      ...['IPPool(lb).spec.namespaceSelector', 'IPPool(lb).spec.allowedUses', 'ipreservations/dns'],
+      ...['IPPool(lb).spec.namespaceSelector', 'IPPool(lb).spec.allowedUses', 'livemigrations/shop/vm'],
       ...['Node(n1).spec.wireguard', 'Node(n1).status.wireguardPublicKey', 'NetworkPolicy/shop/http'],
       'NetworkPolicy(shop/web).spec.tier',
     ]),

@@ -50,7 +50,7 @@ describe('keys', () => {
     '/calico/ipam/v2/assignment/ipv4/block/10.65.3.64',
     '/calico/ipam/v2/assignment/ipv4/block/10.65.3.64-33',
     '/calico/ipam/v2/handle/',
-    '/calico/resources/v3/projectcalico.org/ipreservations/a',
+    '/calico/resources/v3/projectcalico.org/livemigrations/shop/a',
     '/calico/resources/v3/projectcalico.org/ippools/a/b',
     '/calico/resources/v3/projectcalico.org/workloadendpoints/a',
     '/calico/resources/v3/projectcalico.org/workloadendpoints//a',
