@@ -1,5 +1,6 @@
 import type { LiveLine } from '../felix/explain/live.ts';
 import type { Probed, ProbedAnswer } from '../felix/explain/probe.ts';
+import type { LiveHostLine } from '../felix/explain/view.ts';
 import type { Reason } from '../policy/evaluate.ts';
 import type { Condition, EndpointTrace, PolicyTrace, RuleTrace, TierTrace } from '../policy/explain.ts';
 import type { HostReason, StageTrace } from '../policy/host.ts';
@@ -17,7 +18,7 @@ export function explainPage(answer: Answer & Partial<ProbedAnswer>): string {
       ? [alwaysText[always]]
       : [
           ...end('egress', source, live?.source),
-          ...answer.hosts.flatMap((step) => hostLines(step)),
+          ...answer.hosts.flatMap((step) => hostLines(step, live?.hosts)),
           ...end('ingress', destination, live?.destination),
         ]),
     ...answer.problems.map((problem) => `! ${problem}`),
@@ -34,7 +35,7 @@ const outcomeOf = {
 };
 
 /** What a real packet met. */
-function probeLines({ outcome, told, agrees }: Probed, verdict: 'allow' | 'deny'): string[] {
+export function probeLines({ outcome, told, agrees }: Probed, verdict: 'allow' | 'deny' | 'mixed'): string[] {
   const against = agrees === false ? `, although policy ${verdict === 'allow' ? 'allows' : 'denies'} it` : '';
   const unknown = agrees === undefined ? '; whether policy let it pass cannot be told from that' : '';
   return [
@@ -49,7 +50,7 @@ const alwaysText = {
   ownNode: "packets from a pod's own node always pass, so that the kubelet's probes do",
 };
 
-function sideText({ address, namespace, pod, node }: Side): string {
+export function sideText({ address, namespace, pod, node }: Side): string {
   if (pod === undefined) return node === undefined ? address : `host ${node} (${address})`;
   return `${namespace}/${pod} (${address} on ${node})`;
 }
@@ -58,7 +59,7 @@ export function transportText(transport: Transport): string {
   return transport.protocol === 'icmp' ? 'icmp echo' : `${transport.protocol} ${transport.port}`;
 }
 
-function past(verdict: 'allow' | 'deny'): string {
+export function past(verdict: 'allow' | 'deny'): string {
   return verdict === 'allow' ? 'allowed' : 'denied';
 }
 
@@ -90,11 +91,13 @@ function liveLines(live: LiveLine | undefined): string[] {
 }
 
 /** What a host endpoint decides. */
-function hostLines({ hostEndpoint, node, device, direction, passage, verdict, reason, stages }: HostStep): string[] {
+function hostLines(step: HostStep, live: readonly LiveHostLine[] = []): string[] {
+  const { hostEndpoint, node, device, direction, passage, verdict, reason, stages } = step;
   const does = passage === 'own' ? (direction === 'egress' ? 'sent' : 'received') : 'forwarded';
   return [
     '',
     `${direction} at host endpoint ${hostEndpoint} (${device} of ${node}), ${does} by the host: ${past(verdict)}, ${hostReason(reason, stages)}`,
+    ...liveLines(live.find((line) => line.hostEndpoint === hostEndpoint && line.direction === direction)),
     ...stages.flatMap(({ stage, table, chain, tiers, profiles }) => [
       `  ${stageText[stage]} (table ${table}, chain ${chain})`,
       ...tierLines(tiers),

@@ -1,14 +1,15 @@
 import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
-import type { ProbedAnswer } from '../felix/explain/probe.ts';
-import type { LiveAnswer } from '../felix/explain/view.ts';
-import { type Answer, answer, parseEnd, parseTarget, type Question } from '../policy/question.ts';
+import type { AnyProbedAnswer } from '../felix/explain/probe.ts';
+import type { AnyLiveAnswer } from '../felix/explain/view.ts';
+import { parseEnd } from '../policy/question.ts';
+import { type AnyAnswer, type AnyQuestion, answerAny, parseDestination } from '../policy/service-question.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
 import { ask, tell } from './control.ts';
 import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
-import { explainPage } from './explain-page.ts';
+import { anyPage } from './explain-service-page.ts';
 import { type Format, parseFormat, print } from './output.ts';
 
 interface Options {
@@ -20,14 +21,14 @@ interface Options {
 }
 
 /**
- * `margayctl explain`: exit 0 allowed, 1 denied, 2 a question that has no answer, 3 no datastore; with `--packet` 1 when the
+ * `margayctl explain`: exit 0 allowed, 1 denied (by one endpoint of a service at least), 2 a question that has no answer, 3 no datastore; with `--packet` 1 when the
  * packet met something else.
  */
 export function explainCommand(): Command {
   return new Command('explain')
     .description('whether policy lets a connection pass at both of its ends, and which rule decides')
     .argument('<from>', 'POD, NAMESPACE/POD, host:NODE or an address')
-    .argument('<to>', 'POD:PORT, POD:PORT/udp, POD:icmp; also with NAMESPACE/POD, host:NODE or an address')
+    .argument('<to>', 'POD:PORT, POD:PORT/udp, POD:icmp; also with NAMESPACE/POD, svc:SERVICE, host:NODE or an address')
     .option(
       '-f, --filename <file>',
       'objects from a file instead of the datastore; may be given several times',
@@ -35,7 +36,7 @@ export function explainCommand(): Command {
     )
     .option('-n, --namespace <namespace>', 'of pods and objects that name none', 'default')
     .option('--family <family>', '4 or 6, where both ends have both')
-    .option('--packet', "send a real packet from the pod's namespace, and compare; on the pod's node")
+    .option('--packet', "send a real packet from the pod's namespace or the node, and compare; on that node")
     .option('-o, --output <format>', 'json or yaml instead of a page')
     .action((from: string, to: string, options: Options) => asUsage(() => explainConnection(from, to, options)));
 }
@@ -44,32 +45,31 @@ async function explainConnection(from: string, to: string, options: Options): Pr
   const { filename, namespace, family, packet } = options;
   const format = parseFormat(options.output);
   const source = parseEnd(from, namespace, 'FROM');
-  const { party: destination, transport } = parseTarget(to, namespace, 'TO');
+  const destination = parseDestination(to, namespace, 'TO');
   if (family !== undefined && family !== '4' && family !== '6') throw new InputError('--family', family, '4 or 6');
-  const question: Question = {
+  const question: AnyQuestion = {
     source,
-    destination,
-    transport,
+    ...destination,
     ...(family && { family: family === '4' ? (4 as const) : (6 as const) }),
   };
   if (packet && filename) throw new InputError('--packet', 'with -f', 'an agent, which sends it');
   const query = new URLSearchParams({ from, to, namespace, ...(family && { family }) });
   if (packet) return probeConnection(query, format);
   const found = (filename ? undefined : await askAgent(query)) ?? (await compute(question, filename, namespace));
-  print(format, found, () => explainPage(found));
-  if (found.verdict === 'deny') throw new ExitError(exitCode.failure, '');
+  print(format, found, () => anyPage(found));
+  if (found.verdict !== 'allow') throw new ExitError(exitCode.failure, '');
 }
 
 async function probeConnection(query: URLSearchParams, format: Format): Promise<void> {
-  const found = (await answered(() => tell(runDir(process.env), 'felix', `/v1/probe?${query}`, {}))) as ProbedAnswer;
-  print(format, found, () => explainPage(found));
+  const found = (await answered(() => tell(runDir(process.env), 'felix', `/v1/probe?${query}`, {}))) as AnyProbedAnswer;
+  print(format, found, () => anyPage(found));
   if (found.probe.agrees === false) throw new ExitError(exitCode.failure, '');
 }
 
 /** This node's agent, which knows the cluster and the kernel; undefined where there is none. */
-async function askAgent(query: URLSearchParams): Promise<LiveAnswer | undefined> {
+async function askAgent(query: URLSearchParams): Promise<AnyLiveAnswer | undefined> {
   try {
-    return (await answered(() => ask(runDir(process.env), 'felix', `/v1/explain?${query}`))) as LiveAnswer;
+    return (await answered(() => ask(runDir(process.env), 'felix', `/v1/explain?${query}`))) as AnyLiveAnswer;
   } catch (thrown) {
     if (thrown instanceof ExitError && thrown.code === exitCode.unreachable) return undefined;
     throw thrown;
@@ -86,9 +86,13 @@ async function answered(question: () => Promise<unknown>): Promise<unknown> {
   }
 }
 
-async function compute(question: Question, files: readonly string[] | undefined, namespace: string): Promise<Answer> {
+async function compute(
+  question: AnyQuestion,
+  files: readonly string[] | undefined,
+  namespace: string,
+): Promise<AnyAnswer> {
   const cluster = files ? await clusterOfFiles(files, namespace) : await clusterOfStore();
-  return answer(cluster, question, createLog('margayctl', 'silent'));
+  return answerAny(cluster, question, createLog('margayctl', 'silent'));
 }
 
 /** Runs a command whose exit code 1 is an answer, so that wrong input ends with the usage code. */

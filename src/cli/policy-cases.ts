@@ -6,7 +6,8 @@ import type { Event } from '../datastore/store.ts';
 import { parseIp } from '../model/address.ts';
 import { issuesOf, parseResource } from '../model/kinds.ts';
 import { apiVersion } from '../model/resource.ts';
-import { type Answer, answer, parseParty, parseTarget } from '../policy/question.ts';
+import { parseParty } from '../policy/question.ts';
+import { type AnyAnswer, answerAny, parseDestination } from '../policy/service-question.ts';
 import { largestManifest } from './documents.ts';
 
 /*
@@ -102,17 +103,17 @@ export interface CaseResult {
   readonly name: string;
   readonly expected: 'allow' | 'deny';
   readonly passed: boolean;
-  readonly answer: Answer;
+  readonly answer: AnyAnswer;
 }
 
-/** Asks every case. @throws InputError naming the case, for an end that does not exist or cannot be read */
+/** Asks every case; a service must be reached as expected at all its endpoints. @throws InputError naming the case, for an end that does not exist or cannot be read */
 export function runCases({ cases }: Cases, cluster: readonly Event[], namespace: string): CaseResult[] {
   const log = createLog('margayctl', 'silent');
   return cases.map(({ name, from, to, expect }, at) => {
     const source = parseParty(from, namespace, `cases[${at}].from`);
-    const { party: destination, transport } = parseTarget(to, namespace, `cases[${at}].to`);
+    const destination = parseDestination(to, namespace, `cases[${at}].to`);
     try {
-      const found = answer(cluster, { source, destination, transport }, log);
+      const found = answerAny(cluster, { source, ...destination }, log);
       return { name: name ?? `${from} -> ${to}`, expected: expect, passed: found.verdict === expect, answer: found };
     } catch (thrown) {
       if (!(thrown instanceof InputError)) throw thrown;

@@ -10,7 +10,7 @@ import { ask } from './control.ts';
 import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { asUsage, several } from './explain.ts';
-import { explainPage } from './explain-page.ts';
+import { anyPage } from './explain-service-page.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { type CaseResult, podEvents, readCases, runCases } from './policy-cases.ts';
 
@@ -121,7 +121,7 @@ async function testPolicy(file: string, { filename, namespace, output }: Options
 export function resultPage(results: readonly CaseResult[]): string {
   const lines = results.map(({ name, expected, passed, answer }) => {
     const line = `${passed ? 'ok  ' : 'FAIL'} ${name}: ${passed ? '' : `expected ${expected}, found `}${answer.verdict}\n`;
-    return passed ? line : `${line}${explainPage(answer).replace(/^(?=.)/gm, '     ')}`;
+    return passed ? line : `${line}${anyPage(answer).replace(/^(?=.)/gm, '     ')}`;
   });
   const failed = results.filter(({ passed }) => !passed).length;
   return `${lines.join('')}${results.length - failed} of ${results.length} as expected\n`;

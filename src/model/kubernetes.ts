@@ -150,7 +150,7 @@ export function convertServiceAccount(value: unknown, defaultNamespace = 'defaul
   });
 }
 
-/** v1 Service: its addresses and traffic policies. @throws InputError */
+/** v1 Service: its addresses, ports and traffic policies. @throws InputError */
 export function convertService(value: unknown, defaultNamespace = 'default'): Service {
   const found = check('Service', service, value);
   return parseResource('Service', {

@@ -29,6 +29,16 @@ export const serviceSpec = z.looseObject({
   loadBalancerIPs: z.array(ip).default([]),
   externalTrafficPolicy: trafficPolicy.default('Cluster'),
   internalTrafficPolicy: trafficPolicy.default('Cluster'),
+  /** What it is reached on. Its EndpointSlices say by the same names where that leads. */
+  ports: z
+    .array(
+      z.looseObject({
+        name: z.string().optional(),
+        protocol: z.enum(['TCP', 'UDP', 'SCTP']).default('TCP'),
+        port: z.number().int().min(1).max(65535),
+      }),
+    )
+    .default([]),
 });
 
 const condition = z.boolean().optional();

@@ -65,7 +65,7 @@ export function stagesOf(direction: Packet['direction'], passage: Passage): read
 }
 
 /** In the early stages what no rule decides goes on. */
-function tiersOf({ tiers, host }: EndpointPolicy, stage: HostStage): readonly TierPolicies[] {
+export function tiersOf({ tiers, host }: EndpointPolicy, stage: HostStage): readonly TierPolicies[] {
   if (stage === 'own') return tiers;
   if (stage === 'forward') return host?.forward ?? [];
   return (host?.[stage] ?? []).map((tier) => ({ ...tier, defaultAction: 'pass' as const }));

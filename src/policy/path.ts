@@ -23,6 +23,8 @@ export interface PathEnd {
 }
 
 export interface HostStep extends HostTrace {
+  /** `keyText` of the host endpoint. */
+  readonly key: string;
   readonly hostEndpoint: string;
   readonly node: string;
   /** As the host endpoint names it; without a name, the addresses by which it is found. */
@@ -81,7 +83,7 @@ function asked(
   const failsafes = failsafesOf(cluster, node);
   const trace = explainAtHost(index.snapshot(), { ...packet, endpoint }, passage, failsafes, device);
   return {
-    trace: { hostEndpoint: value.metadata.name, node, device, ...trace },
+    trace: { key: endpoint, hostEndpoint: value.metadata.name, node, device, ...trace },
     problems: index.problems().map(({ key, error }) => `${key}: ${error.message}`),
   };
 }

@@ -94,10 +94,7 @@ const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
  * @throws InputError for a pod that does not exist, or ends without a common family
  */
 export function answer(cluster: readonly Event[], question: Question, log: Log): Answer {
-  const endpoints: WorkloadEndpoint[] = [];
-  for (const event of cluster)
-    if (event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint')
-      endpoints.push(event.entry.value as WorkloadEndpoint);
+  const endpoints = endpointsOf(cluster);
   const from = resolve(cluster, endpoints, question.source, 'source');
   const to = resolve(cluster, endpoints, question.destination, 'destination');
   const families = ([4, 6] as const).filter(
@@ -132,6 +129,21 @@ export function answer(cluster: readonly Event[], question: Question, log: Log):
     hosts: path.steps,
     problems: [...index.problems().map(({ key, error }) => `${key}: ${error.message}`), ...path.problems],
   };
+}
+
+/** The source of a question in a family, without its policy; undefined when it has no such address. @throws as `answer` */
+export function sourceOf(cluster: readonly Event[], source: End, family: Family): Side | undefined {
+  const from = resolve(cluster, endpointsOf(cluster), source, 'source');
+  const address = addressOf(from, family);
+  return address && sideOf(from, address);
+}
+
+function endpointsOf(cluster: readonly Event[]): WorkloadEndpoint[] {
+  const endpoints: WorkloadEndpoint[] = [];
+  for (const event of cluster)
+    if (event.op === 'set' && event.entry.key.type === 'WorkloadEndpoint')
+      endpoints.push(event.entry.value as WorkloadEndpoint);
+  return endpoints;
 }
 
 /** What a packet of the transport carries; ICMP means an echo request. */
@@ -175,7 +187,11 @@ function resolve(
     ({ metadata, spec }) => metadata.namespace === party.namespace && (spec.pod ?? metadata.name) === party.pod,
   );
   if (!found)
-    throw new InputError(field, `${party.namespace}/${party.pod}`, 'a pod that exists; -n sets the namespace');
+    throw new InputError(
+      field,
+      `${party.namespace}/${party.pod}`,
+      'a pod that exists; -n sets the namespace, and a service is svc:NAME',
+    );
   const addresses = found.spec.ipNetworks.map((net) => cidrParts(parseCidr(net)).address);
   return { found: foundOf(found), host: undefined, addresses };
 }

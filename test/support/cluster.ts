@@ -179,6 +179,12 @@ export function sliceEvent(
   return set({ type: 'EndpointSlice', namespace, name }, value);
 }
 
+/** A v1 Service. */
+export function serviceEvent(namespace: string, name: string, spec: object): Event {
+  const value = parseKubernetes({ kind: 'Service', apiVersion: 'v1', metadata: { name, namespace }, spec });
+  return set({ type: 'Service', namespace, name }, value);
+}
+
 export function endpointKey(pod: Pick<Pod, 'name' | 'namespace'>): Key<'WorkloadEndpoint'> {
   return { type: 'WorkloadEndpoint', namespace: pod.namespace, name: `node--1-k8s-${pod.name}-eth0` };
 }

@@ -1,10 +1,11 @@
 import { type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
 import type { Update } from '../../datastore/update.ts';
 import { cidrParts, type Ip, parseCidr } from '../../model/address.ts';
-import type { EndpointSlice, WorkloadEndpoint } from '../../model/kinds.ts';
+import type { EndpointSlice, Service, WorkloadEndpoint } from '../../model/kinds.ts';
 import { addressesOfHost } from '../../policy/path.ts';
 import type { End } from '../../policy/question.ts';
 import { serviceEndpointsOf } from '../../policy/service.ts';
+import { type ServiceEnd, addressesOf as serviceAddresses } from '../../policy/service-question.ts';
 
 /** Kinds that verdicts depend on. */
 export const verdictTypes = [
@@ -17,6 +18,7 @@ export const verdictTypes = [
   'GlobalNetworkSet',
   'Node',
   'EndpointSlice',
+  'Service',
   'HostEndpoint',
   'IPPool',
   'FelixConfiguration',
@@ -24,7 +26,10 @@ export const verdictTypes = [
 
 const kept: ReadonlySet<Type> = new Set(verdictTypes);
 
-/** Where an object of which there are many is found: `pod shop/web`, `at 10.0.0.1`, `in shop`; the others are in `all`. */
+/**
+ * Where an object of which there are many is found: `pod shop/web`, `service shop/db` (its slices, too), `at 10.0.0.1`,
+ * `in shop`; the others are in `all`.
+ */
 type Place = string;
 
 /**
@@ -48,13 +53,16 @@ export class ClusterMirror {
     else if (update.op === 'inSync') this.#complete = true;
   }
 
-  /** What a verdict between the ends depends on, and perhaps more. */
-  about(...ends: readonly End[]): Event[] {
+  /** What a verdict between the ends depends on, and perhaps more; of a service, which endpoints it has. */
+  about(...ends: readonly (End | ServiceEnd)[]): Event[] {
     const found = new Set(this.#at('all'));
     const take = (place: Place) => {
       for (const key of this.#at(place)) found.add(key);
     };
-    for (const end of ends) if ('pod' in end) take(`pod ${end.namespace}/${end.pod}`);
+    for (const end of ends) {
+      if ('pod' in end) take(`pod ${end.namespace}/${end.pod}`);
+      if ('service' in end) take(`service ${end.namespace}/${end.service}`);
+    }
     const pods = () => this.#of(found).flatMap((event) => endpointIn(event) ?? []);
     const addresses = new Set(pods().flatMap(addressesOf));
     for (const end of ends) {
@@ -63,6 +71,8 @@ export class ClusterMirror {
     }
     for (const address of addresses) take(`at ${address}`);
     for (const { metadata } of pods()) take(`in ${metadata.namespace}`);
+    for (const { metadata } of this.#of(found).flatMap((event) => serviceIn(event) ?? []))
+      take(`service ${metadata.namespace}/${metadata.name}`);
     return this.#of(found);
   }
 
@@ -124,9 +134,23 @@ function placesOf(event: Event, key: Key): Place[] {
     const { namespace, name } = pod.metadata;
     return [`pod ${namespace}/${pod.spec.pod ?? name}`, ...addressesOf(pod).map((address) => `at ${address}`)];
   }
+  const service = serviceIn(event);
+  if (service) {
+    const { namespace, name } = service.metadata;
+    return [`service ${namespace}/${name}`, ...new Set(serviceAddresses(service).map((address) => `at ${address}`))];
+  }
   if (key.type !== 'EndpointSlice' || event.op !== 'set') return ['all'];
-  const { facts } = serviceEndpointsOf(event.entry.value as EndpointSlice);
-  return [...new Set(facts.addresses.map((cidr) => `at ${cidrParts(cidr).address}`))];
+  const slice = event.entry.value as EndpointSlice;
+  const { facts } = serviceEndpointsOf(slice);
+  return [
+    `service ${slice.metadata.namespace}/${slice.spec.service ?? ''}`,
+    ...new Set(facts.addresses.map((cidr) => `at ${cidrParts(cidr).address}`)),
+  ];
+}
+
+function serviceIn(event: Event): Service | undefined {
+  const is = event.op === 'set' && event.entry.key.type === 'Service';
+  return is ? (event.entry.value as Service) : undefined;
 }
 
 function endpointIn(event: Event): WorkloadEndpoint | undefined {

@@ -3,11 +3,17 @@ import { InputError } from '../../base/errors.ts';
 import type { ProbeRequest, ProbeResult } from '../../kernel/probe.ts';
 import { Serial } from '../../kernel/serial.ts';
 import type { Ip } from '../../model/address.ts';
-import type { Answer } from '../../policy/question.ts';
 import type { View } from '../control.ts';
 import type { Flow } from '../flow-log/flow.ts';
 import type { FlowLog } from '../flow-log/log.ts';
-import { type ExplainOptions, explainLive, type LiveAnswer, parseQuestion } from './view.ts';
+import {
+  type AnyLiveAnswer,
+  type ExplainOptions,
+  explainLive,
+  type LiveAnswer,
+  type LiveServiceAnswer,
+  parseQuestion,
+} from './view.ts';
 
 /** What a real packet met, beside what was computed. */
 export interface Probed extends ProbeResult {
@@ -17,14 +23,14 @@ export interface Probed extends ProbeResult {
   readonly agrees?: boolean;
 }
 
-export interface ProbedAnswer extends LiveAnswer {
-  readonly probe: Probed;
-}
+export type ProbedAnswer = LiveAnswer & { readonly probe: Probed };
+export type ProbedServiceAnswer = LiveServiceAnswer & { readonly probe: Probed };
+export type AnyProbedAnswer = ProbedAnswer | ProbedServiceAnswer;
 
 export interface ProbeOptions extends ExplainOptions {
   readonly flows: Pick<FlowLog, 'recent' | 'follow'>;
-  /** Finds the pod behind a device, and sends from there. */
-  readonly send: (device: string, request: ProbeRequest, signal: AbortSignal) => Promise<ProbeResult>;
+  /** Finds the pod behind a device, and sends from there; without a device, from the node itself. */
+  readonly send: (device: string | undefined, request: ProbeRequest, signal: AbortSignal) => Promise<ProbeResult>;
   readonly clock: Clock;
 }
 
@@ -38,36 +44,58 @@ export function probeView(options: ProbeOptions): View {
   return (query) => turns.run(() => probe(options, query));
 }
 
-async function probe(options: ProbeOptions, query: URLSearchParams): Promise<ProbedAnswer> {
+async function probe(options: ProbeOptions, query: URLSearchParams): Promise<AnyProbedAnswer> {
   const { node, flows, send, clock } = options;
   const found = await explainLive(options, parseQuestion(query));
-  const { source, destination, transport } = found;
-  if (source.pod === undefined || source.interface === undefined)
-    throw new InputError('FROM', source.address, 'a pod, as a probe is sent from one');
-  if (source.node !== node)
-    throw new InputError('FROM', `${source.namespace}/${source.pod}`, `a pod on this node; run this on ${source.node}`);
-  const port = transport.protocol === 'icmp' ? 0 : transport.port;
-  const request: ProbeRequest = {
-    ...{ source: source.address, destination: destination.address, protocol: transport.protocol, port },
-    timeoutMs,
-  };
+  const { source } = found;
+  if (source.node === undefined)
+    throw new InputError('FROM', source.address, 'a pod or host:NODE, as a probe is sent from one');
+  if (source.node !== node) {
+    const name = source.pod === undefined ? `host:${source.node}` : `${source.namespace}/${source.pod}`;
+    throw new InputError('FROM', name, `a pod on this node; run this on ${source.node}`);
+  }
+  const target = targetOf(found);
+  const { port } = target;
+  const request: ProbeRequest = { source: source.address, ...target, timeoutMs };
   const before = [...flows.recent()].at(-1)?.number ?? 0;
   const stop = new AbortController();
+  const ports = portsOf(found);
   // A packet that was denied waits for nothing.
   const leave = flows.follow((flow) => {
-    if (flow.verdict === 'deny' && flow.source.address === source.address && flow.destination.port === portOf(request))
-      stop.abort();
+    const denied = flow.verdict === 'deny' && flow.source.address === source.address;
+    if (denied && ports.has(flow.destination.port)) stop.abort();
   });
   const result = await send(source.interface, request, stop.signal).finally(leave);
   const came = result.outcome === 'answered' || result.outcome === 'refused';
   if (!came && !stop.signal.aborted) await pause(clock, tellingMs);
   const told = [...flows.recent()].filter((flow) => flow.number > before && isOf(flow, source.address, result, port));
-  const agrees = compare(found, result, told);
+  // Nobody is behind a service without endpoints: what came back is kube-proxy's word.
+  const nobody = 'service' in found && found.endpoints.length === 0;
+  const agrees = nobody ? undefined : compare(found.verdict, request.protocol, result, told);
   return { ...found, probe: { ...result, told, ...(agrees !== undefined && { agrees }) } };
 }
 
-function portOf({ protocol, port }: ProbeRequest): number | undefined {
-  return protocol === 'icmp' ? undefined : port;
+/** Where the packet goes. @throws InputError for a headless service, which has no address */
+function targetOf(found: AnyLiveAnswer): Pick<ProbeRequest, 'destination' | 'protocol' | 'port'> {
+  if ('service' in found) {
+    const { namespace, name, address, protocol, port } = found.service;
+    if (address === undefined)
+      throw new InputError(
+        'TO',
+        `svc:${namespace}/${name}`,
+        'one of its endpoints, as a headless service has no address',
+      );
+    return { destination: address, protocol, port };
+  }
+  const { transport, destination } = found;
+  const port = transport.protocol === 'icmp' ? 0 : transport.port;
+  return { destination: destination.address, protocol: transport.protocol, port };
+}
+
+/** The ports that the packet may be seen with, as a service's is translated. */
+function portsOf(found: AnyLiveAnswer): ReadonlySet<number | undefined> {
+  const asked = 'service' in found ? found.endpoints : [found];
+  return new Set(asked.map(({ transport }) => (transport.protocol === 'icmp' ? undefined : transport.port)));
 }
 
 /** A source port is the probe's own; an echo is told apart by the time. The destination may have been translated. */
@@ -77,10 +105,13 @@ function isOf({ source, icmp }: Flow, address: Ip, { sourcePort }: ProbeResult, 
 
 /** Pure: whether what came of a packet is what was computed; undefined where that cannot be told. */
 export function compare(
-  { verdict, transport }: Pick<Answer, 'verdict' | 'transport'>,
+  verdict: AnyLiveAnswer['verdict'],
+  protocol: ProbeRequest['protocol'],
   { outcome }: Pick<ProbeResult, 'outcome'>,
   told: readonly Pick<Flow, 'verdict'>[],
 ): boolean | undefined {
+  // It met one of several endpoints, and not all are alike.
+  if (verdict === 'mixed') return undefined;
   if (told.some((flow) => flow.verdict === 'deny')) return verdict === 'deny';
   switch (outcome) {
     case 'answered':
@@ -88,7 +119,7 @@ export function compare(
       return verdict === 'allow';
     case 'silent':
       if (verdict === 'deny') return true;
-      return transport.protocol === 'udp' ? undefined : false;
+      return protocol === 'udp' ? undefined : false;
     case 'unreachable':
       return undefined;
   }

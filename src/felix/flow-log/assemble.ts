@@ -14,7 +14,7 @@ import type { View } from '../control.ts';
 import { ClusterMirror } from '../explain/mirror.ts';
 import { podNamespace } from '../explain/pod-namespace.ts';
 import { type ProbeOptions, probeView } from '../explain/probe.ts';
-import { explainView } from '../explain/view.ts';
+import { type ExplainOptions, explainView } from '../explain/view.ts';
 import { stagedCounts } from '../staged.ts';
 import { DeniedPackets, DeniedReader } from './denied.ts';
 import { FlowLog } from './log.ts';
@@ -47,6 +47,9 @@ export interface Verdicts {
   readonly passed: () => void;
 }
 
+/** That the process is in. */
+const ownNamespace = '/proc/self/ns/net';
+
 /** With the real drivers, for the network namespace that the process is in. */
 export function assembleVerdicts({
   node,
@@ -68,10 +71,10 @@ export function assembleVerdicts({
       await Promise.all(families.map(async (family) => [family, await readCounters({ family, backend })] as const)),
     );
   const denied = new DeniedReader(new DeniedPackets(places), read, log);
-  const rulesOf = (chain: string, family: Family) => readChain(chain, { family, backend });
+  const rulesOf: ExplainOptions['rulesOf'] = (chain, family, table) => readChain(chain, { family, backend, table });
   const explaining = { node, mirror, policy, rulesOf };
   const send: ProbeOptions['send'] = async (device, request, signal) =>
-    sendProbe(podNamespace(device, netlink), request, clock, signal);
+    sendProbe(device === undefined ? ownNamespace : podNamespace(device, netlink), request, clock, signal);
   let looked = false;
   return {
     log: flows,

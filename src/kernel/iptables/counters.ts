@@ -1,6 +1,6 @@
 import type { Family } from '../../model/address.ts';
 import { type Launch, runCommand } from '../command.ts';
-import { IptablesError } from '../types.ts';
+import { IptablesError, type TableName } from '../types.ts';
 import type { Backend } from './backend.ts';
 import { isOurs } from './rules.ts';
 
@@ -50,12 +50,14 @@ function countedRule(text: string, packets: string, bytes: string): CountedRule 
 export interface CounterOptions extends Launch {
   readonly family: Family;
   readonly backend: Backend;
+  /** Filter unless told. */
+  readonly table?: TableName;
 }
 
-/** The filter table's counters. @throws IptablesError, EnvironmentError without the program */
+/** A table's counters. @throws IptablesError, EnvironmentError without the program */
 export async function readCounters(options: CounterOptions): Promise<Counters> {
   const program = `${programOf(options)}-save`;
-  const { status, stdout, stderr } = await run([program, '-c', '-t', 'filter'], options);
+  const { status, stdout, stderr } = await run([program, '-c', '-t', options.table ?? 'filter'], options);
   if (status !== 0) throw new IptablesError(`${program}: ${stderr.trim() || `status ${status}`}`);
   return parseCounters(stdout);
 }
@@ -65,8 +67,9 @@ export async function readCounters(options: CounterOptions): Promise<Counters> {
  * not there, are asked for all. @throws as `readCounters`
  */
 export async function readChain(chain: string, options: CounterOptions): Promise<readonly CountedRule[]> {
+  const { table = 'filter' } = options;
   const wait = options.backend === 'legacy' ? ['-w', '5'] : [];
-  const { status, stdout } = await run([programOf(options), ...wait, '-t', 'filter', '-v', '-S', chain], options);
+  const { status, stdout } = await run([programOf(options), ...wait, '-t', table, '-v', '-S', chain], options);
   return status === 0 ? parseListed(stdout) : ((await readCounters(options)).get(chain) ?? []);
 }
 

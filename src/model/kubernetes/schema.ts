@@ -125,7 +125,7 @@ export const serviceAccount = z.looseObject({
 const trafficPolicy = z.enum(['Cluster', 'Local']).nullish();
 const ips = z.array(z.string()).nullish();
 
-/** Only what the announcement of addresses needs; everything else may be there. */
+/** Only what the announcement of addresses and explain need; everything else may be there. */
 export const service = z.looseObject({
   kind: z.literal('Service'),
   apiVersion: z.literal('v1'),
@@ -137,6 +137,15 @@ export const service = z.looseObject({
     externalIPs: ips,
     externalTrafficPolicy: trafficPolicy.or(z.literal('')),
     internalTrafficPolicy: trafficPolicy,
+    ports: z
+      .array(
+        z.looseObject({
+          name: z.string().nullish(),
+          protocol: z.enum(['TCP', 'UDP', 'SCTP']).nullish(),
+          port: z.number().int().min(1).max(65535),
+        }),
+      )
+      .nullish(),
   }),
   status: z
     .looseObject({

@@ -6,7 +6,7 @@ export const serviceNameLabel = 'kubernetes.io/service-name';
 
 type Input<S> = { readonly [K in keyof S]?: unknown };
 
-/** Addresses and traffic policies of a v1 Service; a field that says nothing is left to its default. */
+/** Addresses, ports and traffic policies of a v1 Service; a field that says nothing is left to its default. */
 export function serviceSpecOf({ spec, status }: KubernetesService): Input<Service['spec']> {
   const clusterIPs = (spec.clusterIPs ?? (spec.clusterIP ? [spec.clusterIP] : [])).filter(isAddress);
   const ingress = (status?.loadBalancer?.ingress ?? []).flatMap(({ ip }) => (ip ? [ip] : []));
@@ -17,6 +17,15 @@ export function serviceSpecOf({ spec, status }: KubernetesService): Input<Servic
     ...(ingress.length > 0 ? { loadBalancerIPs: ingress } : {}),
     ...(spec.externalTrafficPolicy ? { externalTrafficPolicy: spec.externalTrafficPolicy } : {}),
     ...(spec.internalTrafficPolicy ? { internalTrafficPolicy: spec.internalTrafficPolicy } : {}),
+    ...(spec.ports?.length
+      ? {
+          ports: spec.ports.map(({ name, protocol, port }) => ({
+            ...(name ? { name } : {}),
+            ...(protocol ? { protocol } : {}),
+            port,
+          })),
+        }
+      : {}),
   };
 }
 

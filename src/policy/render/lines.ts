@@ -1,7 +1,7 @@
 import type { RuleText } from '../../kernel/types.ts';
 import type { Family } from '../../model/address.ts';
 import type { EndpointTrace, PolicyTrace } from '../explain.ts';
-import type { EndpointPolicy, NodePolicy, PolicyRules, Rule } from '../ir.ts';
+import type { NodePolicy, PolicyRules, Rule, TierPolicies } from '../ir.ts';
 import { chainName, notPassed, prefixes } from './names.ts';
 import { type RuleOptions, renderRules } from './rule.ts';
 import { noVerdictLogs } from './verdict.ts';
@@ -31,18 +31,26 @@ export function decidingLines(
     case 'profile':
       return linesOf('profile', policy.profiles.get(reason.policy), profiles.at(-1), direction, family);
     case 'tierDefault':
-      return {
-        chain,
-        texts: [`-m mark --mark ${notPassed} -j DROP`],
-        after: denyingBefore(own, reason.tier, direction),
-      };
+      return tierEnd(chain, own.tiers, reason.tier, direction);
     default:
       return { chain, texts: ['-j DROP'], after: 0 };
   }
 }
 
+/** The end of a tier that denies. */
+export function tierEnd(
+  chain: string,
+  tiers: readonly TierPolicies[],
+  tier: string,
+  direction: 'ingress' | 'egress',
+): VerdictLines {
+  const asked = tiers.filter((each) => each[direction].length > 0 && each.defaultAction === 'deny');
+  const before = asked.findIndex((each) => each.tier === tier);
+  return { chain, texts: [`-m mark --mark ${notPassed} -j DROP`], after: Math.max(0, before) };
+}
+
 /** A trace ends with the rule that decided, and tells of all before it. */
-function linesOf(
+export function linesOf(
   kind: 'policy' | 'profile',
   rules: PolicyRules | undefined,
   trace: PolicyTrace | undefined,
@@ -55,12 +63,4 @@ function linesOf(
   const chain = chainName(prefixes[direction][kind], rules.name);
   const options: RuleOptions = { chain, logPrefix: '', verdictLogs: noVerdictLogs };
   return { chain, texts: renderRules([rule], family, options).rules, after: 0 };
-}
-
-function denyingBefore({ tiers }: EndpointPolicy, tier: string, direction: 'ingress' | 'egress'): number {
-  const asked = tiers.filter((each) => each[direction].length > 0 && each.defaultAction === 'deny');
-  return Math.max(
-    0,
-    asked.findIndex((each) => each.tier === tier),
-  );
 }

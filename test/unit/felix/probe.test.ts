@@ -19,10 +19,13 @@ test.each([
   ['deny', tcp, 'answered', [], false],
   ['deny', tcp, 'refused', [], false],
   ['deny', tcp, 'unreachable', ['allow', 'deny'], true],
+  // Of several endpoints of a service, it met one.
+  ['mixed', tcp, 'silent', ['deny'], undefined],
 ] as const)('computed %s, %j %s, told %j: %s', (verdict, transport, outcome, told, agrees) => {
   expect(
     compare(
-      { verdict, transport },
+      verdict,
+      transport.protocol,
       { outcome },
       told.map((each) => ({ verdict: each })),
     ),

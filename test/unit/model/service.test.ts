@@ -10,10 +10,10 @@ const slice = (rest: string, labels = '{kubernetes.io/service-name: web}') =>
     `{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: web-1, namespace: shop, labels: ${labels}}, ${rest}}`,
   );
 
-test('a Service keeps its addresses and policies, and nothing else', () => {
+test('a Service keeps its addresses, ports and policies, and nothing else', () => {
   const value = service(`
     spec: {type: LoadBalancer, clusterIP: 10.96.0.5, clusterIPs: [10.96.0.5, "fd00::5"], externalIPs: [192.0.2.1],
-           externalTrafficPolicy: Local, internalTrafficPolicy: Cluster, ports: [{port: 80}], selector: {app: web}},
+           externalTrafficPolicy: Local, internalTrafficPolicy: Cluster, ports: [{port: 80}, {name: dns, port: 53, protocol: UDP, targetPort: dns, nodePort: 30053}], selector: {app: web}},
     status: {loadBalancer: {ingress: [{ip: 198.51.100.7, ipMode: VIP}, {hostname: lb.example}]}}`);
   expect(isKubernetesObject(value)).toBe(true);
   expect(parseKubernetes(value)).toEqual({
@@ -27,6 +27,10 @@ test('a Service keeps its addresses and policies, and nothing else', () => {
       loadBalancerIPs: ['198.51.100.7'],
       externalTrafficPolicy: 'Local',
       internalTrafficPolicy: 'Cluster',
+      ports: [
+        { protocol: 'TCP', port: 80 },
+        { name: 'dns', protocol: 'UDP', port: 53 },
+      ],
     },
   });
 });
