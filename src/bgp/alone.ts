@@ -5,10 +5,9 @@ import type { Clock } from '../base/clock.ts';
 import { EnvironmentError, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Trigger } from '../base/trigger.ts';
-import { RouteLookup } from '../kernel/rtnetlink/lookup.ts';
-import type { Hop } from '../model/feed.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
+import { KernelRoutes } from './kernel-routes.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
 import { tracksNextHops } from './next-hops.ts';
@@ -38,9 +37,10 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   const { setup, log, clock, env } = options;
   const metricsSettings = readMetricsSettings(env, setup.metrics);
   const limits = readLimits(env, setup.limits);
-  const routes = tracksNextHops(env, setup.trackNextHops ?? false) ? new RouteLookup() : undefined;
-  const lookup = routes && { lookup: (hop: Hop) => routes.metric(hop) };
-  const speaker = new Speaker(limited(setup.config, limits, log), { clock, log, limits, warmUp: true, ...lookup });
+  const trackNextHops = tracksNextHops(env, setup.trackNextHops ?? false);
+  const routes = new KernelRoutes();
+  const deps = { clock, log, limits, warmUp: true, lookup: routes.lookup, trackNextHops };
+  const speaker = new Speaker(limited(setup.config, limits, log), deps);
   const control = setup.control === undefined ? undefined : new Control(speaker, log);
   const feed = setup.routes === undefined ? undefined : new Feed(speaker, log);
   let metrics: Server | undefined;
@@ -54,7 +54,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
     await follow(options, speaker, limits);
   } finally {
     await speaker.stop('shutdown');
-    routes?.close();
+    routes.close();
     metrics?.close();
     metrics?.closeAllConnections();
     control?.close();

@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { Family, Ip } from '../model/address.ts';
 import type { Bfd } from './bfd/agent.ts';
 import type { Monitor } from './bmp/monitor.ts';
+import type { DeviceOf } from './filters.ts';
 import type { AttributeInterner } from './intern.ts';
 import type { Limits } from './limits.ts';
 import type { NodeAddress } from './settings.ts';
@@ -26,6 +27,8 @@ export interface SpeakerContext {
   readonly limits: Limits;
   readonly bfd: Bfd;
   readonly monitor: Monitor;
+  /** Devices that routes lead through, for filters that ask. */
+  readonly deviceOf: DeviceOf;
   /** This process took over from an earlier one, and the kernel kept the routes. */
   readonly restarted: boolean;
   /** Still so: path selection is put off. */

@@ -70,7 +70,7 @@ export class Exporter {
     const { prefixes, interner, sources } = this.rib;
     const length = prefixes.length(id);
     prefixes.copy(id, this.#judged, 0, octetsFor(length));
-    return filter.judge(this.#judged, 0, length, interner.get(attributes), sources.get(source).kind !== 'local');
+    return filter.judge(this.#judged, 0, length, interner.get(attributes), sources.get(source));
   }
 }
 

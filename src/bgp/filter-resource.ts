@@ -22,15 +22,11 @@ export function parseFilter({ metadata, spec }: BgpFilter): ParsedFilter {
 }
 
 function parseRule(rule: BgpFilterRule, family: Family, where: string): FilterRule {
-  if (rule.interface !== undefined) {
-    const expected =
-      'no interface: the speaker does not see through which device a route leads; match the cidr instead';
-    throw new InputError(`${where}.interface`, rule.interface, expected);
-  }
   const [value] = rule.communities?.values ?? [];
   return {
     ...prefixOf(rule, family, where),
     ...(rule.source ? { remote: true } : {}),
+    ...(rule.interface === undefined ? {} : { interface: parsePattern(rule.interface, `${where}.interface`) }),
     ...(rule.peerType ? { peerType: rule.peerType } : {}),
     ...(value === undefined ? {} : { community: parseCommunity(value) }),
     ...(rule.asPathPrefix && rule.asPathPrefix.length > 0 ? { asPathPrefix: rule.asPathPrefix } : {}),
@@ -38,6 +34,12 @@ function parseRule(rule: BgpFilterRule, family: Family, where: string): FilterRu
     action: rule.action === 'Accept' ? 'accept' : 'reject',
     operations: (rule.operations ?? []).map(operationOf),
   };
+}
+
+/** The name of a device with `*` for any characters, as Calico allows it. */
+function parsePattern(text: string, field: string): string {
+  if (/^[a-zA-Z0-9_.*-]{1,15}$/.test(text)) return text;
+  throw new InputError(field, text, 'up to 15 letters, digits, and any of _ . - *');
 }
 
 function prefixOf(rule: BgpFilterRule, family: Family, where: string): Pick<FilterRule, 'prefix'> {

@@ -1,8 +1,9 @@
 import { type Cidr, cidrParts, type Family, ipBytes } from '../model/address.ts';
 import { defaultLocalPref } from './decision.ts';
+import type { Source } from './sources.ts';
 import type { AsPath } from './wire/aspath.ts';
 import type { Attributes, LargeCommunity } from './wire/attributes.ts';
-import { octetsFor } from './wire/nlri.ts';
+import { octetsFor, prefixAt } from './wire/nlri.ts';
 
 /*
  * Rules of BGPFilter, decided in the order in which they stand: the first that matches accepts (and changes) or rejects
@@ -31,6 +32,8 @@ export interface FilterRule {
   };
   /** Only routes that a peer told, not those that this node originates. */
   readonly remote?: true;
+  /** Name of the device that the route leads through; `*` stands for any characters. */
+  readonly interface?: string;
   readonly peerType?: 'eBGP' | 'iBGP';
   readonly community?: Community;
   readonly asPathPrefix?: readonly number[];
@@ -44,15 +47,27 @@ export type RulesOf = Readonly<Record<Family, readonly FilterRule[]>>;
 /** What becomes of a route: refused, passed on as it is (no rule matched or none changes it), or changed. */
 export type Verdict = 'reject' | readonly Operation[] | undefined;
 
+/** A route as a question for the device that it leads through. */
+export interface Lead {
+  readonly source: Source;
+  readonly attributes: Attributes;
+  readonly prefix: Cidr;
+}
+
+/** The device's name; empty where the route leads through none, or several. */
+export type DeviceOf = (lead: Lead) => string;
+
 /** Rules compiled for the peers of one kind. */
 export interface Filter {
-  /** Equal texts: equal verdicts. */
+  /** Equal texts: equal verdicts on the same routes through the same devices. */
   readonly key: string;
+  /** Verdicts depend on devices, and change with them. */
+  readonly byDevice: boolean;
   /**
    * @param octets the prefix's octets from `at`, as many as `length` bits need
-   * @param remote the route was told by a peer
+   * @param source who told the route: a peer or this node
    */
-  judge(octets: Uint8Array, at: number, length: number, attributes: Attributes, remote: boolean): Verdict;
+  judge(octets: Uint8Array, at: number, length: number, attributes: Attributes, source: Source): Verdict;
 }
 
 /** Calico's metric of a route that nobody gave a priority. */
@@ -65,21 +80,39 @@ export function priorityOf({ localPref = defaultLocalPref }: Attributes): number
   return localPref === defaultLocalPref ? normalPriority : priorityBase - localPref;
 }
 
-/** Undefined when there is nothing to decide. @param external the peer is in another AS */
-export function compileFilter(rules: readonly FilterRule[], external: boolean): Filter | undefined {
+/** The peers that rules are compiled for, and what the rules may ask. */
+export interface Judged {
+  readonly family: Family;
+  /** The peers are in another AS. */
+  readonly external: boolean;
+  readonly deviceOf: DeviceOf;
+}
+
+/** Undefined when there is nothing to decide. */
+export function compileFilter(rules: readonly FilterRule[], judged: Judged): Filter | undefined {
+  const { family, external, deviceOf } = judged;
   const type = external ? 'eBGP' : 'iBGP';
   const applicable = rules.filter(({ peerType }) => peerType === undefined || peerType === type);
   if (applicable.length === 0) return undefined;
   const compiled = applicable.map((rule) => ({
     prefix: prefixTest(rule),
     attributes: attributeTest(rule),
+    device: deviceTest(rule),
     verdict: verdictOf(rule),
   }));
   return {
     key: JSON.stringify(applicable),
-    judge(octets, at, length, attributes, remote) {
+    byDevice: applicable.some((rule) => rule.interface !== undefined),
+    judge(octets, at, length, attributes, source) {
+      const remote = source.kind !== 'local';
+      let device: string | undefined;
       for (const rule of compiled) {
-        if (rule.prefix(octets, at, length) && rule.attributes(attributes, remote)) return rule.verdict;
+        if (!rule.prefix(octets, at, length) || !rule.attributes(attributes, remote)) continue;
+        if (rule.device) {
+          device ??= deviceOf({ source, attributes, prefix: prefixAt(family, octets, at, length) });
+          if (!rule.device.test(device)) continue;
+        }
+        return rule.verdict;
       }
       return undefined;
     },
@@ -113,6 +146,13 @@ function attributeTest(rule: FilterRule): (attributes: Attributes, remote: boole
     (community === undefined || carries(attributes, community)) &&
     (asPathPrefix === undefined || beginsWith(attributes.asPath, asPathPrefix)) &&
     (priority === undefined || priorityOf(attributes) === priority);
+}
+
+/** As BIRD matches a pattern, with `*` as its only special character. */
+function deviceTest({ interface: pattern }: FilterRule): RegExp | undefined {
+  if (pattern === undefined) return undefined;
+  const literals = pattern.split('*').map((text) => text.replaceAll('.', '\\.'));
+  return new RegExp(`^${literals.join('.*')}$`);
 }
 
 function carries({ communities = [], largeCommunities = [] }: Attributes, community: Community): boolean {

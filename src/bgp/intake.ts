@@ -1,4 +1,4 @@
-import { type Cidr, cidrOf, type Family, octets as octetsOf } from '../model/address.ts';
+import type { Cidr, Family } from '../model/address.ts';
 import type { SpeakerContext } from './context.ts';
 import { type Filter, operated, type Verdict } from './filters.ts';
 import { type ImportContext, type Rejection, rejectAttributes, rejectPrefix } from './importing.ts';
@@ -7,9 +7,18 @@ import { limitExceeded, limitState } from './prefix-limit.ts';
 import { Rejections } from './rejections.ts';
 import type { AdjRibIn } from './rib.ts';
 import type { PeerConfig } from './settings.ts';
+import type { Source } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
 import type { WireError } from './wire/errors.ts';
-import { eachPrefix, octetsFor, type PathCidr, type PrefixBlock, pathCidrsOf, pathIdAt } from './wire/nlri.ts';
+import {
+  eachPrefix,
+  octetsFor,
+  type PathCidr,
+  type PrefixBlock,
+  pathCidrsOf,
+  pathIdAt,
+  prefixAt,
+} from './wire/nlri.ts';
 import type { Announced, Update } from './wire/update.ts';
 
 /** Prefixes of one family that a peer told and withdrew in the session. */
@@ -38,7 +47,7 @@ export class Intake {
   #last: { readonly attributes: Attributes; readonly rejection: Rejection | undefined } | undefined;
 
   constructor(
-    private readonly name: string,
+    private readonly source: Source,
     private readonly ribs: ReadonlyMap<Family, AdjRibIn>,
     private readonly context: Pick<SpeakerContext, 'interner' | 'tables' | 'log' | 'monitor'>,
   ) {}
@@ -54,6 +63,11 @@ export class Intake {
   adopt(rules: ImportRules): void {
     this.#rules = rules;
     this.#last = undefined;
+  }
+
+  /** Families whose filter looks at devices. */
+  get judgedByDevice(): readonly Family[] {
+    return [...(this.#rules?.filters ?? [])].flatMap(([family, { byDevice }]) => (byDevice ? [family] : []));
   }
 
   /** Of this session, or of the last one. */
@@ -85,7 +99,7 @@ export class Intake {
     }
     if (!this.#warned.has(family))
       this.context.log.warn(
-        { peer: this.name, family, count, limit: maxPrefixes.limit },
+        { peer: this.source.name, family, count, limit: maxPrefixes.limit },
         'peer nears its prefix limit',
       );
     this.#warned.add(family);
@@ -95,7 +109,7 @@ export class Intake {
   /** @throws WireError that ends the session: the peer tells more than it may */
   update(update: Update, config: Pick<PeerConfig, 'maxPrefixes'>): void {
     const { monitor } = this.context;
-    if (monitor.wantsReceived) monitor.received(this.name, update);
+    if (monitor.wantsReceived) monitor.received(this.source.name, update);
     for (const { field, remedy, message } of update.faults) {
       count(this.#faults, `${field} ${remedy}`);
       this.logOnce(`${field} ${remedy}`, { field, remedy, detail: message }, 'malformed attribute in UPDATE');
@@ -112,7 +126,7 @@ export class Intake {
   logOnce(key: string, fields: object, message: string): void {
     if (this.#logged.has(key) || this.#logged.size > 64) return;
     this.#logged.add(key);
-    this.context.log.warn({ peer: this.name, ...fields }, message);
+    this.context.log.warn({ peer: this.source.name, ...fields }, message);
   }
 
   #announce({ block, attributes, id }: Announced): void {
@@ -159,7 +173,7 @@ export class Intake {
     eachPrefix(block, (octets, at, length, pathId) => {
       tally.received++;
       const reason = rejection ?? rejectPrefix(family, octets, at, length, rules.context);
-      const verdict = reason ? 'reject' : filter?.judge(octets, at, length, attributes, true);
+      const verdict = reason ? 'reject' : filter?.judge(octets, at, length, attributes, this.source);
       if (verdict === 'reject') {
         const refused = this.#refuse(adj, block, at, length, pathId, reason ?? 'filter', attributes);
         if (refused !== undefined) gone.push(refused);
@@ -171,8 +185,8 @@ export class Intake {
       if (told) listIn(told, kept).push(named(block, prefixAt(family, octets, at, length), pathId));
       adj.announce(prefixes.intern(octets, at, length), kept, pathId);
     });
-    for (const [kept, list] of told ?? []) monitor.announced(this.name, family, interner.get(kept), list);
-    if (gone.length > 0) monitor.withdrawn(this.name, family, gone);
+    for (const [kept, list] of told ?? []) monitor.announced(this.source.name, family, interner.get(kept), list);
+    if (gone.length > 0) monitor.withdrawn(this.source.name, family, gone);
   }
 
   /** What all prefixes with the attributes share; mostly the last ones come again. */
@@ -206,7 +220,7 @@ export class Intake {
     const { family, octets, paths } = block;
     const adj = this.ribs.get(family);
     const { monitor } = this.context;
-    if (monitor.active) monitor.withdrawn(this.name, family, pathCidrsOf(block));
+    if (monitor.active) monitor.withdrawn(this.source.name, family, pathCidrsOf(block));
     let count = 0;
     for (let at = 0; at < octets.length; count++) {
       const pathId = paths ? pathIdAt(octets, at) : 0;
@@ -231,12 +245,6 @@ export class Intake {
 
 function count(tally: Map<string, number>, key: string): void {
   tally.set(key, (tally.get(key) ?? 0) + 1);
-}
-
-function prefixAt(family: Family, octets: Uint8Array, at: number, length: number): Cidr {
-  const address = new Uint8Array(octetsOf(family));
-  address.set(octets.subarray(at, at + octetsFor(length)));
-  return cidrOf(address, length);
 }
 
 /** As the peer itself names the route. */

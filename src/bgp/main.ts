@@ -9,11 +9,10 @@ import { Trigger } from '../base/trigger.ts';
 import type { Store } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Update } from '../datastore/update.ts';
-import { RouteLookup } from '../kernel/rtnetlink/lookup.ts';
-import type { Hop } from '../model/feed.ts';
 import { compile, type Problem } from './config.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
+import { KernelRoutes } from './kernel-routes.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { logLevelOf } from './log-level.ts';
 import { readMetricsSettings, serveMetrics } from './metrics.ts';
@@ -76,9 +75,10 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     config = configs.next();
   }
   const { clock } = options;
-  const routes = tracksNextHops(options.env, true) ? new RouteLookup() : undefined;
-  const lookup = routes && { lookup: (hop: Hop) => routes.metric(hop) };
-  const deps = { clock, log, restarted: restarted(options.runDir), limits, warmUp: true, ...lookup };
+  const trackNextHops = tracksNextHops(options.env, true);
+  const routes = new KernelRoutes();
+  const ways = { lookup: routes.lookup, trackNextHops };
+  const deps = { clock, log, restarted: restarted(options.runDir), limits, warmUp: true, ...ways };
   const speaker = new Speaker(config, deps);
   const feed = new Feed(speaker, log);
   const control = new Control(speaker, log);
@@ -94,7 +94,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     await follow(options, configs, speaker, changed);
   } finally {
     await speaker.stop('restart');
-    routes?.close();
+    routes.close();
     control.close();
     metrics?.close();
     metrics?.closeAllConnections();

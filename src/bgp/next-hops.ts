@@ -1,9 +1,12 @@
 import type { Clock } from '../base/clock.ts';
 import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { FoundRoute } from '../kernel/rtnetlink/lookup.ts';
 import { KernelError } from '../kernel/types.ts';
-import type { Hop } from '../model/feed.ts';
+import { type Cidr, cidrParts } from '../model/address.ts';
+import { type Hop, hopParts } from '../model/feed.ts';
 import type { PrefixId } from '../model/prefixes.ts';
+import type { DeviceOf } from './filters.ts';
 import { hopOf } from './nexthop.ts';
 import type { Candidate, Rib } from './rib.ts';
 
@@ -20,29 +23,48 @@ export function tracksNextHops(env: Readonly<Record<string, string | undefined>>
 /** The metric of the route to a candidate's next hop; Infinity where there is none. RFC 4271 §9.1.2. */
 export type CostOf = (candidate: Candidate) => number;
 
+/** What changed in how next hops are reached and where own prefixes lead. */
+export interface WayChanges {
+  readonly hops: ReadonlySet<Hop>;
+  /** Some of them are reached through another device. */
+  readonly moved: boolean;
+  /** Own prefixes that lead through another device. */
+  readonly own: ReadonlySet<Cidr>;
+}
+
 export interface NextHopDeps {
-  /** The metric of the route to a gateway; undefined when there is none. @throws KernelError when it cannot be found out */
-  readonly lookup: (hop: Hop) => number | undefined;
+  /** The route to a gateway or an address; undefined when there is none. @throws KernelError when it cannot be found out */
+  readonly lookup: (hop: Hop) => FoundRoute | undefined;
   readonly clock: Clock;
   readonly log: Log;
-  /** Next hops that changed in how they are reached. */
-  readonly changed: (hops: ReadonlySet<Hop>) => void;
+  readonly changed: (changes: WayChanges) => void;
 }
+
+/** How a next hop is reached, or where an own prefix leads. */
+interface Way {
+  /** Infinity: not at all. */
+  readonly cost: number;
+  readonly device: string;
+}
+
+/** Of what cannot be found out. */
+const unknown: Way = { cost: 0, device: '' };
 
 /** Milliseconds between two rounds at least, and how many times as long as a round took. */
 const interval = 2000;
 const restFactor = 20;
 /** Lookups between two turns of the event loop. */
 const slice = 256;
-/** Next hops known at most; the oldest gives way, and its routes stay as they are until they are told again. */
+/** Next hops and own prefixes known at most; the oldest gives way, and its routes stay as they are until they are told again. */
 export const maxHops = 16_384;
 
 /**
- * How the next hops of the routes are reached: asked when a route first has one, and again every few seconds, so that
- * changes of other routes and devices reach the decision process. What cannot be found out counts as near.
+ * How the next hops of the routes are reached, and through which devices: asked when a route first has one, and again
+ * every few seconds, so that changes of other routes and devices reach the decision process and the filters. What cannot
+ * be found out counts as near, and as leading through no device.
  */
 export class NextHops {
-  readonly #costs = new Map<Hop, number>();
+  readonly #ways = new Map<Hop | Cidr, Way>();
   #cancel: (() => void) | undefined;
   #failed = false;
   #stopped = false;
@@ -59,24 +81,36 @@ export class NextHops {
   }
 
   status(): { readonly known: number; readonly unreachable: readonly Hop[] } {
-    const unreachable = [...this.#costs].flatMap(([hop, cost]) => (cost === Number.POSITIVE_INFINITY ? [hop] : []));
-    return { known: this.#costs.size, unreachable };
+    const hops = [...this.#ways].flatMap(([key, { cost }]) => (isPrefix(key) ? [] : [{ hop: key, cost }]));
+    const unreachable = hops.flatMap(({ hop, cost }) => (cost === Number.POSITIVE_INFINITY ? [hop] : []));
+    return { known: hops.length, unreachable };
   }
 
   readonly costOf: CostOf = (candidate) => {
     if (candidate.source.kind === 'local') return 0;
     const hop = hopOf(candidate);
-    if (hop === undefined) return 0;
-    const known = this.#costs.get(hop);
-    if (known !== undefined) return known;
-    const cost = this.#look(hop);
-    if (this.#costs.size >= maxHops) {
-      const [oldest] = this.#costs.keys();
-      if (oldest !== undefined) this.#costs.delete(oldest);
-    }
-    this.#costs.set(hop, cost ?? 0);
-    return cost ?? 0;
+    return hop === undefined ? 0 : this.#way(hop).cost;
   };
+
+  /** Of what a peer told, that of the way to its next hop; of an own prefix, that of the kernel's route to just it. */
+  readonly deviceOf: DeviceOf = ({ source, attributes, prefix }) => {
+    if (source.kind === 'local') return this.#way(prefix).device;
+    const hop = hopOf({ source, attributes });
+    if (hop === undefined) return '';
+    return hopParts(hop).device ?? this.#way(hop).device;
+  };
+
+  #way(key: Hop | Cidr): Way {
+    const known = this.#ways.get(key);
+    if (known !== undefined) return known;
+    const way = this.#look(key) ?? unknown;
+    if (this.#ways.size >= maxHops) {
+      const [oldest] = this.#ways.keys();
+      if (oldest !== undefined) this.#ways.delete(oldest);
+    }
+    this.#ways.set(key, way);
+    return way;
+  }
 
   #later(milliseconds: number): void {
     this.#cancel = this.deps.clock.after(milliseconds, () => void this.#round());
@@ -85,40 +119,59 @@ export class NextHops {
   async #round(): Promise<void> {
     const { clock } = this.deps;
     const begin = clock.monotonic();
-    const changed = new Set<Hop>();
+    const hops = new Set<Hop>();
+    const own = new Set<Cidr>();
+    let moved = false;
     let looked = 0;
-    for (const [hop, before] of [...this.#costs]) {
-      const cost = this.#look(hop) ?? before;
-      if (cost !== before && this.#costs.has(hop)) {
-        this.#costs.set(hop, cost);
-        changed.add(hop);
+    for (const [key, before] of [...this.#ways]) {
+      const way = this.#look(key) ?? before;
+      if ((way.cost !== before.cost || way.device !== before.device) && this.#ways.has(key)) {
+        this.#ways.set(key, way);
+        if (isPrefix(key)) own.add(key);
+        else hops.add(key);
+        moved ||= !isPrefix(key) && way.device !== before.device;
       }
       if (++looked % slice === 0) await new Promise((resolve) => setImmediate(resolve));
       if (this.#stopped) return;
     }
-    if (changed.size > 0) this.#tell(changed);
+    if (hops.size + own.size > 0) this.#tell({ hops, moved, own });
     this.#later(Math.max(interval, (clock.monotonic() - begin) * restFactor));
   }
 
-  #tell(changed: ReadonlySet<Hop>): void {
-    for (const hop of changed)
-      if (this.#costs.get(hop) === Number.POSITIVE_INFINITY) this.deps.log.warn({ hop }, 'next hop has no route');
-    this.deps.changed(changed);
+  #tell(changes: WayChanges): void {
+    for (const hop of changes.hops)
+      if (this.#ways.get(hop)?.cost === Number.POSITIVE_INFINITY) this.deps.log.warn({ hop }, 'next hop has no route');
+    this.deps.changed(changes);
   }
 
   /** Undefined: it cannot be found out. Said once until it can again. */
-  #look(hop: Hop): number | undefined {
+  #look(key: Hop | Cidr): Way | undefined {
     try {
-      const cost = this.deps.lookup(hop) ?? Number.POSITIVE_INFINITY;
+      const way = isPrefix(key) ? this.#own(key) : this.#toHop(key);
       this.#failed = false;
-      return cost;
+      return way;
     } catch (thrown) {
       if (!(thrown instanceof KernelError)) throw thrown;
-      if (!this.#failed) this.deps.log.error({ hop, reason: explain(thrown) }, 'next hops cannot be looked up');
+      if (!this.#failed) this.deps.log.error({ hop: key, reason: explain(thrown) }, 'next hops cannot be looked up');
       this.#failed = true;
       return undefined;
     }
   }
+
+  #toHop(hop: Hop): Way {
+    const found = this.deps.lookup(hop);
+    return found ? { cost: found.metric, device: found.device } : { cost: Number.POSITIVE_INFINITY, device: '' };
+  }
+
+  #own(prefix: Cidr): Way {
+    const { address, length } = cidrParts(prefix);
+    const found = this.deps.lookup(address);
+    return { cost: 0, device: found && !found.local && found.length === length ? found.device : '' };
+  }
+}
+
+function isPrefix(key: Hop | Cidr): key is Cidr {
+  return key.includes('/');
 }
 
 /** Paths looked at between two turns of the event loop. */

@@ -52,7 +52,7 @@ function isAlone({ address, subnet }: NodeAddress): boolean {
  * Where packets of the candidate's routes go. A peer that we know by its link-local address and that is the next hop
  * itself is reached by it, whatever its global address is.
  */
-export function hopOf({ source, attributes }: Candidate): Hop | undefined {
+export function hopOf({ source, attributes }: Pick<Candidate, 'source' | 'attributes'>): Hop | undefined {
   const { nextHop, linkLocal } = attributes;
   if (nextHop === undefined || source.interface === undefined) return nextHop;
   if (isLinkLocal(nextHop)) return scopedHop(nextHop, source.interface);

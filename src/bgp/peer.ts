@@ -14,12 +14,11 @@ import { describedPeer, type LastError, type PeerStatus, type Reset, type ResetO
 import type { Rejections } from './rejections.ts';
 import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';
-import { endpointOf, isOpening, monitoredSessionOf, partiesOf, sessionConfigOf } from './sessions.ts';
+import { askAgain, endpointOf, isOpening, monitoredSessionOf, partiesOf, sessionConfigOf } from './sessions.ts';
 import type { PeerConfig } from './settings.ts';
 import { MessageTally } from './tally.ts';
 import { dial } from './transport.ts';
 import type { subcodes } from './wire/errors.ts';
-import { writeMessage } from './wire/message.ts';
 
 export type { FamilyCounts, LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
 
@@ -124,17 +123,20 @@ export class Peer {
       return;
     }
     if (!session || families.length === 0) return;
-    const { connection, negotiated } = session;
-    if (negotiated.routeRefresh) {
-      connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
-      return;
-    }
-    this.context.log.warn(
-      { peer: this.name },
-      'peer cannot refresh its routes: the session is reset for the new policy',
-    );
-    connection.event({ on: 'stop', reason: 'configChange' });
+    if (askAgain(session, families)) return;
+    const message = 'peer cannot refresh its routes: the session is reset for the new policy';
+    this.context.log.warn({ peer: this.name }, message);
+    session.connection.event({ on: 'stop', reason: 'configChange' });
     if (this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
+  }
+
+  /** Next hops are reached through other devices: import filters that look at those judge the routes again. */
+  devicesChanged(): void {
+    const families = this.#routes.judgedByDevice;
+    if (!this.#session || families.length === 0 || askAgain(this.#session, families)) return;
+    const message =
+      'devices of next hops changed, but the peer cannot refresh its routes: filters keep what they judged';
+    this.context.log.warn({ peer: this.name, families }, message);
   }
 
   /**
@@ -153,10 +155,9 @@ export class Peer {
 
   #resetSoftly(session: Session | undefined): ResetOutcome {
     if (!session) return { peer: this.name, reset: 'none', refreshAsked: [] };
-    const { families, routeRefresh } = session.negotiated;
+    const { families } = session.negotiated;
     for (const family of families) this.#routes.refresh(family);
-    if (routeRefresh) session.connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
-    return { peer: this.name, reset: 'soft', refreshAsked: routeRefresh ? families : [] };
+    return { peer: this.name, reset: 'soft', refreshAsked: askAgain(session) ? families : [] };
   }
 
   /** As the tables know the peer. */

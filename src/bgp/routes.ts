@@ -64,7 +64,7 @@ export class Routes {
     this.#in = new Map(
       config.families.map((family) => [family, new AdjRibIn(this.#source, context.tables[family].rib)]),
     );
-    this.#intake = new Intake(config.name, this.#in, context);
+    this.#intake = new Intake(this.#source, this.#in, context);
     this.#timers = new Timers(context.clock, (name) => this.#expired(name));
   }
 
@@ -180,6 +180,11 @@ export class Routes {
     const swept = this.#sweep(family, adj);
     if (this.#stale() === 0) this.#timers.disarm('stalePaths');
     this.context.log.info({ peer: this.config.name, family, routes: adj.count, swept }, 'end of the repeated routes');
+  }
+
+  /** Families whose import filter looks at devices. */
+  get judgedByDevice(): readonly Family[] {
+    return this.#intake.judgedByDevice;
   }
 
   /** Its routes that were refused. */
@@ -358,7 +363,7 @@ export class Routes {
     const { config, context } = this;
     return {
       context: importContextOf(config, context, negotiated, this.#local),
-      filters: importFiltersOf(config, negotiated),
+      filters: importFiltersOf(config, context, negotiated),
     };
   }
 

@@ -37,7 +37,7 @@ export function importContextOf(
 export function exportContextOf(
   family: Family,
   config: PeerConfig,
-  { asn, addresses, clusterId }: SpeakerContext,
+  { asn, addresses, clusterId, deviceOf }: SpeakerContext,
   negotiated: Negotiated,
   local: Ip | undefined,
 ): ExportContext | undefined {
@@ -46,7 +46,7 @@ export function exportContextOf(
   const hop = ownHop(family, ends);
   if (!hop) return undefined;
   const { nextHopMode, exportRules, localAsn, removePrivateAs, routeReflectorClient } = config;
-  const filter = exportRules && compileFilter(exportRules[family], external);
+  const filter = exportRules && compileFilter(exportRules[family], { family, external, deviceOf });
   return {
     family,
     asn: localAsn ?? asn,
@@ -66,11 +66,12 @@ export function exportContextOf(
 
 export function importFiltersOf(
   { importRules }: PeerConfig,
+  { deviceOf }: Pick<SpeakerContext, 'deviceOf'>,
   { families, external }: Negotiated,
 ): ReadonlyMap<Family, Filter> {
   const filters = new Map<Family, Filter>();
   for (const family of families) {
-    const filter = importRules && compileFilter(importRules[family], external);
+    const filter = importRules && compileFilter(importRules[family], { family, external, deviceOf });
     if (filter) filters.set(family, filter);
   }
   return filters;

@@ -1,4 +1,4 @@
-import { familyOf, parseIp } from '../model/address.ts';
+import { type Family, familyOf, parseIp } from '../model/address.ts';
 import type { MonitoredSession } from './bmp/monitor.ts';
 import type { Parties } from './collision.ts';
 import type { Connection } from './connection.ts';
@@ -62,7 +62,7 @@ export function monitoredSessionOf(
 ): MonitoredSession {
   const { sent, received, remotePort } = connection.opening;
   const { address, port = 0 } = connection.local;
-  const { peerAsn, identifier, families, routeRefresh } = negotiated;
+  const { peerAsn, identifier, families } = negotiated;
   return {
     name: config.name,
     peer: { address: config.address, asn: peerAsn, identifier },
@@ -76,11 +76,19 @@ export function monitoredSessionOf(
     families,
     routes: (side) => routes.monitored(side),
     askAgain: () => {
-      if (routes.faithful || !current() || !routeRefresh) return;
-      connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
+      if (!routes.faithful && current()) askAgain({ connection, negotiated });
     },
     statistics: () => routes.statistics(),
   };
+}
+
+/** Has the peer tell its routes of the families again. RFC 2918. @returns false: it cannot */
+export function askAgain(
+  { connection, negotiated }: Pick<Parts, 'connection' | 'negotiated'>,
+  families: readonly Family[] = negotiated.families,
+): boolean {
+  if (negotiated.routeRefresh) connection.send(families.map((family) => writeMessage({ type: 'refresh', family })));
+  return negotiated.routeRefresh;
 }
 
 /** Where a connection to the peer goes, and how it is protected. */

@@ -3,7 +3,6 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { KernelError } from '../kernel/types.ts';
 import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';
-import type { Hop } from '../model/feed.ts';
 import { ownAttributes } from './advertisements.ts';
 import { BfdAgent } from './bfd/agent.ts';
 import type { Counter } from './bfd/settings.ts';
@@ -14,7 +13,7 @@ import { DynamicPeers } from './dynamic.ts';
 import { AttributeInterner } from './intern.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { Listening } from './listening.ts';
-import { type NextHopDeps, NextHops } from './next-hops.ts';
+import { type NextHopDeps, NextHops, type WayChanges } from './next-hops.ts';
 import { Pauses } from './pauses.ts';
 import { Peer, type PeerStatus } from './peer.ts';
 import type { RejectedRoute } from './rejections.ts';
@@ -41,8 +40,10 @@ export interface SpeakerDeps {
   readonly warmUp?: boolean;
   /** Default: `deferralSeconds`. */
   readonly deferralSeconds?: number;
-  /** Finds out the metric of the route to a next hop; absent: every next hop counts as near (next-hops.ts). */
+  /** Finds out the kernel's route to an address; absent: no route leads through a device (next-hops.ts). */
   readonly lookup?: NextHopDeps['lookup'];
+  /** Paths need a route to their next hop, and its metric counts. Default: every next hop counts as near. */
+  readonly trackNextHops?: boolean;
 }
 
 /** Hears of selected routes, each batch in the turn in which it was decided. */
@@ -86,7 +87,7 @@ export class Speaker {
     this.#config = config;
     const { lookup, clock, log } = deps;
     this.#turns = new Turns(() => clock.monotonic());
-    this.#nextHops = lookup && new NextHops({ lookup, clock, log, changed: (hops) => this.#reconsider(hops) });
+    this.#nextHops = lookup && new NextHops({ lookup, clock, log, changed: (changes) => this.#reconsider(changes) });
     this.tables = { 4: this.#table(4), 6: this.#table(6) };
     this.#originated = {
       4: new AdjRibIn(this.#local, this.tables[4].rib),
@@ -219,7 +220,7 @@ export class Speaker {
 
   /** How many next hops are followed, and which have no route; undefined: none is. */
   nextHops(): ReturnType<NextHops['status']> | undefined {
-    return this.#nextHops?.status();
+    return this.deps.trackNextHops ? this.#nextHops?.status() : undefined;
   }
 
   /** BFD packets by what became of them. */
@@ -238,7 +239,7 @@ export class Speaker {
           for (const listener of this.#listeners) listener.selected(changes);
         },
         wanted: () => this.#listeners.size > 0,
-        ...(this.#nextHops ? { costOf: this.#nextHops.costOf } : {}),
+        ...(this.#nextHops && this.deps.trackNextHops ? { costOf: this.#nextHops.costOf } : {}),
         settled: () => this.#check(),
         oversized: (attributes, prefixes) =>
           this.deps.log.warn({ family, prefixes, asPath: attributes.asPath }, 'attributes too long to pass on'),
@@ -247,8 +248,10 @@ export class Speaker {
     );
   }
 
-  #reconsider(hops: ReadonlySet<Hop>): void {
-    for (const family of families) void this.tables[family].reconsider(hops);
+  /** Peers are not asked again only because a metric changed: no filter looks at that. */
+  #reconsider({ hops, own, moved }: WayChanges): void {
+    for (const family of families) void this.tables[family].reconsider(hops, own);
+    if (moved) for (const peer of this.#peers.values()) peer.devicesChanged();
   }
 
   /** Path selection starts once everybody has spoken; what comes of it makes the start complete. */
@@ -278,6 +281,7 @@ export class Speaker {
       limits,
       bfd: this.#bfd,
       monitor: this.#monitor,
+      deviceOf: this.#nextHops?.deviceOf ?? (() => ''),
       restarted,
       restarting: () => restarted && !this.#converged,
       settled: (name, family) => {

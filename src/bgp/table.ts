@@ -56,6 +56,8 @@ export class RouteTable {
   readonly #selected: ChosenRoutes;
   /** New groups that do not yet know all that is selected, and from which prefix on; their members wait. */
   readonly #filling = new Map<Group, PrefixId>();
+  /** Prefixes that export filters are asked about again, though the same path stays the best. */
+  readonly #rejudged = new Set<PrefixId>();
   #scheduled = false;
   #held: boolean;
 
@@ -112,12 +114,24 @@ export class RouteTable {
     return this.deps.costOf?.(candidate) !== Number.POSITIVE_INFINITY;
   }
 
-  /** Next hops are reached in other ways now: every prefix with a path over one of them is decided again. */
-  async reconsider(hops: ReadonlySet<Hop>): Promise<void> {
+  /**
+   * Next hops are reached in other ways now, and own prefixes lead through other devices: every prefix with a path over
+   * one of them, and every such prefix, is decided and judged again.
+   */
+  async reconsider(hops: ReadonlySet<Hop>, own: Iterable<Cidr> = []): Promise<void> {
+    const judged = [...this.#groups.values()].some(({ context }) => context.filter?.byDevice);
+    for (const prefix of own) this.#again(this.rib.prefixes.findCidr(prefix), judged);
+    if (hops.size === 0) return;
     for (const ids of pathsOver(this.rib, hops)) {
-      for (const id of ids) this.rib.touch(id);
+      for (const id of ids) this.#again(id, judged);
       await new Promise<void>((resolve) => this.deps.schedule(resolve));
     }
+  }
+
+  #again(id: PrefixId | undefined, judged: boolean): void {
+    if (id === undefined) return;
+    this.rib.touch(id);
+    if (judged) this.#rejudged.add(id);
   }
 
   #decided(candidates: readonly Candidate[]): Decision | undefined {
@@ -275,7 +289,7 @@ export class RouteTable {
       } else if (first !== 0 && (this.deps.costOf !== undefined || rib.next(first) !== 0))
         best = this.#pathOf(id, this.#decided(rib.candidates(id)));
       const isNew = this.#selected.set(id, best === 0 ? 0 : rib.attributes(best), best === 0 ? 0 : rib.source(best));
-      if (isNew) changed.push(id);
+      if (isNew || (this.#rejudged.size > 0 && this.#rejudged.delete(id))) changed.push(id);
     }
     for (const group of this.#groups.values()) group.apply(taken, changed, this.#selected);
     if (wanted) this.deps.selected(selected);

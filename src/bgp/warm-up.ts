@@ -31,7 +31,7 @@ export function warmUp(log: Log): void {
   const sender = sourceOf(1);
   const adj = new AdjRibIn(sender, table.rib);
   const tables = { 4: table, 6: table };
-  const intake = new Intake('warm-up', new Map([[4, adj]]), { interner, tables, log, monitor: nobody });
+  const intake = new Intake(sender, new Map([[4, adj]]), { interner, tables, log, monitor: nobody });
   intake.open({ context: importContext, filters: new Map() }, [4]);
   for (const source of [sender, sourceOf(2)])
     table.join({ source, send: nothing, writable: () => true }, exportContext);

@@ -81,6 +81,16 @@ export function interfaceIndex(name: string): number {
   return checked(`device ${name}`, index === 0 ? -1 : index);
 }
 
+/** Octets of a device's name with the zero after it. linux/if.h. */
+const IF_NAMESIZE = 16;
+
+/** The name of a network device; undefined when it is gone. */
+export function interfaceName(index: number): string | undefined {
+  const bytes = new Uint8Array(IF_NAMESIZE);
+  if (libc().if_indextoname(index, bytes) === null) return undefined;
+  return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+}
+
 /** `struct sockaddr_in` or `sockaddr_in6`. */
 export function socketAddress(address: Ip, port: number, scope = 0): Uint8Array {
   const family = familyOf(address);

@@ -62,14 +62,17 @@ export function pathIdAt(from: Uint8Array, at: number): number {
   return (from[at] ?? 0) * 0x1000000 + low;
 }
 
+/** The prefix whose octets begin there, host bits cleared. */
+export function prefixAt(family: Family, from: Uint8Array, at: number, length: number): Cidr {
+  const address = new Uint8Array(octets(family));
+  address.set(from.subarray(at, at + octetsFor(length)));
+  return cidrOf(address, length);
+}
+
 /** The prefixes of a block as text, host bits cleared. */
 export function cidrsOf(block: PrefixBlock): Cidr[] {
   const found: Cidr[] = [];
-  eachPrefix(block, (source, at, length) => {
-    const address = new Uint8Array(octets(block.family));
-    address.set(source.subarray(at, at + octetsFor(length)));
-    found.push(cidrOf(address, length));
-  });
+  eachPrefix(block, (source, at, length) => found.push(prefixAt(block.family, source, at, length)));
   return found;
 }
 

@@ -18,6 +18,8 @@ export interface Libc {
   setns(fd: number, type: number): number;
   ioctl(fd: number, request: number, argument: null): number;
   if_nametoindex(name: string): number;
+  /** @param name room for IF_NAMESIZE octets @returns null where there is no such device */
+  if_indextoname(index: number, name: Uint8Array): unknown;
 }
 
 let loaded: Libc | undefined;
@@ -48,6 +50,7 @@ function load(): Libc {
     setns: process.func('int setns(int fd, int type)'),
     ioctl: process.func('int ioctl(int fd, unsigned long request, void *argument)'),
     if_nametoindex: process.func('unsigned int if_nametoindex(const char *name)'),
+    if_indextoname: process.func('void *if_indextoname(unsigned int index, void *name)'),
   };
 }
 

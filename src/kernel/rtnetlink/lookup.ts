@@ -1,6 +1,6 @@
 import { bits, familyOf, ipBytes } from '../../model/address.ts';
 import { type Hop, hopParts } from '../../model/feed.ts';
-import { interfaceIndex } from '../socket.ts';
+import { interfaceIndex, interfaceName } from '../socket.ts';
 import { KernelError } from '../types.ts';
 import {
   AF_INET,
@@ -22,13 +22,26 @@ const NETLINK_ROUTE = 0;
 const MSG_DONTWAIT = 0x40;
 /** The route of the table that was found, rather than how a packet would go. linux/rtnetlink.h. */
 const RTM_F_FIB_MATCH = 0x2000;
-/** Offsets in `struct rtmsg` of the type, and where attributes begin. */
+/** Offsets in `struct rtmsg` of the prefix length and the type, and where attributes begin. */
+const lengthOffset = 1;
 const typeOffset = 7;
 const rtmsgLength = 12;
 const RTN_UNICAST = 1;
 const RTN_LOCAL = 2;
 /** What a lookup that finds nothing, or a route that leads nowhere, is answered with. ip_fib_trie, fib_props. */
 const noRoute: ReadonlySet<string> = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EINVAL', 'EACCES', 'ENODEV']);
+
+/** The route that packets to an address take. */
+export interface FoundRoute {
+  /** RTA_PRIORITY, 0 without one. */
+  readonly metric: number;
+  /** The device that it leads through; empty where there are several. */
+  readonly device: string;
+  /** Bits of its prefix. */
+  readonly length: number;
+  /** The address is one of this host. */
+  readonly local: boolean;
+}
 
 /** Asks the kernel how an address is reached. It reads only, which needs no privilege. */
 export class RouteLookup {
@@ -49,12 +62,8 @@ export class RouteLookup {
     libc().close(this.#fd);
   }
 
-  /**
-   * The metric of the route to a gateway (RTA_PRIORITY, 0 without one); undefined when there is no route, or one that
-   * drops packets.
-   * @throws KernelError
-   */
-  metric(hop: Hop): number | undefined {
+  /** Undefined when there is no route to the gateway, or one that drops packets. @throws KernelError */
+  route(hop: Hop): FoundRoute | undefined {
     const operation = `look up the route to ${hop}`;
     const sequence = this.#ask(hop, operation);
     if (sequence === undefined) return undefined;
@@ -67,8 +76,14 @@ export class RouteLookup {
     if (answer.type !== RTM_NEWROUTE || answer.payload.length < rtmsgLength) throw new KernelError(operation, 'EPROTO');
     const type = answer.payload[typeOffset];
     if (type !== RTN_UNICAST && type !== RTN_LOCAL) return undefined;
-    const priority = readAttributes(answer.payload, rtmsgLength).get(RTA_PRIORITY);
-    return priority ? hostU32(priority, 0) : 0;
+    const attributes = readAttributes(answer.payload, rtmsgLength);
+    const [priority, out] = [attributes.get(RTA_PRIORITY), attributes.get(RTA_OIF)];
+    return {
+      metric: priority ? hostU32(priority, 0) : 0,
+      device: (out && interfaceName(hostU32(out, 0))) ?? '',
+      length: answer.payload[lengthOffset] ?? 0,
+      local: type === RTN_LOCAL,
+    };
   }
 
   /** Undefined: the device of a link-local gateway is not there. */

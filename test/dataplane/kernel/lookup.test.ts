@@ -13,7 +13,8 @@ let name: string;
 let lookup: RouteLookup;
 
 const ip = (...command: readonly string[]) => run('ip', ['-netns', name, ...command]);
-const metric = (text: string) => lookup.metric(parseIp(text));
+const route = (text: string) => inNamespace(`/run/netns/${name}`, () => lookup.route(parseIp(text)));
+const metric = (text: string) => route(text)?.metric;
 
 beforeEach(async () => {
   name = `lk-${process.pid}-${randomBytes(3).toString('hex')}`;
@@ -60,7 +61,21 @@ test('a route that drops packets is none, and a default route is one', async () 
 
 test('a link-local address is reached over its device, if that is there', async () => {
   const over = (device: string) =>
-    inNamespace(`/run/netns/${name}`, () => lookup.metric(scopedHop(parseIp('fe80::9'), device)));
+    inNamespace(`/run/netns/${name}`, () => lookup.route(scopedHop(parseIp('fe80::9'), device))?.metric);
   await until(() => over('a0') === 256, { within: 5000, what: 'the link-local route of the device' });
   expect(over('gone0')).toBeUndefined();
+});
+
+test('the device that a route leads through, by the name that it has now, and how long its prefix is', async () => {
+  await ip('link', 'add', 'c0', 'type', 'veth', 'peer', 'name', 'd0');
+  for (const device of ['c0', 'd0']) await ip('link', 'set', device, 'up');
+  await ip('route', 'add', '198.51.100.7/32', 'dev', 'c0');
+  await ip('route', 'add', '2001:db8:1::/48', 'via', '2001:db8::2');
+  await ip('route', 'add', '203.0.113.0/24', 'nexthop', 'dev', 'a0', 'nexthop', 'dev', 'c0');
+  expect(route('198.51.100.7')).toEqual({ metric: 0, device: 'c0', length: 32, local: false });
+  expect(route('2001:db8:1::1')).toMatchObject({ device: 'a0', length: 48 });
+  expect(route('203.0.113.1')).toMatchObject({ device: '', length: 24 });
+  expect(route('192.0.2.1')).toMatchObject({ local: true, length: 32 });
+  await ip('link', 'set', 'c0', 'name', 'cali0');
+  expect(route('198.51.100.7')).toMatchObject({ device: 'cali0' });
 });

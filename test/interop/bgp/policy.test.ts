@@ -3,7 +3,7 @@ import type { FilterRule, RulesOf } from '../../../src/bgp/filters.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import { Bird } from '../../support/daemons/bird.ts';
 import { Frr } from '../../support/daemons/frr.ts';
-import { Link } from '../../support/daemons/network.ts';
+import { addresses, Link } from '../../support/daemons/network.ts';
 import { configOf, peerOf, SpeakerProcess } from '../../support/daemons/speaker.ts';
 import { until } from '../../support/wait.ts';
 
@@ -126,6 +126,35 @@ test('filters take effect on FRR and are changed without a flap', async () => {
   speaker.apply(configOf(64512, [peerOf(4, 65010)], ours));
   await frr.learnt('10.65.1.0/26');
   await speaker.learnt('192.0.2.0/24');
+  expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
+});
+
+test('filters look at the device of a route, both ways, and follow it to another one', async () => {
+  const inside = (...command: readonly string[]) => link.exec('us', 'ip', command);
+  await inside('link', 'add', 'cali1', 'type', 'veth', 'peer', 'name', 'pod1');
+  for (const device of ['cali1', 'pod1']) await inside('link', 'set', device, 'up');
+  for (const address of ['203.0.113.9/32', '10.65.9.9/32']) await inside('route', 'add', address, 'dev', 'cali1');
+  const bird = new Bird(link);
+  const exporting = 'if net = 192.0.2.0/24 then bgp_next_hop = 203.0.113.9;';
+  await bird.start({ asn: 65010, peerAsn: 64512, routes: theirs, exporting, channel: '' });
+  const notPods = rules({ action: 'reject', operations: [], interface: 'cali*' });
+  speaker.start(configOf(64512, [peerOf(4, 65010, { importRules: notPods, exportRules: notPods })], ours));
+  await speaker.learnt('198.51.100.0/24');
+  await bird.learnt('10.65.1.0/26');
+  const refused = async () => (await speaker.peers())[0]?.rejected['filter'] === 1;
+  await until(refused, { within: 20_000, what: 'the route through the pod, refused' });
+  expect((await speaker.routes()).map(({ prefix }) => prefix)).not.toContain('192.0.2.0/24');
+  expect(await bird.route('10.65.9.9/32')).toBe('');
+
+  await inside('route', 'replace', '203.0.113.9/32', 'via', addresses.them.four);
+  await inside('route', 'del', '10.65.9.9/32');
+  await speaker.learnt('192.0.2.0/24');
+  await bird.learnt('10.65.9.9/32');
+
+  await inside('route', 'replace', '203.0.113.9/32', 'dev', 'cali1');
+  await inside('route', 'add', '10.65.9.9/32', 'dev', 'cali1');
+  await speaker.forgotten('192.0.2.0/24');
+  await bird.forgotten('10.65.9.9/32');
   expect((await speaker.peers())[0]).toMatchObject({ state: 'Established', flaps: 0 });
 });
 

@@ -100,7 +100,7 @@ const filter = compileFilter(
     { prefix: rangeOf('10.0.0.0/22'), action: 'reject', operations: [] },
     { prefix: rangeOf('10.0.4.0/22'), action: 'accept', operations: [{ do: 'prepend', asns: [64999] }] },
   ],
-  true,
+  { family: 4, external: true, deviceOf: () => '' },
 );
 
 function rangeOf(text: string): NonNullable<FilterRule['prefix']> {
@@ -109,7 +109,7 @@ function rangeOf(text: string): NonNullable<FilterRule['prefix']> {
 
 function toldOf(prefix: Cidr, best: Candidate, context: ExportContext): Attributes | undefined {
   const { octets, length } = prefixOctets(prefix);
-  const verdict = context.filter?.judge(octets, 0, length, best.attributes, true);
+  const verdict = context.filter?.judge(octets, 0, length, best.attributes, best.source);
   return verdict === 'reject' ? undefined : exported(best, context, verdict);
 }
 

@@ -4,6 +4,7 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { Control } from '../../../src/bgp/control.ts';
 import { Feed } from '../../../src/bgp/feed.ts';
+import { KernelRoutes } from '../../../src/bgp/kernel-routes.ts';
 import type { SpeakerConfig } from '../../../src/bgp/settings.ts';
 import { Speaker } from '../../../src/bgp/speaker.ts';
 
@@ -18,7 +19,8 @@ const [, , file = '', directory = ''] = process.argv;
 const read = (): SpeakerFile => JSON.parse(readFileSync(file, 'utf8'));
 const { config, restarted, deferralSeconds } = read();
 const log = createLog('speaker', 'debug');
-const speaker = new Speaker(config, { clock: systemClock, log, restarted, deferralSeconds });
+const { lookup } = new KernelRoutes();
+const speaker = new Speaker(config, { clock: systemClock, log, restarted, deferralSeconds, lookup });
 const control = new Control(speaker, log);
 const feed = new Feed(speaker, log);
 await feed.listen(join(directory, 'routes.sock'));

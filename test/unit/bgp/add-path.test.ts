@@ -145,7 +145,7 @@ test('stations are told of paths with the identifiers of the peer, which their O
   };
   const adj = new AdjRibIn(source, table.rib);
   const context = { interner, tables: { 4: table, 6: table }, log: { warn: nothing } as never, monitor };
-  const intake = new Intake('peer', new Map([[4, adj]]), context);
+  const intake = new Intake(source, new Map([[4, adj]]), context);
   const rules = {
     asns: [64512],
     allowedLocalAs: 0,

@@ -90,7 +90,7 @@ describe('filters of a peer', () => {
   });
 
   test('one that is missing or cannot be followed lets nothing through, and is named', () => {
-    const unusable = set('BGPFilter', 'gone', { exportV4: [{ action: 'Accept', interface: 'eth0' }] });
+    const unusable = set('BGPFilter', 'gone', { exportV4: [{ action: 'Accept', interface: 'eth 0' }] });
     const { config, problems } = compiled(storeOf(a, unusable, peer(['gone'])));
     expect(config.peers[0]?.importRules).toEqual({ 4: [reject], 6: [reject] });
     expect(config.peers[0]?.exportRules).toEqual({ 4: [reject], 6: [reject] });
@@ -101,7 +101,7 @@ describe('filters of a peer', () => {
 
   test('the last good version of a filter stays in force', () => {
     const good = set('BGPFilter', 'f', { importV4: [{ action: 'Reject' }] });
-    const bad = set('BGPFilter', 'f', { importV4: [{ action: 'Reject', interface: 'eth0' }] });
+    const bad = set('BGPFilter', 'f', { importV4: [{ action: 'Reject', interface: 'eth 0' }] });
     const { config } = compiled(storeOf(a, good, bad, peer(['f'])));
     expect(config.peers[0]?.importRules).toEqual({ 4: [reject], 6: [] });
   });

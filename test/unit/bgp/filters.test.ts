@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { parseFilter } from '../../../src/bgp/filter-resource.ts';
-import { compileFilter, operated, prefixOctets, priorityOf, type Verdict } from '../../../src/bgp/filters.ts';
+import {
+  compileFilter,
+  type Lead,
+  operated,
+  prefixOctets,
+  priorityOf,
+  type Verdict,
+} from '../../../src/bgp/filters.ts';
+import type { Source } from '../../../src/bgp/sources.ts';
 import type { Attributes } from '../../../src/bgp/wire/attributes.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { type BgpFilter, parseResource } from '../../../src/model/kinds.ts';
@@ -27,14 +35,19 @@ interface Route {
   readonly external?: boolean;
   readonly remote?: boolean;
   readonly change?: Partial<Attributes>;
+  readonly device?: string;
 }
 
+const source: Source = { name: 'tor', kind: 'ebgp', identifier: parseIp('10.0.0.2') };
+const own: Source = { name: 'local', kind: 'local', identifier: parseIp('0.0.0.0') };
+
 function verdict(rules: readonly object[], route: Route = {}): Verdict {
-  const { prefix = '10.1.2.0/24', external = true, remote = true, change = {} } = route;
+  const { prefix = '10.1.2.0/24', external = true, remote = true, change = {}, device = '' } = route;
   const family = prefix.includes(':') ? 6 : 4;
   const parsed = parseFilter(resource(family === 4 ? { importV4: rules } : { importV6: rules }));
   const { octets, length } = prefixOctets(parseCidr(prefix));
-  return compileFilter(parsed.import[family], external)?.judge(octets, 0, length, { ...attributes, ...change }, remote);
+  const filter = compileFilter(parsed.import[family], { family, external, deviceOf: () => device });
+  return filter?.judge(octets, 0, length, { ...attributes, ...change }, remote ? source : own);
 }
 
 describe('prefixes', () => {
@@ -99,8 +112,55 @@ describe('other conditions', () => {
 
   test('rules for the other kind of peer leave no filter', () => {
     const parsed = parseFilter(resource({ exportV4: [{ action: 'Reject', peerType: 'iBGP' }] }));
-    expect(compileFilter(parsed.export[4], true)).toBeUndefined();
-    expect(compileFilter(parsed.export[6], false)).toBeUndefined();
+    const deviceOf = () => '';
+    expect(compileFilter(parsed.export[4], { family: 4, external: true, deviceOf })).toBeUndefined();
+    expect(compileFilter(parsed.export[6], { family: 6, external: false, deviceOf })).toBeUndefined();
+  });
+});
+
+describe('interface', () => {
+  test.each([
+    ['vxlan.calico', 'vxlan.calico', true],
+    ['vxlan.calico', 'vxlanxcalico', false],
+    ['*.calico', 'vxlan.calico', true],
+    ['*.calico', 'vxlan.calico2', false],
+    ['eth*', 'eth0', true],
+    ['eth*', 'eth', true],
+    ['eth*', 'veth0', false],
+    ['*', '', true],
+    ['eth0', '', false],
+    ['a*b*c', 'axxbc', true],
+    ['a*b*c', 'acb', false],
+  ])('%s and a route through %j: %s', (pattern, device, matches) => {
+    expect(verdict([{ action: 'Reject', interface: pattern }], { device })).toBe(matches ? 'reject' : undefined);
+  });
+
+  test('is one condition of several, and asked for only where the others hold', () => {
+    const rules = [
+      { action: 'Reject', interface: 'eth1', source: 'RemotePeers', cidr: '10.1.0.0/16', matchOperator: 'In' },
+    ];
+    expect(verdict(rules, { device: 'eth1' })).toBe('reject');
+    expect(verdict(rules, { device: 'eth1', remote: false })).toBeUndefined();
+    const asked: Lead[] = [];
+    const { 4: parsed } = parseFilter(resource({ importV4: [...rules, ...rules] })).import;
+    const deviceOf = (lead: Lead) => {
+      asked.push(lead);
+      return 'eth0';
+    };
+    const filter = compileFilter(parsed, { family: 4, external: true, deviceOf }) ?? expect.fail('no filter');
+    expect(filter.byDevice).toBe(true);
+    for (const text of ['10.2.0.0/24', '10.1.2.0/23']) {
+      const { octets, length } = prefixOctets(parseCidr(text));
+      expect(filter.judge(octets, 0, length, attributes, source)).toBeUndefined();
+    }
+    expect(asked).toEqual([{ source, attributes, prefix: '10.1.2.0/23' }]);
+  });
+
+  test('rules for other devices do not make a filter depend on them when they are for the other kind of peer', () => {
+    const { 4: parsed } = parseFilter(
+      resource({ importV4: [{ action: 'Reject', interface: 'eth0', peerType: 'iBGP' }, { action: 'Reject' }] }),
+    ).import;
+    expect(compileFilter(parsed, { family: 4, external: true, deviceOf: () => '' })).toMatchObject({ byDevice: false });
   });
 });
 
@@ -135,7 +195,9 @@ test('operations change a copy, in their order', () => {
 
 describe('refused', () => {
   test.each<[string, object]>([
-    ['importV4[0].interface', { importV4: [{ action: 'Reject', interface: '*.calico' }] }],
+    ['importV4[0].interface', { importV4: [{ action: 'Reject', interface: 'eth[01]' }] }],
+    ['importV4[0].interface', { importV4: [{ action: 'Reject', interface: '' }] }],
+    ['exportV6[0].interface', { exportV6: [{ action: 'Reject', interface: 'a-name-of-16-let' }] }],
     ['exportV6[0].cidr', { exportV6: [{ action: 'Reject', cidr: '10.0.0.0/8', matchOperator: 'In' }] }],
     [
       'exportV4[0].prefixLength.max',

@@ -2,10 +2,11 @@ import { expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import { decide } from '../../../src/bgp/decision.ts';
 import { explainLoss } from '../../../src/bgp/explain.ts';
-import { maxHops, NextHops, tracksNextHops } from '../../../src/bgp/next-hops.ts';
+import { maxHops, NextHops, tracksNextHops, type WayChanges } from '../../../src/bgp/next-hops.ts';
 import type { Candidate } from '../../../src/bgp/rib.ts';
+import type { FoundRoute } from '../../../src/kernel/rtnetlink/lookup.ts';
 import { KernelError } from '../../../src/kernel/types.ts';
-import { ipFromNumber, parseIp } from '../../../src/model/address.ts';
+import { ipFromNumber, parseCidr, parseIp } from '../../../src/model/address.ts';
 import type { Hop } from '../../../src/model/feed.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
@@ -24,6 +25,8 @@ function path(name: string, nextHop: string, extra: Partial<Candidate['attribute
     stale: false,
   };
 }
+
+const over = (metric: number, device = 'eth0', length = 24): FoundRoute => ({ metric, device, length, local: false });
 
 const costs = (byHop: Readonly<Record<string, number>>) => (candidate: Candidate) =>
   byHop[candidate.attributes.nextHop ?? ''] ?? 0;
@@ -66,11 +69,15 @@ test('next hops are asked for once, then every two seconds; those that changed a
   const hops = new NextHops({
     lookup: (hop) => {
       asked.push(hop);
-      return metrics.get(hop);
+      const metric = metrics.get(hop);
+      return metric === undefined ? undefined : over(metric);
     },
     clock,
     log,
-    changed: (changed) => changes.push([...changed]),
+    changed: ({ hops: changed, own }) => {
+      expect(own.size).toBe(0);
+      changes.push([...changed]);
+    },
   });
   hops.start();
   expect([near, far, near].map(hops.costOf)).toEqual([10, Number.POSITIVE_INFINITY, 10]);
@@ -94,7 +101,7 @@ test('what cannot be found out counts as near, and what was known stays', async 
   const hops = new NextHops({
     lookup: () => {
       if (broken) throw new KernelError('look up', 'ENOBUFS');
-      return 7;
+      return over(7);
     },
     clock,
     log,
@@ -110,9 +117,44 @@ test('what cannot be found out counts as near, and what was known stays', async 
 });
 
 test('more next hops than may be known push out the oldest', () => {
-  const hops = new NextHops({ lookup: () => 0, clock: new ManualClock(), log, changed: () => undefined });
+  const hops = new NextHops({ lookup: () => over(0), clock: new ManualClock(), log, changed: () => undefined });
   for (let i = 0n; i < BigInt(maxHops) + 10n; i++) hops.costOf(path('x', ipFromNumber(0x0b000000n + i, 4)));
   expect(hops.status().known).toBe(maxHops);
+});
+
+test('the device of a next hop, and of an own prefix that the kernel has a route to; changes of either are told', async () => {
+  const clock = new ManualClock();
+  const routes = new Map<string, FoundRoute>([
+    ['10.0.0.2', over(10, 'eth0')],
+    ['10.65.9.9', over(0, 'cali1', 32)],
+    ['10.65.1.0', over(0, 'cali2', 32)],
+  ]);
+  const changes: WayChanges[] = [];
+  const lookup = (hop: Hop) => routes.get(hop);
+  const hops = new NextHops({ lookup, clock, log, changed: (changed) => changes.push(changed) });
+  const own = path('own', '10.0.0.9', {}, 'local');
+  const deviceOf = ({ source, attributes }: Candidate, prefix = '192.0.2.0/24') =>
+    hops.deviceOf({ source, attributes, prefix: parseCidr(prefix) });
+  const devices = () => [
+    deviceOf(near),
+    deviceOf(far),
+    deviceOf(own, '10.65.9.9/32'),
+    deviceOf(own, '10.65.1.0/26'),
+    deviceOf({ ...near, source: { ...near.source, interface: 'eth7' }, attributes: { ...near.attributes, ...onLink } }),
+  ];
+  const onLink = { nextHop: parseIp('fe80::9') };
+  hops.start();
+  expect(devices()).toEqual(['eth0', '', 'cali1', '', 'eth7']);
+  expect(hops.status()).toEqual({ known: 2, unreachable: ['10.0.0.3'] });
+  routes.set('10.0.0.2', over(20, 'eth0'));
+  await clock.advance(2000);
+  expect(changes).toEqual([{ hops: new Set(['10.0.0.2']), moved: false, own: new Set() }]);
+  routes.set('10.0.0.2', over(20, 'eth1'));
+  routes.set('10.65.9.9', { ...over(0, 'lo', 32), local: true });
+  await clock.advance(2000);
+  expect(changes.slice(1)).toEqual([{ hops: new Set(['10.0.0.2']), moved: true, own: new Set(['10.65.9.9/32']) }]);
+  expect(devices()).toEqual(['eth1', '', '', '', 'eth7']);
+  hops.stop();
 });
 
 test('MARGAY_BGPNEXTHOPTRACKING', () => {
