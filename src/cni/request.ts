@@ -14,6 +14,8 @@ export interface RawRequest {
   /** The CNI_* environment. */
   readonly env: Readonly<Record<string, string>>;
   readonly stdin: string;
+  /** Whether who asks looks for signs of life until the answer comes. */
+  readonly signs?: boolean;
   /** When it was queued, for the log. */
   readonly queuedAt?: string;
 }

@@ -5,7 +5,7 @@ import { EnvironmentError, errorCode, explain, InputError } from '../base/errors
 import type { Log } from '../base/log.ts';
 import { fallbackVersion } from './config.ts';
 import { CniError, cniCodes, formatError } from './error.ts';
-import { parseBody, requestLength, writeAnswer } from './framing.ts';
+import { parseBody, requestLength, signIntervalMs, signOfLife, writeAnswer } from './framing.ts';
 import type { Answer } from './handler.ts';
 import { Slots } from './queue.ts';
 import type { RawRequest } from './request.ts';
@@ -67,17 +67,21 @@ async function serve(socket: Socket, run: Run, log: Log, stopping: AbortSignal):
   const hangUp = () => socket.destroy();
   stopping.addEventListener('abort', hangUp, { once: true });
   let answer: Answer;
+  let signs: NodeJS.Timeout | undefined;
   try {
     const body = await readRequest(socket);
     if (body === undefined) return;
     socket.setTimeout(0);
     stopping.removeEventListener('abort', hangUp);
-    answer = await run(parseBody(body), AbortSignal.any([gone.signal, stopping]));
+    const request = parseBody(body);
+    if (request.signs) signs = setInterval(() => socket.write(signOfLife), signIntervalMs);
+    answer = await run(request, AbortSignal.any([gone.signal, stopping]));
   } catch (thrown) {
     if (!(thrown instanceof InputError)) log.error({ err: thrown }, 'CNI request');
     const error = new CniError(thrown instanceof InputError ? cniCodes.decode : cniCodes.io, explain(thrown));
     answer = { exitCode: 1, stdout: formatError(error, fallbackVersion) };
   } finally {
+    clearInterval(signs);
     stopping.removeEventListener('abort', hangUp);
   }
   await new Promise<void>((resolve) => {

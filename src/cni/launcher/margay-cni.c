@@ -6,8 +6,9 @@
  * itself only VERSION, and with a CNI error object when there is no agent to ask (CNI specification, "Error"). A DEL it
  * then leaves in a folder, where the agent finds it, and says that it is done: the runtime must not hold on to a pod.
  *
- * Request: 4 octets of length, big-endian, then {"env":{"CNI_...":"..."},"stdin":"..."} in UTF-8.
- * Answer:  4 octets of length, big-endian, then one octet of exit code and the bytes for standard output.
+ * Request: 4 octets of length, big-endian, then {"env":{"CNI_...":"..."},"stdin":"...","signs":true} in UTF-8.
+ * Answer:  4 octets of length, big-endian, then one octet of exit code and the bytes for standard output. A length of 0
+ *          is a sign of life of an agent that is still at work; one that gives none hangs, and counts as being away.
  *
  * Socket path, first that is there: $MARGAY_CNI_SOCKET; the first line of "<this executable>.socket"; the default.
  * Queue's folder: $MARGAY_CNI_QUEUE; the second line of that file; the default. A queued file holds the request's JSON.
@@ -43,8 +44,9 @@
 enum {
   max_stdin = 1 << 20,
   max_answer = 4 << 20,
-  request_ms = 10000, /* reading the configuration, connecting and sending */
-  answer_ms = 30000,  /* the agent's own limits are shorter */
+  stdin_ms = 10000,  /* reading the configuration */
+  silent_ms = 8000,  /* connecting and sending, and between two signs of life, which come every 2 s */
+  answer_ms = 30000, /* the agent's own limits are shorter */
   status_ms = 2000,
 };
 
@@ -170,10 +172,16 @@ static void send_request(int fd, struct call *call, int64_t deadline) {
   }
 }
 
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
 static void receive_all(int fd, struct call *call, unsigned char *bytes, size_t length, int64_t deadline) {
+  int64_t silence = now_ms() + silent_ms;
   while (length > 0) {
     ssize_t n;
-    if (!ready(fd, POLLIN, deadline)) no_agent(call, is(call, "STATUS") ? "no answer within 2 s" : "no answer within 30 s");
+    if (!ready(fd, POLLIN, earlier(deadline, silence))) {
+      if (is(call, "STATUS")) no_agent(call, "no answer within 2 s");
+      no_agent(call, deadline < silence ? "no answer within 30 s" : "no sign of life within 8 s; it hangs");
+    }
     n = recv(fd, bytes, length, 0);
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (n < 0) no_agent(call, strerror(errno));
@@ -199,7 +207,7 @@ static void build_request(struct text *to, const struct text *configuration) {
   }
   append_text(to, "},\"stdin\":");
   append_json(to, configuration->bytes, configuration->length);
-  append(to, "}", 1);
+  append_text(to, ",\"signs\":true}");
   length = to->length - 4;
   for (int i = 0; i < 4; i++) to->bytes[i] = (char)(length >> (24 - 8 * i));
 }
@@ -216,9 +224,12 @@ static int print_version(void) {
 /* Prints what the agent answers. The exit code is the agent's. */
 static int pass_on(int fd, struct call *call, int64_t deadline) {
   unsigned char head[4];
-  receive_all(fd, call, head, sizeof head, deadline);
-  size_t length = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-  if (length < 1 || length > max_answer) no_agent(call, "its answer is not of this protocol");
+  size_t length;
+  do {
+    receive_all(fd, call, head, sizeof head, deadline);
+    length = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+  } while (length == 0);
+  if (length > max_answer) no_agent(call, "its answer is not of this protocol");
   unsigned char *answer = malloc(length);
   if (answer == NULL) out_of_memory();
   receive_all(fd, call, answer, length, deadline);
@@ -232,7 +243,7 @@ int main(void) {
       .verb = verb == NULL ? "" : verb, .socket = setting("MARGAY_CNI_SOCKET"), .queue = setting("MARGAY_CNI_QUEUE")};
   struct text configuration = {0};
   char settings[2 * PATH_MAX];
-  int64_t deadline = now_ms() + request_ms;
+  int64_t deadline = now_ms() + stdin_ms;
 
   signal(SIGPIPE, SIG_IGN);
   read_stdin(&configuration, deadline);
@@ -243,7 +254,7 @@ int main(void) {
   if (call.queue == NULL) call.queue = DEFAULT_QUEUE;
   build_request(&call.request, &configuration);
 
-  if (is(&call, "STATUS")) deadline = now_ms() + status_ms;
+  deadline = now_ms() + (is(&call, "STATUS") ? status_ms : silent_ms);
   int fd = connect_agent(&call, deadline);
   send_request(fd, &call, deadline);
   if (!is(&call, "STATUS")) deadline = now_ms() + answer_ms;

@@ -14,6 +14,7 @@ import {
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { build } from 'esbuild';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Answer } from '../../../src/cni/handler.ts';
@@ -86,7 +87,7 @@ test('the launcher hands over environment and input and prints the answer', asyn
     stdin,
   });
   expect({ code, stdout: stdout.toString() }).toEqual({ code: 7, stdout: 'é\0\n' });
-  expect(seen).toEqual([{ env: { CNI_COMMAND: 'ADD', CNI_ARGS: 'a="\\;b=\n' }, stdin }]);
+  expect(seen).toEqual([{ env: { CNI_COMMAND: 'ADD', CNI_ARGS: 'a="\\;b=\n' }, stdin, signs: true }]);
 });
 
 test('octets that are no UTF-8, and NUL, arrive as replacement characters and NUL', async () => {
@@ -141,7 +142,7 @@ test('agent down: DEL is done for the runtime, and waits in a file for the agent
   const [first = ''] = files;
   expect(statSync(path.join(queue, first)).mode & 0o777).toBe(0o600);
   const request = { env: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: container }, stdin };
-  expect(JSON.parse(readFileSync(path.join(queue, first), 'utf8'))).toEqual(request);
+  expect(JSON.parse(readFileSync(path.join(queue, first), 'utf8'))).toEqual({ ...request, signs: true });
   const waiting = await new RemovalQueue(queue, log).list();
   expect(waiting).toMatchObject([
     { file: first, containerId: container, request },
@@ -208,6 +209,55 @@ test('agent dies before it answers: code 11', async () => {
     await new Promise((resolve) => dying.close(resolve));
   }
 });
+
+/** The real server in a process of its own. */
+async function serveApart(socketPath: string) {
+  const program = path.join(folder, 'slow-agent.mjs');
+  await build({
+    ...{ entryPoints: [path.join(import.meta.dirname, 'slow-agent.ts')], outfile: program, bundle: true },
+    ...{ platform: 'node', format: 'esm', external: ['koffi'] },
+    banner: { js: "import { createRequire } from 'node:module';const require = createRequire(import.meta.url);" },
+  });
+  const child = spawn(process.execPath, [program, socketPath], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const said = child.stdout.setEncoding('utf8')[Symbol.asyncIterator]();
+  const hears = async (word: string) => {
+    for (let text = ''; !text.includes(word); ) {
+      const { value, done } = await said.next();
+      if (done) throw new Error('the server ended');
+      text += value;
+    }
+  };
+  await hears('ready');
+  return { child, hears };
+}
+
+test('a hung agent: ADD ends with code 11 and DEL is queued within 10 s; a slow one that lives is waited for', async () => {
+  const [hung, slow] = [path.join(folder, 'hung.sock'), path.join(folder, 'slow.sock')];
+  const queue = path.join(folder, 'hung-queue');
+  const agents = await Promise.all([serveApart(hung), serveApart(slow)]);
+  const [stopped, living] = agents;
+  try {
+    const waited = launch({ env: { MARGAY_CNI_SOCKET: slow, CNI_COMMAND: 'ADD' } });
+    await living.hears('ADD');
+    stopped.child.kill('SIGSTOP');
+    const env = { MARGAY_CNI_SOCKET: hung, MARGAY_CNI_QUEUE: queue };
+    const [add, del] = await Promise.all([
+      launch({ env: { ...env, CNI_COMMAND: 'ADD' } }),
+      launch({ env: { ...env, CNI_COMMAND: 'DEL', CNI_CONTAINERID: 'c1' } }),
+    ]);
+    expect(json(add.stdout)).toMatchObject({
+      code: 11,
+      details: expect.stringContaining('no sign of life within 8 s'),
+    });
+    expect([del.code, del.stdout.toString()]).toEqual([0, '']);
+    expect(await new RemovalQueue(queue, log).list()).toMatchObject([{ containerId: 'c1' }]);
+    // It was asked before the others, and has been silent but for its signs of life.
+    living.child.stdin.write('go');
+    expect(await waited).toMatchObject({ code: 0, stdout: Buffer.from('done') });
+  } finally {
+    for (const { child } of agents) child.kill('SIGKILL');
+  }
+}, 60_000);
 
 test('VERSION needs no agent', async () => {
   const { code, stdout } = await launch({ env: { CNI_COMMAND: 'VERSION' }, stdin: '{ "cniVersion" : "0.4.0" }' });
