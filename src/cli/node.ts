@@ -11,13 +11,13 @@ import { checkBgp, checkFelix } from './preflight.ts';
 import { poolsFrom, startup } from './startup.ts';
 import { stopSignal, supervise } from './supervisor.ts';
 
-/** `margay startup`: once; fails when the datastore does not answer. */
+/** `margay startup`: once; fails when the datastore does not answer, waits while it is locked. */
 export async function runStartup(env: Environment): Promise<void> {
   const log = createLog('startup', logLevel(env));
   warnOfIdle(env, log);
   const store = openStore(readStoreConfig(env), log);
   try {
-    await startup({ store, env, clock: systemClock, log });
+    await startup({ store, env, clock: systemClock, log, signal: stopSignal(env) });
   } finally {
     store.close();
   }

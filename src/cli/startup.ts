@@ -11,6 +11,7 @@ import { type IpPool, type Node, parseResource, type Spec } from '../model/kinds
 import { apiVersion } from '../model/resource.ts';
 import { addressOf, autodetect, candidates, type Interfaces, parseMethod } from './autodetect.ts';
 import { booleanOf, type Environment, nodename } from './environment.ts';
+import { heedingLock, type Writable } from './heeding-lock.ts';
 import { upsert } from './upsert.ts';
 
 export interface StartupDeps {
@@ -25,9 +26,11 @@ export interface StartupDeps {
 /**
  * What a node writes before its agents start: its Node resource, and for the first node of a cluster the default
  * pools, ClusterInformation and FelixConfiguration. Any number of nodes may run it at once, any number of times.
+ * While the datastore is locked it waits before its first write; a node that has nothing to write starts.
  * @throws InputError, EnvironmentError, StoreUnavailableError
  */
-export async function startup(deps: StartupDeps): Promise<void> {
+export async function startup(given: StartupDeps): Promise<void> {
+  const deps = { ...given, store: heedingLock(given.store, given) };
   const { store, env, log } = deps;
   const name = nodename(env);
   const wanted = poolsFrom(env);
@@ -66,7 +69,9 @@ export async function startup(deps: StartupDeps): Promise<void> {
   }
 }
 
-async function writeNode(name: string, deps: StartupDeps): Promise<void> {
+type Deps = Omit<StartupDeps, 'store'> & { readonly store: Writable };
+
+async function writeNode(name: string, deps: Deps): Promise<void> {
   const { store, env, log } = deps;
   const before = await store.get({ type: 'Node', name });
   const ipv4Address = await nodeAddress(4, before?.value.spec.bgp?.ipv4Address, deps);
@@ -98,7 +103,7 @@ async function writeNode(name: string, deps: StartupDeps): Promise<void> {
 }
 
 /** IP and IP6 as calico/node reads them: `autodetect`, `none`, an address, or nothing (keep what is stored). */
-async function nodeAddress(family: Family, stored: string | undefined, deps: StartupDeps): Promise<string | undefined> {
+async function nodeAddress(family: Family, stored: string | undefined, deps: Deps): Promise<string | undefined> {
   const field = family === 4 ? 'IP' : 'IP6';
   const text = deps.env[field] ?? '';
   if (text === 'none' || (text === '' && family === 6)) return text === '' ? stored : undefined;

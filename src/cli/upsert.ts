@@ -15,7 +15,7 @@ const attempts = 50;
  * @throws Error when others keep winning
  */
 export async function upsert<T extends Type>(
-  store: Store,
+  store: Pick<Store, 'get' | 'create' | 'update'>,
   key: KeyOf<T>,
   change: (current: Entry<T> | undefined) => Value<T> | undefined,
   { clock, log, signal }: { clock: Clock; log: Log; signal?: AbortSignal },

@@ -3,7 +3,9 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { autodetect, type Interfaces, parseMethod } from '../../../src/cli/autodetect.ts';
 import { poolsFrom, startup, withMask } from '../../../src/cli/startup.ts';
-import { createMemoryStore } from '../../../src/datastore/memory.ts';
+import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
+import { until } from '../../support/wait.ts';
 
 const log = createLog('test', 'silent');
 const address = (cidr: string) => ({
@@ -83,6 +85,38 @@ describe('start-up', () => {
     expect(await store.get({ type: 'Node', name: 'n1' })).toEqual(edited);
   });
 
+  test('while the datastore is locked a node writes nothing, and waits if it has to', async () => {
+    const store = createMemoryStore();
+    await startup({ store, ...deps({ IP: '192.0.2.7/24' }) });
+    await setReady(store, false);
+    const before = store.dump();
+    const clock = new ManualClock();
+    await startup({ store, ...deps({ IP: '192.0.2.7/24' }), clock });
+    expect(clock.armed).toBe(0);
+    const starts = [
+      startup({ store, ...deps({ IP: '198.51.100.7/24' }), clock }),
+      startup({ store, ...deps({ NODENAME: 'n2', IP: '192.0.2.8/24' }), clock }),
+    ];
+    const leaving = new AbortController();
+    const left = startup({ store, ...deps({ NODENAME: 'n3', IP: '192.0.2.9/24' }), clock, signal: leaving.signal });
+    for (let looks = 0; looks < 3; looks++) {
+      await until(() => clock.armed === 3, { within: 5000, what: 'three that wait' });
+      expect(store.dump()).toEqual(before);
+      clock.advance(15_000);
+    }
+    leaving.abort();
+    await expect(left).rejects.toThrow();
+    await setReady(store, true);
+    await until(() => clock.armed === 2, { within: 5000, what: 'two that wait' });
+    clock.advance(15_000);
+    await Promise.all(starts);
+    const nodes = (await store.list('Node')).entries.map(({ key, value }) => [key.name, value.spec.bgp?.ipv4Address]);
+    expect(nodes).toEqual([
+      ['n1', '198.51.100.7/24'],
+      ['n2', '192.0.2.8/24'],
+    ]);
+  });
+
   test.each([
     [{ IP: 'ten' }, 'IP: "ten"'],
     [{ IP: '2001:db8::1' }, 'expected an IPv4 address'],
@@ -98,6 +132,13 @@ describe('start-up', () => {
     await expect(startup({ store: createMemoryStore(), ...deps(env) })).rejects.toThrow(message);
   });
 });
+
+async function setReady(store: MemoryStore, datastoreReady: boolean): Promise<void> {
+  const found = await store.get({ type: 'ClusterInformation', name: 'default' });
+  if (!found) throw new Error('no ClusterInformation');
+  const value = { ...found.value, spec: { ...found.value.spec, datastoreReady } };
+  await store.update(found.key, value, found.revision);
+}
 
 describe('autodetection', () => {
   test.each([
