@@ -1,6 +1,13 @@
 import { explain } from '../base/errors.ts';
 import type { Failure } from '../base/reconcile.ts';
-import type { DesiredTable, Ipsets, Iptables, Netlink, TableName } from '../kernel/types.ts';
+import {
+  type DesiredTable,
+  type Ipsets,
+  type Iptables,
+  type Netlink,
+  shaperHandle,
+  type TableName,
+} from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import { mainTable, ourProtocol } from './calc/route.ts';
 import { ipipDevice, udpDevice, vxlanDevices } from './calc/tunnels.ts';
@@ -30,9 +37,9 @@ const nothing: DesiredTable = { chains: new Map(), insertions: new Map() };
 
 /**
  * Removes what is ours from the kernel, and nothing else: routes of protocol 80 in the main table, chains that begin
- * `cali` with the rules that lead there, our IP sets, the tunnels and, where asked for, the pods' devices. Routes
- * go first, so that no pod is reached without its policy, and sets after the rules that name them. One failure stops
- * nothing else.
+ * `cali` with the rules that lead there, our IP sets, pods' shapers, the tunnels and, where asked for, the pods' devices.
+ * Routes go first, so that no pod is reached without its policy, and sets after the rules that name them. One failure
+ * stops nothing else. Forwarding (net.ipv4.ip_forward) stays as it is: other software needs it as well.
  */
 export async function cleanup(deps: CleanupDependencies): Promise<CleanupReport> {
   const failures: Failure[] = [];
@@ -56,6 +63,8 @@ export async function cleanup(deps: CleanupDependencies): Promise<CleanupReport>
     chains += (await attempt('iptables', name, () => driver.apply(empty)))?.changedChains ?? 0;
   }
   await attempt('ipset', 'deletions', () => deps.ipsets.applyDeletions(new Map()));
+  for (const { device, handle } of netlink.queues())
+    if (handle === shaperHandle) await attempt('shaper', device, () => netlink.deleteShaper(device));
   const devices: string[] = [];
   for (const name of devicesOf(deps))
     if (await attempt('device', name, () => netlink.deleteLink(name))) devices.push(name);

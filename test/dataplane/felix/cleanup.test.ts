@@ -1,33 +1,18 @@
 import { afterEach, expect, test } from 'vitest';
-import { keyText } from '../../../src/datastore/store.ts';
 import { cleanup } from '../../../src/felix/cleanup.ts';
 import { createIpsets } from '../../../src/kernel/ipset.ts';
 import { createIptables } from '../../../src/kernel/iptables/driver.ts';
 import { openNetlinkIn } from '../../../src/kernel/namespace.ts';
-import { parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
-import { block, node, nodeResource, pod, podKey, pool, profile, silent } from '../../unit/felix/support.ts';
+import { silent } from '../../unit/felix/support.ts';
+import { beyond, type Dump, dump } from './dump.ts';
 import { RealNode } from './support.ts';
+import { device, fill, settleStrangers, stands } from './whole.ts';
 
-const device = 'cali0123456789a';
 const within = 15_000;
 
 let n: RealNode;
 afterEach(() => n.dispose());
-
-/** Routes, links, sets and rules, without what the kernel counts. */
-async function state(): Promise<string[]> {
-  const texts = await Promise.all([
-    n.namespace.exec('ip', 'route'),
-    n.namespace.exec('ip', '-6', 'route'),
-    n.namespace.exec('ipset', 'save'),
-    n.namespace.exec('ip', '-o', 'link'),
-    n.saved('iptables'),
-  ]);
-  const lines = texts.flatMap((text) => text.replace(/\[\d+:\d+\]/g, '').split('\n'));
-  // A table that was used once stays, empty; IPv6 link-local addresses settle in their own time.
-  return lines.filter((line) => !/^([*:#]|COMMIT|fe80|multicast|ff00)/.test(line) && line.trim() !== '').sort();
-}
 
 async function clean(devices: boolean) {
   const launcher = ['nsenter', `--net=${n.namespace.path}`];
@@ -51,39 +36,40 @@ async function clean(devices: boolean) {
   }
 }
 
+/** Without what is of the pod's device, which an agent does not make. */
+function withoutPod(dumped: Dump): Dump {
+  return Object.fromEntries(
+    Object.entries(dumped).map(([name, lines]) => [name, lines.filter((line) => !line.includes(device))]),
+  );
+}
+
 test.each(['nft', 'legacy'] as const)('what is ours goes, what is not stays as it was (%s)', async (backend) => {
   n = await RealNode.make(backend);
-  const ip = (...words: string[]) => n.namespace.exec('ip', ...words);
-  await ip('route', 'add', '10.9.0.0/16', 'via', '192.0.2.2', 'proto', 'bird');
-  await ip('link', 'add', 'calico0', 'type', 'bridge');
-  await ip('tuntap', 'add', 'tun0', 'mode', 'tun');
-  await n.namespace.exec('ipset', 'create', 'theirs', 'hash:net');
-  await n.iptables('-N', 'THEIRS');
-  await n.iptables('-A', 'THEIRS', '-s', '10.9.0.0/16', '-j', 'ACCEPT');
-  await n.iptables('-A', 'FORWARD', '-j', 'THEIRS');
-  await n.iptables('-t', 'nat', '-A', 'POSTROUTING', '-o', 'up0', '-s', '10.9.0.0/16', '-j', 'MASQUERADE');
-  const before = await state();
-  const web = await n.addPod(device, '10.65.0.2');
-  const podLink = (lines: readonly string[]) => lines.filter((line) => !line.includes(device));
-
-  await n.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
-  await n.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', true, 'Always'));
-  await n.put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24', '10.65.0.1'));
-  await n.put({ type: 'Block', cidr: parseCidr('10.65.0.0/26') }, block('10.65.0.0/26', node));
-  await n.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'], device }));
-  const felix = n.start();
-  expect(await felix.whenProgrammed(keyText(podKey('web')), undefined, within, n.signal)).toBe('programmed');
-  const there = () => n.namespace.succeeds('ip', 'link', 'show', 'vxlan.calico');
-  await until(there, { within, what: 'the tunnel' });
+  await settleStrangers(n);
+  const tentative = () => n.namespace.exec('ip', '-6', 'address', 'show', 'tentative');
+  await until(async () => (await tentative()) === '', { within, what: 'the end of duplicate address detection' });
+  const before = await dump(n.namespace);
+  await fill(n);
+  n.start();
+  await stands(n);
+  const during = await dump(n.namespace);
+  // Everything of others is there, with the counters that it had; and of ours there is something of every kind.
+  expect(beyond(before, during)).toEqual([]);
+  const ours = new Set(beyond(during, before).map((line) => line.slice(0, line.indexOf(':'))));
+  const kinds = ['links', 'addresses', 'routes', 'routes6', 'neighbours', 'forwarding', 'queues', 'sets', 'sysctls'];
+  expect([...ours]).toEqual(expect.arrayContaining([...kinds, `iptables-${backend}`, `ip6tables-${backend}`]));
   await n.stop();
-  await ip('tuntap', 'add', 'udp.margay', 'mode', 'tun');
 
+  const queue = () => n.namespace.exec('tc', 'qdisc', 'show', 'dev', device);
+  expect(await queue()).toContain('tbf ca11:');
   const report = await clean(false);
-  expect(report).toMatchObject({ failures: [], devices: ['vxlan.calico', 'udp.margay'] });
-  expect(report.routes).toBeGreaterThan(1);
-  expect(report.chains).toBeGreaterThan(5);
-  expect(podLink(await state())).toEqual(before);
-  expect(await web.succeeds('ip', 'link', 'show', 'eth0')).toBe(true);
+  expect(await queue()).not.toContain('tbf');
+  expect(report).toMatchObject({ failures: [], devices: ['vxlan.calico', 'vxlan-v6.calico', 'udp.margay'] });
+  expect(report.routes).toBeGreaterThan(6);
+  expect(report.chains).toBeGreaterThan(20);
+  const cleaned = await dump(n.namespace);
+  expect(withoutPod(cleaned)).toEqual(before);
+  expect(cleaned['links']?.join('\n')).toContain(device);
   expect(await clean(true)).toMatchObject({ failures: [], routes: 0, chains: 0, devices: [device] });
-  expect(await state()).toEqual(before);
+  expect(await dump(n.namespace)).toEqual(before);
 });

@@ -10,6 +10,7 @@ import { type Key, keyText, type Value } from '../../../src/datastore/store.ts';
 import type { FelixConfig } from '../../../src/felix/config.ts';
 import { Felix } from '../../../src/felix/main.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import { countKernelCalls } from '../../../src/kernel/calls.ts';
 import { type Conntrack, openConntrack } from '../../../src/kernel/conntrack.ts';
 import { cpuMilliseconds } from '../../../src/kernel/cpu.ts';
 import { createIpsets } from '../../../src/kernel/ipset.ts';
@@ -20,6 +21,7 @@ import { startMonitor } from '../../../src/kernel/rtnetlink/monitor.ts';
 import { NetlinkSocket } from '../../../src/kernel/rtnetlink/socket.ts';
 import { writeSysctl } from '../../../src/kernel/sysctl.ts';
 import type { KernelEvent, Netlink } from '../../../src/kernel/types.ts';
+import { openUdpTunnel } from '../../../src/kernel/udp-tunnel.ts';
 import { configured, node, silent } from '../../unit/felix/support.ts';
 
 const run = promisify(execFile);
@@ -68,10 +70,13 @@ export class RealNode {
   eventBuffer: number | undefined;
   /** How often events were lost. */
   overruns = 0;
+  /** What was written to the kernel since the last start, one text each. */
+  writes: string[] = [];
   #stop = new AbortController();
   #running: Promise<void> | undefined;
   #netlink: Netlink | undefined;
   #conntrack: Conntrack | undefined;
+  #calls = countKernelCalls();
   readonly #pods: Namespace[] = [];
 
   private constructor(
@@ -107,18 +112,24 @@ export class RealNode {
   start(): Felix {
     this.#stop = new AbortController();
     const launcher = ['nsenter', `--net=${this.namespace.path}`];
-    const driver = { backend: this.backend, log: silent, launcher } as const;
-    this.#netlink = this.#withBuffer(openNetlinkIn(this.namespace.path));
+    this.writes = [];
+    this.#calls = countKernelCalls();
+    const driver = { backend: this.backend, log: silent, launcher, calls: this.#calls } as const;
+    this.#netlink = recording(this.#withBuffer(openNetlinkIn(this.namespace.path)), this.writes);
     const conntrack = inNamespace(this.namespace.path, openConntrack);
     this.#conntrack = conntrack;
     this.felix = new Felix({
       store: this.store,
       netlink: this.#netlink,
       iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
-      ipsets: createIpsets({ log: silent, launcher }),
+      ipsets: createIpsets({ log: silent, launcher, calls: this.#calls }),
       policy: new RenderedPolicy(node, this.config, silent),
       deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
-      writeSysctl: (name, value) => void inNamespace(this.namespace.path, () => writeSysctl(name, value)),
+      writeSysctl: (name, value) => {
+        if (inNamespace(this.namespace.path, () => writeSysctl(name, value))) this.writes.push(`${name}=${value}`);
+      },
+      openUdpTunnel: (request, onEnd) =>
+        openUdpTunnel(request, onEnd, (action) => inNamespace(this.namespace.path, action)),
       nodename: node,
       runDir: this.runDir,
       config: this.config,
@@ -128,6 +139,13 @@ export class RealNode {
     });
     this.#running = this.felix.run(this.#stop.signal);
     return this.felix;
+  }
+
+  /** How much the programs of iptables and ipset were given since the last start. */
+  get restored(): { readonly restores: number; readonly iptablesLines: number; readonly ipsetLines: number } {
+    const { restore, lines, ipsetLines } = this.#calls;
+    const iptablesLines = [...lines.values()].reduce((sum, count) => sum + count, 0);
+    return { restores: restore.calls, iptablesLines, ipsetLines };
   }
 
   async stop(): Promise<void> {
@@ -233,4 +251,30 @@ export class RealNode {
     for (const namespace of [this.namespace, this.router, ...this.#pods]) await namespace.dispose();
     rmSync(this.runDir, { recursive: true });
   }
+}
+
+/** The calls of a Netlink that change something. */
+const changing = /^(add[A-Z]|delete|set|applyRoutes$|writeRoutes$)/;
+
+/** The same driver, which notes what is written: calls that are refused or have nothing in their lists write nothing. */
+function recording(netlink: Netlink, writes: string[]): Netlink {
+  const size = (value: unknown): number => {
+    if (Array.isArray(value)) return value.length;
+    return typeof value === 'object' && value !== null && 'count' in value ? Number(value.count) : 1;
+  };
+  const listed = new Set(['applyRoutes', 'writeRoutes', 'setNeighbours', 'setForwardings']);
+  return new Proxy(netlink, {
+    get(target, name) {
+      const found: unknown = Reflect.get(target, name, target);
+      if (typeof found !== 'function') return found;
+      if (typeof name !== 'string' || !changing.test(name)) return found.bind(target);
+      return (...given: readonly unknown[]): unknown => {
+        const result: unknown = Reflect.apply(found, target, given);
+        const items = name === 'applyRoutes' ? given : given.slice(1);
+        if (!listed.has(name) || items.some((item) => size(item) > 0))
+          writes.push(`${name} ${typeof given[0] === 'string' ? given[0] : ''}`.trim());
+        return result;
+      };
+    },
+  });
 }
