@@ -4,6 +4,8 @@ import type { Key, Value } from '../datastore/store.ts';
 import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts';
 import { isKubernetesObject, kubernetesKinds, kubernetesName, parseKubernetes } from '../model/kubernetes.ts';
 import { apiVersion } from '../model/resource.ts';
+import type { UnknownField } from '../model/unknown-fields.ts';
+import { strangeFields } from './strange-fields.ts';
 
 /** One resource out of a manifest, ready to be written. */
 export interface Manifest {
@@ -13,6 +15,8 @@ export interface Manifest {
   readonly title: string;
   readonly key: Key;
   readonly value: Value<Key['type']>;
+  /** Fields that no agent of ours follows. */
+  readonly ignored: readonly UnknownField[];
 }
 
 /** Most octets of a manifest file; Kubernetes refuses objects of more than about 1.5 MiB each. */
@@ -21,6 +25,8 @@ export const largestManifest = 8 << 20;
 const mostDocuments = 10_000;
 /** Most times that anchors may multiply, against documents that unfold without end. */
 const mostAliases = 100;
+/** Most faults of one document's YAML that are told: the later ones tend to follow from the first. */
+const mostFaults = 20;
 
 /**
  * Every document of a YAML (or JSON) text as the resource to store: `projectcalico.org/v3` kinds, and Kubernetes
@@ -76,8 +82,12 @@ export function readObjects(text: string, file: string): { objects: RawObject[];
   const faults: InputError[] = [];
   for (const document of parse(text, file, lines)) {
     const where = `${file}:${lineOf(document, lines)}`;
+    if (document.errors.length > 0) {
+      faults.push(...faultsOf(document, lines, file, text));
+      continue;
+    }
     try {
-      const value = plainValue(document, lines, file, where);
+      const value = plainValue(document, where);
       if (value === null || value === undefined) continue;
       const items = itemsOf(value, where);
       for (const [at, item] of items.entries()) {
@@ -85,7 +95,7 @@ export function readObjects(text: string, file: string): { objects: RawObject[];
         objects.push({
           line: lineOf(document, lines),
           value: item,
-          lineOf: (field) => lineOfField(document, lines, [...root, ...pathOf(field)]),
+          lineOf: (field) => lineOfField(document, lines, [...root, ...stepsOf(field)]),
         });
       }
     } catch (thrown) {
@@ -97,7 +107,7 @@ export function readObjects(text: string, file: string): { objects: RawObject[];
 }
 
 /** `spec.ingress[0].ports` → its steps. */
-function pathOf(field: string): (string | number)[] {
+export function stepsOf(field: string): (string | number)[] {
   return [...field.matchAll(/\[(\d+)\]|([^.[\]]+)/g)].map(([, index, key]) => (index ? Number(index) : (key ?? '')));
 }
 
@@ -109,13 +119,19 @@ function lineOfField(document: Document.Parsed, lines: LineCounter, path: readon
   return lineOf(document, lines);
 }
 
-function plainValue(document: Document.Parsed, lines: LineCounter, file: string, where: string): unknown {
-  const problem = document.errors[0];
-  if (problem) {
-    const line = lines.linePos(problem.pos[0]).line;
-    const detail = problem.message.split('\n')[0] ?? problem.code;
-    throw new InputError(`${file}:${line}`, problem.code, `readable YAML: ${detail.replace(/ at line \d+.*$/, '')}`);
-  }
+/** What the parser complains of, each with its line and what stands there. */
+function faultsOf(document: Document.Parsed, lines: LineCounter, file: string, text: string): InputError[] {
+  return document.errors.slice(0, mostFaults).map(({ pos: [start, end], code, message }) => {
+    const there = text
+      .slice(start, Math.max(end, start + 1))
+      .split('\n')[0]
+      ?.trim();
+    const detail = (message.split('\n')[0] ?? code).replace(/ at line \d+.*$/, '');
+    return new InputError(`${file}:${lines.linePos(start).line}`, there || 'the end', `readable YAML: ${detail}`);
+  });
+}
+
+function plainValue(document: Document.Parsed, where: string): unknown {
   try {
     return document.toJS({ maxAliasCount: mostAliases });
   } catch (cause) {
@@ -142,16 +158,21 @@ function itemsOf(value: unknown, where: string): readonly unknown[] {
  * @throws InputError with the first problem
  */
 export function manifestOf(value: unknown, where: string, defaultNamespace: string): Manifest {
-  const resource = isKubernetesObject(value)
-    ? parseKubernetes(value, defaultNamespace)
-    : parseOwn(value, defaultNamespace);
+  const kubernetes = isKubernetesObject(value);
+  const resource = kubernetes ? parseKubernetes(value, defaultNamespace) : parseOwn(value, defaultNamespace);
+  const { refused, ignored } = kubernetes ? noneStrange : strangeFields(resource.kind, value);
+  const [stranger] = refused;
+  if (stranger) throw stranger;
   return {
     where,
+    ignored,
     title: titleOf(resource.kind, resource.metadata.name, resource.metadata.namespace),
     key: keyOf(resource),
     value: resource as unknown as Manifest['value'],
   };
 }
+
+const noneStrange = { refused: [], ignored: [] };
 
 function parseOwn(value: unknown, defaultNamespace: string): ResourceOf<keyof typeof kinds> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))

@@ -22,6 +22,7 @@ import { parseArguments } from './parse.ts';
 import { bgpCommand } from './peering.ts';
 import { policyCommand } from './policy.ts';
 import { aliases, listResources, tableOf, views } from './resources.ts';
+import { ignoredFields } from './surprises.ts';
 import { validateCommand } from './validate.ts';
 
 interface Scoped {
@@ -98,6 +99,8 @@ async function apply({ filename, namespace }: { filename: string; namespace: str
       try {
         const { outcome } = await applyOne(manifest, deps);
         process.stdout.write(`${manifest.title}: ${outcome}\n`);
+        for (const { field, problem } of ignoredFields(manifest))
+          process.stderr.write(`${manifest.where}: warning: ${field}: ${problem}\n`);
       } catch (thrown) {
         failures.push(thrown);
         process.stderr.write(`${manifest.where}: ${manifest.title}: ${explain(thrown)}\n`);

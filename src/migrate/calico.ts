@@ -121,7 +121,11 @@ function unknownFields({ key, value }: Item): Gap[] {
   });
 }
 
-function isHarmless(kind: Kind, name: string, value: unknown): boolean {
+/**
+ * Whether nothing is missed when a field of a kind's spec that no schema here names has this value: it asks for what
+ * happens anyway, or tunes Calico's own programs.
+ */
+export function isHarmless(kind: Kind, name: string, value: unknown): boolean {
   if (value === undefined || value === null) return true;
   if (kind === 'FelixConfiguration' && tuning.test(name)) return true;
   const values = harmless[kind]?.[name];

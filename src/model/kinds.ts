@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { asNumber, bgpConfigurationSpec, bgpFilterSpec, bgpPeerSpec } from './bgp.ts';
+import { expectation } from './expectation.ts';
 import { felixConfigurationSpec } from './felix-configuration.ts';
 import { cidr, ip } from './fields.ts';
 import { hostEndpointSpec } from './host-endpoint.ts';
@@ -257,7 +258,7 @@ export function issuesOf(error: z.ZodError, input: unknown, where: string): Inpu
       return issue.keys.map(
         (key) => new InputError(`${field}.${key}`, (value as Record<string, unknown>)[key], 'no such field'),
       );
-    return [new InputError(field, value, issue.message.replace(/^(Invalid input: )?expected /i, ''))];
+    return [new InputError(field, value, expectation(issue))];
   });
 }
 

@@ -10,7 +10,7 @@ export interface Warning {
 }
 
 /** Rules before a rule that it is compared with. */
-const mostBefore = 1000;
+const mostBefore = 200;
 
 /**
  * What is surprising in a policy's rules: rules that no packet can match, and a log of what is then denied anyway.

@@ -5,6 +5,7 @@ import { parseIp } from '../../../src/model/address.ts';
 import { parseResource } from '../../../src/model/kinds.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
+import { ruleWarnings } from '../../../src/policy/warnings.ts';
 import { calicoPolicyEvent, endpointKey, namespaceEvent, node, set } from '../../support/cluster.ts';
 import {
   type Chosen,
@@ -148,8 +149,9 @@ function podEvent(pod: FieldPod) {
   return set(key, value);
 }
 
-test('every field of a rule restricts it as its reference says, in both directions', () => {
+test('every field of a rule restricts it as its reference says, in both directions, and no rule decides that is said to match nothing', () => {
   const verdicts = { allow: 0, deny: 0 };
+  let warned = 0;
   const base = [
     ...Object.entries(namespaces).map(([name, labels]) => namespaceEvent(name, labels)),
     ...pods.map(podEvent),
@@ -165,6 +167,8 @@ test('every field of a rule restricts it as its reference says, in both directio
         index.apply(calicoPolicyEvent('p', 'one', { types, [direction]: rules.map(specOf) }));
         expect(index.problems()).toEqual([]);
         const policy = index.snapshot();
+        const idle = ruleWarnings(policy.policies.get('one/p') ?? expect.fail('no policy'), false);
+        warned += idle.length;
         for (const packet of packets) {
           const own = direction === 'ingress' ? packet.destination : packet.source;
           const pod = pods.find(({ namespace, addresses }) => namespace === 'one' && addresses.includes(own));
@@ -175,6 +179,8 @@ test('every field of a rule restricts it as its reference says, in both directio
           const endpoint = `WorkloadEndpoint/${pod.namespace}/${endpointKey(pod).name}`;
           const found = evaluate(policy, { ...packet, source, destination, direction, endpoint });
           verdicts[expected]++;
+          if (found.reason.by === 'policy')
+            expect(idle.map(({ field }) => field)).not.toContain(`${direction}[${found.reason.rule}]`);
           if (found.verdict !== expected) expect({ packet, direction, found }).toEqual({ packet, direction, expected });
         }
       },
@@ -182,4 +188,5 @@ test('every field of a rule restricts it as its reference says, in both directio
     { numRuns: 200 },
   );
   expect(Math.min(verdicts.allow, verdicts.deny)).toBeGreaterThan(1500);
+  expect(warned).toBeGreaterThan(20);
 });
