@@ -8,7 +8,7 @@ started=$(mktemp -p dist .built.XXXXXX)
 next=$(mktemp -d -p . .dist-next.XXXXXX)
 trap 'rm -rf "$next" "$started"' EXIT
 set -- margay=./src/cli/margay.ts margayctl=./src/cli/margayctl.ts calico=./src/cli/calico.ts lab=./src/lab/main.ts lab-pods=./src/lab/pod-server.ts bench=./bench/main.ts \
-  bfd-worker=./src/bgp/bfd/worker.ts
+  bfd-worker=./src/bgp/bfd/worker.ts etcd-worker=./src/datastore/aside/worker.ts
 node_modules/.bin/esbuild "$@" --bundle --platform=node --format=esm --target=node24 --packages=external \
   --outdir="$next" --log-level=warning --sourcemap=linked '--banner:js=#!/usr/bin/env node'
 chmod 755 "$next"/*.js

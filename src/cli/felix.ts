@@ -7,8 +7,8 @@ import { openPodNamespace } from '../cni/pod.ts';
 import { RemovalQueue } from '../cni/removals.ts';
 import type { RawRequest } from '../cni/request.ts';
 import { startCniServer } from '../cni/server.ts';
+import { openStoreAside } from '../datastore/aside/open.ts';
 import { readStoreConfig } from '../datastore/config.ts';
-import { openStore } from '../datastore/open.ts';
 import type { Store } from '../datastore/store.ts';
 import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
 import { StatusReports } from '../felix/status-reports.ts';
@@ -39,7 +39,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   useSysctlRoot(env['MARGAY_SYSCTL_ROOT'] || '/proc/sys');
   warmThreads();
   const signal = stopSignal(env);
-  const store = openStore(readStoreConfig(env), log);
+  const store = openStoreAside(readStoreConfig(env), log);
   try {
     const options = {
       store,

@@ -3,6 +3,7 @@ import { Backoff } from '../../base/backoff.ts';
 import { type Clock, pause } from '../../base/clock.ts';
 import { explain } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { workerProgram } from '../../base/worker-program.ts';
 import { type Change, diagnosticName, pathFailed } from './fsm.ts';
 import {
   type BfdStatus,
@@ -109,7 +110,7 @@ export class BfdAgent implements Bfd {
 
   #start(): void {
     this.#cancelRestart = undefined;
-    const { url, execArgv } = workerProgram();
+    const { url, execArgv } = workerProgram(import.meta.url, 'bfd-worker.js', './worker.ts');
     const workerData: WorkerInput = { counts: this.#counts };
     const worker = new Worker(url, { name: 'bfd', workerData, ...(execArgv ? { execArgv } : {}) });
     this.#worker = worker;
@@ -178,13 +179,4 @@ function reasonOf({ diagnostic, remoteState, remoteDiagnostic }: Change): string
     return `the neighbour says ${remoteState} (${diagnosticName(remoteDiagnostic)})`;
   }
   return diagnostic === 'detectionTimeExpired' ? 'no packet within the detection time' : diagnostic;
-}
-
-/** From the sources Node strips and transforms the types itself; a bundle has the thread's own bundle beside it. */
-function workerProgram(): { url: URL; execArgv?: string[] } {
-  if (!import.meta.url.endsWith('.ts')) return { url: new URL('./bfd-worker.js', import.meta.url) };
-  return {
-    url: new URL('./worker.ts', import.meta.url),
-    execArgv: ['--experimental-transform-types', '--disable-warning=ExperimentalWarning'],
-  };
 }
