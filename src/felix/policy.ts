@@ -2,7 +2,7 @@ import type { Log } from '../base/log.ts';
 import { type Entry, type Event, keyText } from '../datastore/store.ts';
 import { type Family, familyOf, type Ip, parseCidr } from '../model/address.ts';
 import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
-import { refuses } from '../policy/cut.ts';
+import { refuses, type Surroundings } from '../policy/cut.ts';
 import type { Devices } from '../policy/endpoint.ts';
 import type { NodePolicy, TierPolicies } from '../policy/ir.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
@@ -16,11 +16,32 @@ type RenderConfig = Pick<
   | 'interfacePrefix'
   | 'endpointToHost'
   | 'vxlanPort'
+  | 'udpTunnelPort'
   | 'establishedFlows'
   | 'failsafeInbound'
   | 'failsafeOutbound'
   | 'verdictLogs'
 >;
+
+/** What is of a node besides its policy. */
+type NodeFacts = Omit<Surroundings, 'deviceOf'>;
+
+function factsOf({
+  interfacePrefix,
+  vxlanPort,
+  udpTunnelPort,
+  failsafeInbound,
+  failsafeOutbound,
+}: RenderConfig): NodeFacts {
+  return {
+    interfacePrefix,
+    tunnelPorts: new Set([vxlanPort, udpTunnelPort]),
+    failsafes: {
+      inbound: parseFailsafe(failsafeInbound, 'failsafeInboundHostPorts'),
+      outbound: parseFailsafe(failsafeOutbound, 'failsafeOutboundHostPorts'),
+    },
+  };
+}
 
 /** @param telling whether the kernel has what rules that tell of verdicts need */
 function rendererOf(
@@ -49,6 +70,7 @@ function rendererOf(
 export class RenderedPolicy implements PolicySource {
   readonly #index: PolicyIndex;
   #renderer: FilterRenderer;
+  #facts: NodeFacts;
   /** Local endpoints' families by key. */
   readonly #families = new Map<string, ReadonlySet<Family>>();
   readonly #parts = new Map<Family, NodePolicy>();
@@ -61,10 +83,12 @@ export class RenderedPolicy implements PolicySource {
   ) {
     this.#index = new PolicyIndex(node, log);
     this.#renderer = rendererOf(config, telling);
+    this.#facts = factsOf(config);
   }
 
   configure(config: RenderConfig): void {
     this.#renderer = rendererOf(config, this.telling);
+    this.#facts = factsOf(config);
   }
 
   apply(event: Event): void {
@@ -100,9 +124,13 @@ export class RenderedPolicy implements PolicySource {
     return this.#index.snapshot();
   }
 
-  /** Which connections policy would refuse if they were new. @param own addresses of the node */
-  refuses(own: ReadonlySet<Ip>): ReturnType<typeof refuses> {
-    return refuses(this.#index.snapshot(), this.#index.localAddresses(), own);
+  /**
+   * Which connections policy would refuse if they were new.
+   * @param own addresses of the node
+   * @param deviceOf as in `Surroundings`
+   */
+  refuses(own: ReadonlySet<Ip>, deviceOf: Surroundings['deviceOf']): ReturnType<typeof refuses> {
+    return refuses(this.#index.snapshot(), this.#index.localAddresses(), own, { ...this.#facts, deviceOf });
   }
 
   filter(family: Family): Filter {

@@ -12,10 +12,11 @@ import { type Backend, detectBackend } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
 import { takesRule } from '../kernel/iptables/support.ts';
 import { openNetlink } from '../kernel/rtnetlink/driver.ts';
+import { RouteLookup } from '../kernel/rtnetlink/lookup.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import type { Netlink } from '../kernel/types.ts';
 import { openUdpTunnel } from '../kernel/udp-tunnel.ts';
-import type { Family } from '../model/address.ts';
+import { type Family, type Ip, isLinkLocal } from '../model/address.ts';
 import { tellingRule } from '../policy/render/verdict.ts';
 import { registerCluster } from './cluster-metrics.ts';
 import { type FelixConfig, readEnvironment } from './config.ts';
@@ -70,12 +71,16 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   const netlink = openNetlink({ aside: true });
   const conntrack = openConntrack();
   const members = openIpsetMembers();
+  const routes = new RouteLookup();
   const policy = new RenderedPolicy(nodename, config, log, telling);
   const families: readonly Family[] = six ? [4, 6] : [4];
   const tightening = new TighteningManager(
     () => (configuration.current.establishedFlows === 'cut' ? policy.snapshot() : undefined),
     () =>
-      conntrack.deleteMatching(families, policy.refuses(new Set(netlink.addresses().map(({ address }) => address)))),
+      conntrack.deleteMatching(
+        families,
+        policy.refuses(new Set(netlink.addresses().map(({ address }) => address)), deviceTo(routes)),
+      ),
     clock,
     log,
   );
@@ -112,7 +117,7 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   felix.onPass(() => verdicts.passed());
   felix.onUpdate(verdicts.consume);
   const resyncs = countLists(felix);
-  const sockets = [netlink, conntrack, members];
+  const sockets = [netlink, conntrack, members, routes];
   leaveOtherBackend(felix, backend, families, log);
   const servers = new Servers(felix, log, (registry) => {
     verdicts.register(registry);
@@ -122,6 +127,11 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   const run = (signal: AbortSignal) =>
     runWithServers(felix, servers, [tightening, verdicts.log], config, sockets, signal);
   return { felix, config, netlink, run };
+}
+
+/** The one device by which the kernel reaches an address; a link-local one may be anywhere. */
+function deviceTo(routes: RouteLookup): (address: Ip) => string | undefined {
+  return (address) => (isLinkLocal(address) ? undefined : routes.route(address)?.device || undefined);
 }
 
 /** How often everything was listed. */

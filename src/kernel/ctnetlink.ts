@@ -24,6 +24,7 @@ const IPS_EXPECTED = 1;
 const CTA_TUPLE_PROTO = 2;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_SRC_PORT = 2;
+const CTA_PROTO_DST_PORT = 3;
 const CTA_PROTO_ICMP_TYPE = 5;
 const CTA_PROTO_ICMP_CODE = 6;
 const CTA_PROTO_ICMPV6_TYPE = 8;
@@ -87,6 +88,8 @@ export interface Connection {
   readonly sourcePort?: number;
   readonly destinationPort?: number;
   readonly icmp?: { readonly type: number; readonly code: number };
+  /** What it was sent to, where that was translated. */
+  readonly sentTo?: { readonly destination: Ip; readonly destinationPort?: number };
   /** A helper expected it: it passed as related to another, without being asked for itself. */
   readonly expected: boolean;
 }
@@ -100,11 +103,13 @@ export function readConnection(payload: Uint8Array, { addresses }: Flow): Connec
       0,
     );
   const [original, reply] = [part(CTA_TUPLE_ORIG), part(CTA_TUPLE_REPLY)];
-  const [source, , destination] = addresses;
+  const [source, sentTo, destination] = addresses;
   const protocol = original.get(CTA_PROTO_NUM)?.[0];
   if (!source || !destination || protocol === undefined) throw new NetlinkFormatError('flow without a protocol');
   const sourcePort = readPort(original.get(CTA_PROTO_SRC_PORT));
   const destinationPort = readPort(reply.get(CTA_PROTO_SRC_PORT));
+  const sentToPort = readPort(original.get(CTA_PROTO_DST_PORT));
+  const translated = sentTo !== undefined && (sentTo !== destination || sentToPort !== destinationPort);
   const type = original.get(CTA_PROTO_ICMP_TYPE)?.[0] ?? original.get(CTA_PROTO_ICMPV6_TYPE)?.[0];
   const code = original.get(CTA_PROTO_ICMP_CODE)?.[0] ?? original.get(CTA_PROTO_ICMPV6_CODE)?.[0];
   return {
@@ -114,6 +119,9 @@ export function readConnection(payload: Uint8Array, { addresses }: Flow): Connec
     ...(sourcePort !== undefined && { sourcePort }),
     ...(destinationPort !== undefined && { destinationPort }),
     ...(type !== undefined && code !== undefined && { icmp: { type, code } }),
+    ...(translated && {
+      sentTo: { destination: sentTo, ...(sentToPort !== undefined && { destinationPort: sentToPort }) },
+    }),
     expected: ((attributes.get(CTA_STATUS)?.[3] ?? 0) & IPS_EXPECTED) !== 0,
   };
 }

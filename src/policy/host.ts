@@ -37,10 +37,13 @@ export interface HostVerdict {
   readonly passed: readonly RuleHit[];
 }
 
+/** Before its destination was translated, where that is another: what the early stages see. */
+export type HostPacket = Packet & { readonly sentTo?: Pick<Packet, 'destination' | 'destinationPort'> };
+
 /** The verdict on the first packet of a connection at a host endpoint, `packet.endpoint` being its key. */
 export function evaluateAtHost(
   policy: NodePolicy,
-  packet: Packet,
+  packet: HostPacket,
   passage: Passage,
   failsafes: Failsafes,
 ): HostVerdict {
@@ -50,7 +53,9 @@ export function evaluateAtHost(
   const always = alwaysPasses(packet, passage, failsafes);
   if (always) return { verdict: 'allow', reason: { by: always }, passed };
   for (const stage of stagesOf(packet.direction, passage)) {
-    const reason = byTiers(policy, tiersOf(endpoint, stage), packet, passed);
+    const early = stage === 'untracked' || stage === 'preDnat';
+    const seen = early ? { ...packet, ...packet.sentTo } : packet;
+    const reason = byTiers(policy, tiersOf(endpoint, stage), seen, passed);
     if (reason) return { verdict: verdictOf(reason), reason: { ...reason, stage }, passed };
   }
   if (passage === 'forwarded') return { verdict: 'allow', reason: { by: 'forwarding' }, passed };

@@ -91,6 +91,21 @@ export function devicesOf(policy: NodePolicy): Device[] {
   return [...byDevice].map(([device, host]) => ({ device, host }));
 }
 
+/**
+ * The host endpoint at a device, as `dispatch` finds it.
+ * @param device undefined: one that is not known, which only that of all devices stands for, if it is the only one
+ */
+export function hostAt(
+  devices: readonly Device[],
+  device: string | undefined,
+  interfacePrefix: string,
+): EndpointPolicy | undefined {
+  const all = devices.find((each) => each.device === everyInterface)?.host;
+  if (device === undefined) return devices.length === 1 ? all : undefined;
+  const named = devices.find((each) => each.device === device)?.host;
+  return named ?? (device === 'lo' || device.startsWith(interfacePrefix) ? undefined : all);
+}
+
 export function nameOf(device: string, direction: 'ingress' | 'egress', what: 'endpoint' | 'forward'): string {
   return chainName(hostPrefixes[direction][what], device === everyInterface ? 'any-interface-at-all' : device);
 }

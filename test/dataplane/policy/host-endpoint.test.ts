@@ -1,6 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { Event } from '../../../src/datastore/store.ts';
-import { parseCidr } from '../../../src/model/address.ts';
+import { openConntrack } from '../../../src/kernel/conntrack.ts';
+import { RouteLookup } from '../../../src/kernel/rtnetlink/lookup.ts';
+import { inNamespace } from '../../../src/kernel/setns.ts';
+import { type Ip, parseCidr, parseIp } from '../../../src/model/address.ts';
+import { refuses } from '../../../src/policy/cut.ts';
 import { defaultRenderOptions } from '../../../src/policy/render.ts';
 import { calicoEvent, node } from '../../support/cluster.ts';
 import { baseEvents, indexOf, PolicyKernel, plain } from '../../support/policy-kernel.ts';
@@ -259,6 +263,58 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
       await nat('-D');
     }
   });
+
+  test('established connections that tightened policies of a host endpoint refuse are cut, and no others', async () => {
+    const dropping = { ...options, dropMidstream: true };
+    const profiles = ['projectcalico-default-allow'];
+    const indexWith = (...events: Event[]) => indexOf([...baseEvents(plain), host('uplink', { profiles }), ...events]);
+    await kernel.load(indexWith().snapshot(), dropping);
+    const ways: readonly [from: string, address: string][] = [
+      ['outside', gateway],
+      ['outside', '10.65.0.1'],
+      ['node', outside4],
+      ['node', outside6],
+      ['pod-0', outside4],
+    ];
+    const answers = (port: number, timeoutMs: number) =>
+      Promise.all(
+        ways.map(([from, address]) => {
+          const keep = `${backend} ${from} ${address} ${port}`;
+          return kernel.network.probe(from, { protocol: 'TCP', address, port, timeoutMs, keep });
+        }),
+      );
+    const all = (open: boolean) => ways.map(() => open);
+    expect([await answers(80, 15_000), await answers(8080, 15_000)]).toEqual([all(true), all(true)]);
+    const closed = [{ action: 'Deny', protocol: 'TCP', destination: { ports: [80] } }, { action: 'Allow' }];
+    const index = indexWith(policy('closed', { applyOnForward: true, ingress: closed, egress: closed }));
+    await kernel.load(index.snapshot(), dropping);
+    const { path } = kernel.network;
+    const conntrack = inNamespace(path, () => openConntrack());
+    const routes = inNamespace(path, () => new RouteLookup());
+    onTestFinished(() => {
+      conntrack.close();
+      routes.close();
+    });
+    const own = new Set([parseIp(gateway), parseIp('fe80::1')]);
+    for (const probe of ['fd00::8', outside4]) own.add(await sourceTo(probe));
+    const refused = refuses(index.snapshot(), index.localAddresses(), own, {
+      failsafes: { inbound: options.failsafeInbound, outbound: options.failsafeOutbound },
+      ...{ interfacePrefix: 'cali', tunnelPorts: new Set<number>() },
+      deviceOf: (address) => inNamespace(path, () => routes.route(address))?.device,
+    });
+    expect(await conntrack.deleteMatching([4, 6], refused)).toBeGreaterThanOrEqual(ways.length);
+    expect(await answers(80, 1000)).toEqual(all(false));
+    expect(await answers(8080, 15_000)).toEqual(all(true));
+    expect(await conntrack.deleteMatching([4, 6], refused)).toBe(0);
+  });
+
+  /** The node's own address towards another. */
+  async function sourceTo(address: string): Promise<Ip> {
+    const [route] = JSON.parse(await kernel.network.onNode('ip', '-j', 'route', 'get', address)) as {
+      prefsrc: string;
+    }[];
+    return parseIp(route?.prefsrc ?? '');
+  }
 
   test('the last host endpoint leaves nothing behind', async () => {
     await load();

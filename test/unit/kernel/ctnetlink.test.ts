@@ -51,6 +51,14 @@ little('a connection is what forwarding rules see: the translated destination, t
     destinationPort: 2000,
     expected: false,
   });
+  const from = reply.replace('0a000002', '0a000009').replace('07d00000', '07d10000');
+  const toService = bytes(`02 00 0000 3400 0180 ${original} 3400 0280 ${from} 0800 0c00 deadbeef`);
+  const service = readFlow(toService);
+  expect(service && readConnection(toService, service)).toMatchObject({
+    destination: '10.0.0.9',
+    destinationPort: 2001,
+    sentTo: { destination: '10.0.0.2', destinationPort: 2000 },
+  });
   const echo = (head: string) =>
     `${head} 2400 0280 0500 0100 01000000 0600 0400 00070000 0500 0500 08000000 0500 0600 00000000`;
   const ips = (a: string, b: string) => `1400 0180 0800 0100 ${a} 0800 0200 ${b}`;
