@@ -9,7 +9,7 @@ import { Control } from './control.ts';
 import { Feed } from './feed.ts';
 import { KernelRoutes } from './kernel-routes.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
-import { readMetricsSettings, serveMetrics } from './metrics.ts';
+import { readMetricsSettings } from './metrics-settings.ts';
 import { tracksNextHops } from './next-hops.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
@@ -47,7 +47,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   try {
     if (setup.control !== undefined) await control?.listen(directoryMade(setup.control));
     if (setup.routes !== undefined) await feed?.listen(directoryMade(setup.routes));
-    metrics = metricsSettings && (await serveMetrics(speaker, metricsSettings, log));
+    if (metricsSettings) metrics = await (await import('./metrics.ts')).serveMetrics(speaker, metricsSettings, log);
     await speaker.start();
     const { asn, identifier, listenPort } = setup.config;
     log.info({ asn, identifier, port: listenPort, peers: setup.config.peers.length }, 'BGP speaker runs alone');

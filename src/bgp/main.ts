@@ -15,7 +15,7 @@ import { Feed } from './feed.ts';
 import { KernelRoutes } from './kernel-routes.ts';
 import { type Limits, readLimits, withinLimit } from './limits.ts';
 import { logLevelOf } from './log-level.ts';
-import { readMetricsSettings, serveMetrics } from './metrics.ts';
+import { readMetricsSettings } from './metrics-settings.ts';
 import { tracksNextHops } from './next-hops.ts';
 import { ObjectStore, watched } from './objects.ts';
 import { rereadMilliseconds, SecretFiles } from './secrets.ts';
@@ -87,7 +87,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
     await feed.listen(join(options.runDir, 'routes.sock'));
     await control.listen(join(options.runDir, 'bgp.sock'));
-    metrics = metricsSettings && (await serveMetrics(speaker, metricsSettings, log));
+    if (metricsSettings) metrics = await (await import('./metrics.ts')).serveMetrics(speaker, metricsSettings, log);
     await speaker.start();
     markStarted(options.runDir);
     log.info({ asn: config.asn, identifier: config.identifier, port: config.listenPort }, 'BGP speaker runs');

@@ -6,7 +6,7 @@ import { asNumber, bgpFilterSpec, bgpPeerSpec, isCommunity } from '../model/bgp.
 import { parseExtendedCommunity } from './communities.ts';
 import { parseCommunity } from './filter-resource.ts';
 import { type Limits, limitBounds } from './limits.ts';
-import { defaultMetrics } from './metrics.ts';
+import { defaultMetrics } from './metrics-settings.ts';
 
 /* The file of `margay bgp --config`: fields, defaults and limits. What fields mean together is in standalone.ts. */
 

@@ -13,7 +13,7 @@ import {
 } from '../model/address.ts';
 import { parseFilter } from './filter-resource.ts';
 import type { FilterRule } from './filters.ts';
-import type { MetricsSettings } from './metrics.ts';
+import type { MetricsSettings } from './metrics-settings.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
 import type { NodeAddress, OwnAttributes, PeerConfig, RangeConfig, SpeakerConfig } from './settings.ts';
 import { type NeighborOptions, type RangeOptions, type StandaloneFile, standaloneSchema } from './standalone-schema.ts';

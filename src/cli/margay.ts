@@ -1,48 +1,44 @@
 import { Command } from 'commander';
-import { runBgpProgram } from './bgp.ts';
-import { runBgpFile } from './bgp-file.ts';
-import { cleanupNode } from './cleanup.ts';
-import { installCni, uninstallCni } from './cni.ts';
-import { runControllersProgram } from './controllers.ts';
 import { ExitError, exitCode, runProgram } from './exit.ts';
-import { runFelixProgram } from './felix.ts';
-import { runNode, runStartup } from './node.ts';
 import { parseArguments } from './parse.ts';
 
-/** `margay`: the programs of a node. Configured by environment variables and by resources in the datastore. */
+/**
+ * `margay`: the programs of a node. Configured by environment variables and by resources in the datastore. Each program
+ * is loaded when it is to run, without what only the others need: the clients of datastores alone take 30 MB.
+ */
 function command(): Command {
   const program = new Command('margay').description('pod routing and network policy of one node');
   program
     .command('node')
     .description('write this node to the datastore, then run felix and bgp and keep them running')
-    .action(() => runNode(process.env));
+    .action(async () => (await import('./node.ts')).runNode(process.env));
   const felix = program
     .command('felix')
     .description('program routes, policy and pod interfaces into this kernel, and serve CNI requests')
-    .action(() => runFelixProgram(process.env));
+    .action(async () => (await import('./felix.ts')).runFelixProgram(process.env));
   felix
     .command('cleanup')
     .description('take our routes, chains, IP sets and tunnels out of this kernel, while felix does not run')
     .option('--devices', "the pods' devices too, which cuts pods that still run")
-    .action((options: { devices?: boolean }) => cleanupNode(process.env, options));
+    .action(async (options: { devices?: boolean }) => (await import('./cleanup.ts')).cleanupNode(process.env, options));
   program
     .command('bgp')
     .description('exchange routes with other nodes and routers')
     .option('--config <file>', 'run alone, as this file says: no datastore, no felix')
     .option('--check', 'only check the file of --config')
     .action(async ({ config, check = false }: { config?: string; check?: boolean }) => {
-      if (config !== undefined) return runBgpFile(config, process.env, check);
+      if (config !== undefined) return (await import('./bgp-file.ts')).runBgpFile(config, process.env, check);
       if (check) throw new ExitError(exitCode.usage, '--check: which file? name it with --config');
-      return runBgpProgram(process.env);
+      return (await import('./bgp.ts')).runBgpProgram(process.env);
     });
   program
     .command('startup')
     .description('write this node, and if there are none the default pools, to the datastore; then end')
-    .action(() => runStartup(process.env));
+    .action(async () => (await import('./node.ts')).runStartup(process.env));
   program
     .command('controllers')
     .description('once for a cluster: free what departed nodes and pods left, audit addresses, copy Kubernetes to etcd')
-    .action(() => runControllersProgram(process.env));
+    .action(async () => (await import('./controllers.ts')).runControllersProgram(process.env));
   const cni = program.command('cni').description('the CNI plugin of this node');
   cni
     .command('install')
@@ -57,7 +53,9 @@ function command(): Command {
       'where the runtime looks for networks',
       process.env['CNI_NET_DIR'] ?? '/etc/cni/net.d',
     )
-    .action((options: { binDir: string; confDir: string }) => installCni(process.env, options));
+    .action(async (options: { binDir: string; confDir: string }) =>
+      (await import('./cni.ts')).installCni(process.env, options),
+    );
   cni
     .command('uninstall')
     .description('remove the plugin and its network configuration')
@@ -71,7 +69,9 @@ function command(): Command {
       'where the runtime looks for networks',
       process.env['CNI_NET_DIR'] ?? '/etc/cni/net.d',
     )
-    .action((options: { binDir: string; confDir: string }) => uninstallCni(process.env, options));
+    .action(async (options: { binDir: string; confDir: string }) =>
+      (await import('./cni.ts')).uninstallCni(process.env, options),
+    );
   return program;
 }
 

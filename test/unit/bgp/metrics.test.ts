@@ -3,7 +3,8 @@ import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../../src/base/errors.ts';
 import { defaultLimits, readLimits } from '../../../src/bgp/limits.ts';
-import { exposition, readMetricsSettings } from '../../../src/bgp/metrics.ts';
+import { exposition } from '../../../src/bgp/metrics.ts';
+import { readMetricsSettings } from '../../../src/bgp/metrics-settings.ts';
 import type { PeerStatus } from '../../../src/bgp/peer.ts';
 
 const none = { open: 0, update: 0, notification: 0, keepalive: 0, refresh: 0 };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { defaultLimits, readLimits } from '../../../src/bgp/limits.ts';
-import { readMetricsSettings } from '../../../src/bgp/metrics.ts';
+import { readMetricsSettings } from '../../../src/bgp/metrics-settings.ts';
 import { compileStandalone, type StandaloneSetup } from '../../../src/bgp/standalone.ts';
 
 const noFiles = (path: string): string => {

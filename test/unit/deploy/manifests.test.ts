@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { manifests } from '../../../scripts/manifests/manifests.ts';
 import { createLog, type Log } from '../../../src/base/log.ts';
-import { readMetricsSettings } from '../../../src/bgp/metrics.ts';
+import { readMetricsSettings } from '../../../src/bgp/metrics-settings.ts';
 import { hasBgp } from '../../../src/cli/environment.ts';
 import { poolsFrom } from '../../../src/cli/startup.ts';
 import { followed } from '../../../src/controllers/run.ts';

@@ -1,0 +1,46 @@
+import { join } from 'node:path';
+import { buildSync, type Metafile } from 'esbuild';
+import { expect, test } from 'vitest';
+
+const root = join(import.meta.dirname, '../../..');
+
+/** The program in parts, as scripts/bundle.sh makes it. */
+function bundled(): Metafile {
+  return buildSync({
+    absWorkingDir: root,
+    entryPoints: ['src/cli/margay.ts'],
+    outdir: 'dist',
+    write: false,
+    bundle: true,
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+    metafile: true,
+  }).metafile;
+}
+
+/** The npm packages that Node loads with a source's part, before any of its code runs. */
+function packagesOf({ outputs }: Metafile, source: string): readonly string[] {
+  const found = new Set<string>();
+  const entry = Object.keys(outputs).find((path) => outputs[path]?.entryPoint === source);
+  const waiting = [entry ?? expect.fail(`no part begins with ${source}`)];
+  const seen = new Set(waiting);
+  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
+    for (const loaded of outputs[path]?.imports ?? []) {
+      if (loaded.kind !== 'import-statement') continue;
+      if (loaded.external) found.add(loaded.path);
+      else if (!seen.has(loaded.path)) waiting.push(loaded.path);
+      seen.add(loaded.path);
+    }
+  }
+  return [...found].filter((name) => !name.startsWith('node:')).sort();
+}
+
+test('a speaker alone loads no client of a datastore, and no metrics before they are wanted', () => {
+  const metafile = bundled();
+  expect(packagesOf(metafile, 'src/cli/margay.ts')).toEqual(['commander']);
+  expect(packagesOf(metafile, 'src/cli/bgp-file.ts')).toEqual(['ip-address', 'koffi', 'pino', 'yaml', 'zod']);
+  expect(packagesOf(metafile, 'src/bgp/metrics.ts')).toContain('prom-client');
+  expect(packagesOf(metafile, 'src/cli/bgp.ts')).toContain('etcd3');
+});
