@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type Event, type Key, keyText, type Type, type Value } from '../../../src/datastore/store.ts';
+import { keyText, type Type, type Value } from '../../../src/datastore/store.ts';
 import { Graph } from '../../../src/felix/calc/graph.ts';
 import { type RouteClass, routeClasses } from '../../../src/felix/calc/routes.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
-import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
-import type { FeedMessage } from '../../../src/model/feed.ts';
+import { parseCidr } from '../../../src/model/address.ts';
 import type { ResourceOf } from '../../../src/model/kinds.ts';
+import { outcome, type Step, type Story, step, tellingsOf } from '../../support/stories.ts';
 import {
   block,
   configured,
@@ -25,13 +25,6 @@ import {
 } from '../../unit/felix/support.ts';
 
 /* The calculation depends on what exists, never on how the news of it came. */
-
-/** One thing that exists in several forms over time; undefined: it does not. The last form is what counts. */
-type Story =
-  | { readonly of: 'object'; readonly key: Key; readonly forms: readonly (Value<Type> | undefined)[] }
-  | { readonly of: 'feed'; readonly prefix: Cidr; readonly forms: readonly (readonly string[] | undefined)[] };
-
-type Step = { readonly of: 'object'; readonly event: Event } | { readonly of: 'feed'; readonly message: FeedMessage };
 
 const forms = <T>(one: fc.Arbitrary<T>) => fc.array(fc.option(one, { nil: undefined }), { minLength: 1, maxLength: 4 });
 const address = fc.constantFrom('10.65.0.1', '10.65.0.2', '10.65.0.3', '10.65.1.0', 'fd00::1', 'fd00::2');
@@ -100,48 +93,7 @@ const stories: fc.Arbitrary<Story[]> = fc
   )
   .map((list) => list);
 
-/** A form of a story as news. Revisions differ exactly when forms do. */
-function step(story: Story, at: number): Step {
-  if (story.of === 'object') {
-    const value = story.forms[at];
-    const { key } = story;
-    const entry = { key, value, revision: String(at + 1) };
-    return { of: 'object', event: (value ? { op: 'set', entry } : { op: 'delete', key }) as Event };
-  }
-  const { prefix } = story;
-  const nextHops = story.forms[at]?.map((hop) => parseIp(hop));
-  return {
-    of: 'feed',
-    message: nextHops ? { type: 'route', prefix, nextHops, source: 'ibgp' } : { type: 'withdraw', prefix },
-  };
-}
-
-/** All forms of all stories, each story in its own order, some left out, some said again; the last is always said. */
-const tellings = stories.chain((list) =>
-  fc
-    .record({
-      picks: fc.array(fc.nat({ max: list.length - 1 }), { maxLength: 60 }),
-      skip: fc.array(fc.boolean(), { minLength: 80, maxLength: 80 }),
-      order: fc.shuffledSubarray([...list.keys()], { minLength: list.length, maxLength: list.length }),
-    })
-    .map(({ picks, skip, order }) => {
-      const at = list.map(() => 0);
-      const steps: Step[] = [];
-      picks.forEach((pick, index) => {
-        const story = list[pick];
-        const form = at[pick] ?? 0;
-        if (!story || form >= story.forms.length) return;
-        steps.push(step(story, form));
-        // Saying a form once more, or leaving it for a later one, changes nothing.
-        if (!skip[index]) at[pick] = form + 1;
-      });
-      for (const pick of order) {
-        const story = list[pick];
-        if (story) steps.push(step(story, story.forms.length - 1));
-      }
-      return { list, steps };
-    }),
-);
+const tellings = tellingsOf(stories);
 
 function graph(): Graph {
   return new Graph({
@@ -165,21 +117,6 @@ function run(steps: readonly Step[], look?: (graph: Graph) => void): Graph {
   result.applyFeed({ type: 'endOfSnapshot' });
   result.settle();
   return result;
-}
-
-/** Everything that the calculation gives, in a form that compares. */
-function outcome(result: Graph) {
-  const { tables, sets } = result.firewall();
-  const sorted = <V>(map: ReadonlyMap<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
-  return {
-    endpoints: sorted(result.endpoints),
-    routes: sorted(result.routes.winners),
-    tables: [...tables].map(([family, byName]) => [
-      family,
-      sorted(byName).map(([name, table]) => [name, sorted(table.chains), sorted(table.insertions)]),
-    ]),
-    sets: sorted(sets).map(([name, set]) => [name, set.type, [...set.members].sort()]),
-  };
 }
 
 test('any order, repetition and leaving out ends in the result of computing afresh', () => {
