@@ -118,6 +118,8 @@ check_node() {
 
 install_modules() {
   check_node
+  # npm empties the directory that it installs into, also one that a link leads to.
+  [ ! -L node_modules ] || fail "node_modules is a link to $(readlink node_modules), which npm ci would empty; remove the link"
   say 'installing npm packages'
   output=$(mktemp)
   if ! npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >"$output" 2>&1; then
