@@ -16,6 +16,7 @@ export default defineConfig({
       test: {
         name,
         include: [`test/${name}/**/*.test.ts`],
+        globalSetup: ['test/support/setup.ts'],
         pool: 'forks' as const,
         testTimeout,
         hookTimeout: testTimeout,

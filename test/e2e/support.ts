@@ -61,9 +61,7 @@ export function startLab(...args: string[]) {
 }
 
 /** A lab name of this test process alone. */
-export function labName(letter: string): string {
-  return `${letter}${process.pid.toString(36)}${Math.floor(Math.random() * 36 ** 3).toString(36)}`;
-}
+export { ownLab as labName } from '../support/leftovers.ts';
 
 /** What a lab could leave behind in the kernel and on disk; counters and times are left out. */
 export async function kernelState(name: string) {

@@ -1,8 +1,8 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { ownName } from './leftovers.ts';
 import type { Answer, Probe } from './traffic-agent.ts';
 
 const run = promisify(execFile);
@@ -25,7 +25,7 @@ interface Agent {
  * /32 and /128 addresses and a link-local gateway. Every member answers TCP, UDP and SCTP on the ports.
  */
 export class PodNetwork {
-  readonly #id = `mgp${process.pid.toString(36)}${randomBytes(2).toString('hex')}`;
+  readonly #id = ownName('mgp');
   readonly #agents = new Map<string, Agent>();
   #next = 0;
 

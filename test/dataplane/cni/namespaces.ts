@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { ownName } from '../../support/leftovers.ts';
 
 /** Network namespaces of one test: unique names, all gone after `clear`. */
 export class Namespaces {
@@ -7,7 +7,7 @@ export class Namespaces {
 
   /** Makes one; its path. */
   add(): string {
-    const name = `mcni-${process.pid}-${randomBytes(3).toString('hex')}`;
+    const name = ownName('mcni');
     execFileSync('ip', ['netns', 'add', name]);
     this.#names.push(name);
     return `/run/netns/${name}`;

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -22,6 +21,7 @@ import { NetlinkSocket } from '../../../src/kernel/rtnetlink/socket.ts';
 import { writeSysctl } from '../../../src/kernel/sysctl.ts';
 import type { KernelEvent, Netlink } from '../../../src/kernel/types.ts';
 import { openUdpTunnel } from '../../../src/kernel/udp-tunnel.ts';
+import { ownName } from '../../support/leftovers.ts';
 import { configured, node, silent } from '../../unit/felix/support.ts';
 
 const run = promisify(execFile);
@@ -35,7 +35,7 @@ export class Namespace {
   }
 
   static async make(role: string): Promise<Namespace> {
-    const made = new Namespace(`fx-${role}-${process.pid}-${randomBytes(3).toString('hex')}`);
+    const made = new Namespace(ownName(`fx-${role}`));
     await run('ip', ['netns', 'add', made.name]);
     await made.exec('ip', 'link', 'set', 'lo', 'up');
     return made;

@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { RouteLookup } from '../../../src/kernel/rtnetlink/lookup.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import { scopedHop } from '../../../src/model/feed.ts';
+import { ownName } from '../../support/leftovers.ts';
 import { until } from '../../support/wait.ts';
 
 const run = promisify(execFile);
@@ -17,7 +17,7 @@ const route = (text: string) => inNamespace(`/run/netns/${name}`, () => lookup.r
 const metric = (text: string) => route(text)?.metric;
 
 beforeEach(async () => {
-  name = `lk-${process.pid}-${randomBytes(3).toString('hex')}`;
+  name = ownName('lk');
   await run('ip', ['netns', 'add', name]);
   await ip('link', 'add', 'a0', 'type', 'veth', 'peer', 'name', 'b0');
   for (const device of ['lo', 'a0', 'b0']) await ip('link', 'set', device, 'up');

@@ -1,15 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLog } from '../../../src/base/log.ts';
 import { openNetlinkIn } from '../../../src/kernel/namespace.ts';
 import type { Netlink } from '../../../src/kernel/types.ts';
+import { ownName } from '../../support/leftovers.ts';
 
 /** A network namespace made for one test, with `lo` up. */
 export class TestNamespace implements Disposable {
-  readonly name = `mg${process.pid}${randomBytes(3).toString('hex')}`;
+  readonly name = ownName('mg');
   readonly path = `/run/netns/${this.name}`;
   readonly launcher = ['nsenter', `--net=${this.path}`];
   readonly #netlinks: Netlink[] = [];

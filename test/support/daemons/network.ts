@@ -1,9 +1,9 @@
 import { type ChildProcess, execFile, execFileSync, type StdioOptions, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { ownName } from '../leftovers.ts';
 import { until } from '../wait.ts';
 
 const run = promisify(execFile);
@@ -23,7 +23,7 @@ export class Link {
   readonly #children = new Set<ChildProcess>();
 
   constructor() {
-    this.#prefix = `mgb${process.pid.toString(36)}${randomBytes(3).toString('hex')}`;
+    this.#prefix = ownName('mgb');
     this.directory = mkdtempSync(join(tmpdir(), 'margay-bgp-'));
     try {
       this.#build();
