@@ -197,7 +197,10 @@ async function linkLocal(host: Host): Promise<string> {
   );
 }
 
-test('with FRR: up on both sides, and a lost link ends the session', async () => {
+test.each([
+  { kind: 'single hop', multihop: false },
+  { kind: 'multihop', multihop: true },
+])('with FRR, $kind: up on both sides, and a lost link ends the session', async ({ multihop }) => {
   const frr = new FrrRouter(link);
   const us = addresses.us.four;
   const configuration = `router bgp ${asn}
@@ -207,12 +210,13 @@ test('with FRR: up on both sides, and a lost link ends the session', async () =>
  neighbor ${us} remote-as 64512
  neighbor ${us} timers connect 1
  neighbor ${us} bfd 3 100 100
+${multihop ? ` neighbor ${us} ebgp-multihop 4\n neighbor ${us} update-source ${addresses.them.four}` : ''}
  address-family ipv4 unicast
   network 192.0.2.0/24
  exit-address-family
 `;
   await frr.start(configuration, 179, { bfd: true });
-  const bfd = { minTxMs: 100, minRxMs: 100, multiplier: 3, multihop: false };
+  const bfd = { minTxMs: 100, minRxMs: 100, multiplier: 3, multihop };
   speaker.start(configOf(64512, [peerOf(4, asn, { bfd })], ours.slice(0, 1)));
   await speaker.learnt('192.0.2.0/24');
   const [status] = await until(

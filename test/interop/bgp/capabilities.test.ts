@@ -3,6 +3,7 @@ import type { Community } from '../../../src/bgp/filters.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import { Bird } from '../../support/daemons/bird.ts';
 import { Frr } from '../../support/daemons/frr.ts';
+import { GoBgp } from '../../support/daemons/gobgp.ts';
 import { Link } from '../../support/daemons/network.ts';
 import { configOf, peerOf, SpeakerProcess } from '../../support/daemons/speaker.ts';
 import { until } from '../../support/wait.ts';
@@ -127,6 +128,60 @@ describe('graceful restart after a NOTIFICATION', () => {
     await frr.forgotten('10.65.1.0/26');
     expect(await frr.show('show bgp neighbors')).toContain('Cease/Administrative Shutdown/Hard Reset');
   });
+});
+
+describe('long-lived graceful restart', () => {
+  const kept = { restartSeconds: 1, longLivedSeconds: 3600 };
+
+  test('with FRR: it keeps ours, marked, after we were killed, and we keep its', async () => {
+    const frr = new Frr(link);
+    const lines = [
+      'graceful-restart restart-time 1',
+      'graceful-restart preserve-fw-state',
+      'long-lived-graceful-restart stale-time 3600',
+    ];
+    await frr.start(65010, 64512, theirs, lines.map((line) => ` bgp ${line}`).join('\n'));
+    speaker.start(configOf(64512, [peerOf(4, 65010, kept)], ours));
+    await frr.learnt('10.65.1.0/26');
+    await speaker.kill();
+    const marked = async () => JSON.stringify(await frr.route('10.65.1.0/26')).includes('llgr-stale');
+    await until(marked, { within: 60_000, what: 'LLGR_STALE in FRR' });
+    speaker.start(configOf(64512, [peerOf(4, 65010, kept)], ours));
+    await until(async () => !(await marked()), { within: 60_000, what: 'our fresh route in FRR' });
+    await speaker.learnt('192.0.2.0/24');
+    await frr.kill();
+    await lastResort('192.0.2.0/24');
+  });
+
+  test('with GoBGP: it keeps ours, marked, after we were killed, and we keep its', async () => {
+    const gobgp = new GoBgp(link);
+    const restart = {
+      'graceful-restart': { config: { enabled: true, 'restart-time': 1, 'long-lived-enabled': true } },
+    };
+    const family = { 'long-lived-graceful-restart': { config: { enabled: true, 'restart-time': 3600 } } };
+    await gobgp.start(65010, 64512, theirs, { neighbor: restart, family });
+    speaker.start(configOf(64512, [peerOf(4, 65010, kept)], ours));
+    await gobgp.learnt('10.65.1.0/26');
+    await speaker.kill();
+    const marked = async () => /65535:6\b|llgr-stale/i.test(await gobgp.route('10.65.1.0/26'));
+    await until(marked, { within: 60_000, what: 'LLGR_STALE in GoBGP' });
+    speaker.start(configOf(64512, [peerOf(4, 65010, kept)], ours));
+    await until(async () => !(await marked()), { within: 60_000, what: 'our fresh route in GoBGP' });
+    await speaker.learnt('192.0.2.0/24');
+    await gobgp.kill();
+    await lastResort('192.0.2.0/24');
+  });
+
+  /** Waits until the route is kept beyond the restart time. */
+  async function lastResort(prefix: string): Promise<void> {
+    await until(
+      async () => {
+        const [path] = (await speaker.routes()).find((route) => route.prefix === prefix)?.paths ?? [];
+        return path?.stale && path.communities?.includes('65535:6');
+      },
+      { within: 60_000, what: `${prefix} as a route of last resort` },
+    );
+  }
 });
 
 describe('long-lived graceful restart with BIRD', () => {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { GoBgp } from '../../support/daemons/gobgp.ts';
 import { addresses, Link } from '../../support/daemons/network.ts';
 import { FeedReader } from '../../support/daemons/node.ts';
 import { BirdRouter, FrrRouter } from '../../support/daemons/router.ts';
@@ -149,6 +150,46 @@ describe.each([
       );
     }
   });
+});
+
+describe('with GoBGP', () => {
+  test('over global addresses, and without extended messages', async () => {
+    const gobgp = await startGoBgp({ 'neighbor-address': us.six, 'peer-as': 64512 });
+    const reader = start(overGlobal);
+    const peer = await speaker.established('them');
+    expect(peer.negotiated).toMatchObject({ extendedNextHop: true, extendedMessages: false, families: [4, 6] });
+    for (const prefix of [theirs, '2001:db8:7::/48']) expect(await hopsOf(reader, prefix)).toEqual([them.six]);
+    for (const prefix of [ours, 'fd65:1::/122']) expect(await gobgp.learnt(prefix)).toContain(us.six);
+  });
+
+  test('over an unnumbered link', async () => {
+    const at = await unnumbered();
+    // It finds its neighbour among those of the kernel.
+    await link.exec('them', 'ping', ['-c', '1', '-W', '5', `${at.us}%eth0`]);
+    const gobgp = await startGoBgp({ 'neighbor-interface': 'eth0' });
+    const reader = start(at);
+    const peer = await speaker.established('them');
+    expect(peer.negotiated).toMatchObject({ extendedNextHop: true, families: [4, 6] });
+    for (const prefix of [theirs, '2001:db8:7::/48']) expect(await hopsOf(reader, prefix)).toEqual([`${at.them}%eth0`]);
+    for (const prefix of [ours, 'fd65:1::/122']) expect(await gobgp.learnt(prefix)).toContain(at.us);
+  });
+
+  async function startGoBgp(neighbor: object): Promise<GoBgp> {
+    const gobgp = new GoBgp(link);
+    const families = ['ipv4-unicast', 'ipv6-unicast'];
+    await gobgp.startWith({
+      global: { config: { as: 65010, 'router-id': them.four } },
+      neighbors: [
+        {
+          config: neighbor,
+          timers: { config: { 'connect-retry': 1, 'idle-hold-time-after-reset': 1 } },
+          'afi-safis': families.map((name) => ({ config: { 'afi-safi-name': name } })),
+        },
+      ],
+    });
+    for (const prefix of [theirs, '2001:db8:7::/48']) await gobgp.announce(prefix);
+    return gobgp;
+  }
 });
 
 test('BIRD without them: IPv4 prefixes keep IPv4 next hops', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { FilterRule } from '../../../src/bgp/filters.ts';
+import { parseCidr } from '../../../src/model/address.ts';
 import { Bird } from '../../support/daemons/bird.ts';
 import { GoBgp } from '../../support/daemons/gobgp.ts';
 import { addresses, Link } from '../../support/daemons/network.ts';
@@ -69,6 +70,29 @@ describe('a speaker of two-octet AS numbers: long ones come through AS_TRANS and
       within: 20_000,
       what: 'our route in FRR',
     });
+  });
+});
+
+test('FRR with a four-octet AS number, and messages of more than 4096 octets both ways', async () => {
+  const frr = new FrrRouter(link);
+  const many = Array.from({ length: 500 }, (_, i) => [65000, 1, i] as const);
+  // It reads lines of up to 4096 characters.
+  const before = [0, 100, 200, 300, 400].map((from) => {
+    const some = many.slice(from, from + 100).map((community) => community.join(':'));
+    return `route-map many permit ${from + 1}\n set large-community ${some.join(' ')} additive\n on-match next\nexit`;
+  });
+  const configuration = frrWith(64512, [], ['route-map many out'], before.join('\n')).replace('65010', '4200000001');
+  await frr.start(configuration);
+  const advertisements = [{ cidr: parseCidr('10.65.1.0/24'), communities: many }];
+  speaker.start({ ...configOf(64512, [peerOf(4, 4200000001)], ours), advertisements });
+  const [status] = await speaker.established();
+  expect(status?.negotiated).toMatchObject({ fourOctetAs: true, extendedMessages: true });
+  const [path] = (await speaker.learnt('192.0.2.0/24')).paths;
+  expect(path).toMatchObject({ asPath: '4200000001', source: 'ebgp' });
+  expect(path?.largeCommunities).toHaveLength(500);
+  await until(async () => (await frr.show(`show bgp ipv4 unicast ${ours[0]}`)).includes('65000:1:499'), {
+    within: 20_000,
+    what: 'our route in FRR',
   });
 });
 

@@ -19,7 +19,7 @@ const at: Readonly<Record<Kind, { readonly address: string; readonly net: number
 const marks = { communities: ['64512:7'], routeTargets: ['64512:8'], large: ['64512:1:2'] };
 const prefixOf = (kind: Kind) => `192.0.${at[kind].net}.0/24`;
 const privateOf = (kind: Kind) => `198.51.${at[kind].net}.0/24`;
-const secret = '203.0.113.0/24';
+const secretOf = (kind: Kind) => `203.0.${at[kind].net}.0/24`;
 
 let link: Link;
 let speaker: SpeakerProcess;
@@ -33,12 +33,12 @@ beforeEach(async () => {
 
 afterEach(() => link.close());
 
-/** What a router announces: one route for all, one that stays in the AS; BIRD also one that goes no further than us. */
+/** What a router announces: one route for all, one that stays in the AS, and one that goes no further than us. */
 function announcedBy(kind: Kind) {
   return [
     { prefix: prefixOf(kind), ...marks },
     { prefix: privateOf(kind), communities: ['65535:65281'] },
-    ...(kind === 'bird' ? [{ prefix: secret }] : []),
+    { prefix: secretOf(kind) },
   ];
 }
 
@@ -50,6 +50,7 @@ describe.each(kinds)('we reflect, %s is outside', (outside) => {
     for (const kind of kinds) {
       const neighbors = [{ address: us, asn: internal }];
       const asn = kind === outside ? external : internal;
+      const secret = secretOf(kind);
       const options = { address: at[kind].address, asn, neighbors, announced: announcedBy(kind), secret };
       routers.set(kind, routerOf(kind, link, options));
     }
@@ -79,8 +80,11 @@ describe.each(kinds)('we reflect, %s is outside', (outside) => {
       expect(await learnt(there(outside), prefixOf(kind))).toMatchObject({ path: `${internal}`, ...marks });
       expect(await learnt(there(other), prefixOf(outside))).toMatchObject({ path: `${external}`, ...marks });
     }
-    expect((await speaker.learnt(secret)).paths).toMatchObject([{ peer: 'bird', communities: ['65535:65282'] }]);
-    for (const kind of ['frr', 'gobgp'] as const) expect(await there(kind).route(secret)).toBeUndefined();
+    for (const kind of kinds) {
+      const secret = secretOf(kind);
+      expect((await speaker.learnt(secret)).paths).toMatchObject([{ peer: kind, communities: ['65535:65282'] }]);
+      for (const other of kinds) if (other !== kind) expect(await there(other).route(secret)).toBeUndefined();
+    }
     for (const kind of clients) expect(await there(outside).route(privateOf(kind))).toBeUndefined();
     expect((await speaker.peers()).map(({ flaps }) => flaps)).toEqual([0, 0, 0]);
   });

@@ -19,13 +19,17 @@ export class GoBgp {
   constructor(private readonly link: Link) {}
 
   async start(asn: number, peerAsn: number, routes: readonly string[], options: GoBgpOptions = {}): Promise<void> {
+    await this.startWith(configuration(asn, peerAsn, options), options.restarted ? ['-r'] : []);
+    for (const route of routes) await this.announce(route);
+  }
+
+  /** With a whole configuration of the test's own. */
+  async startWith(configured: object, more: readonly string[] = []): Promise<void> {
     const file = join(this.link.directory, 'gobgp.json');
-    writeFileSync(file, JSON.stringify(configuration(asn, peerAsn, options)));
-    const restarted = options.restarted ? ['-r'] : [];
-    const args = ['-f', file, '-t', 'json', '--pprof-disable', '--api-hosts', '127.0.0.1:50051', ...restarted];
+    writeFileSync(file, JSON.stringify(configured));
+    const args = ['-f', file, '-t', 'json', '--pprof-disable', '--api-hosts', '127.0.0.1:50051', ...more];
     this.#child = this.link.spawn('them', 'gobgp', 'gobgpd', args);
     await until(() => this.ask('global'), { within: 15_000, what: 'GoBGP answers' });
-    for (const route of routes) await this.announce(route);
   }
 
   async kill(): Promise<void> {
@@ -73,6 +77,7 @@ function configuration(asn: number, peerAsn: number, { neighbor = {}, family: mo
     },
     timers: { config: { 'connect-retry': 1, 'idle-hold-time-after-reset': 1 } },
     'graceful-restart': { config: { enabled: true, 'restart-time': 60 } },
+    ...('graceful-restart' in neighbor ? { 'graceful-restart': neighbor['graceful-restart'] } : {}),
     'afi-safis': [
       {
         config: { 'afi-safi-name': family },

@@ -26,7 +26,7 @@ export interface RouterOptions {
     readonly client?: boolean;
   }[];
   readonly announced: readonly Announced[];
-  /** Gets NO_ADVERTISE on its way out; whoever has it on a route of its own does not tell the route at all. BIRD only. */
+  /** Gets NO_ADVERTISE on its way out; whoever has it on a route of its own does not tell the route at all. */
   readonly secret?: string;
   /** Only one of the host listens. */
   readonly listens?: boolean;
@@ -196,7 +196,7 @@ interface FrrPath {
   readonly clusterList?: { readonly list: readonly string[] };
 }
 
-function frrConfiguration({ address, asn, neighbors, announced }: RouterOptions): string {
+function frrConfiguration({ address, asn, neighbors, announced, secret }: RouterOptions): string {
   const named = (mark: string) =>
     mark === '65535:65281' ? 'no-export' : mark === '65535:65282' ? 'no-advertise' : mark;
   const maps = announced.map(
@@ -213,7 +213,18 @@ exit`,
  neighbor ${neighbor.address} disable-connected-check`,
   );
   const clients = neighbors.filter(({ client }) => client);
+  const hush = secret
+    ? `ip prefix-list secret permit ${secret}
+route-map hush permit 10
+ match ip address prefix-list secret
+ set community no-advertise additive
+exit
+route-map hush permit 20
+exit`
+    : '';
+  const hushed = secret ? neighbors.map((neighbor) => `  neighbor ${neighbor.address} route-map hush out`) : [];
   return `${maps.join('\n')}
+${hush}
 router bgp ${asn}
  bgp router-id ${address}
  no bgp ebgp-requires-policy
@@ -223,6 +234,7 @@ ${sessions.join('\n')}
  address-family ipv4 unicast
 ${announced.map(({ prefix }, i) => `  network ${prefix} route-map r${i}`).join('\n')}
 ${clients.map((neighbor) => `  neighbor ${neighbor.address} route-reflector-client`).join('\n')}
+${hushed.join('\n')}
  exit-address-family
 `;
 }
@@ -291,9 +303,25 @@ interface GoBgpPath {
   }[];
 }
 
-function goBgpConfiguration({ address, asn, neighbors, listens = false }: RouterOptions): object {
+/** NO_ADVERTISE on what is told of the prefix. */
+function goBgpHush(secret: string): object {
+  const list = { 'set-community-method': { 'communities-list': ['65535:65282'] }, options: 'add' };
+  const actions = { 'bgp-actions': { 'set-community': list }, 'route-disposition': 'accept-route' };
+  const conditions = { 'match-prefix-set': { 'prefix-set': 'secret' } };
   return {
-    global: { config: { as: asn, 'router-id': address, port: listens ? 179 : -1 } },
+    'defined-sets': { 'prefix-sets': [{ 'prefix-set-name': 'secret', 'prefix-list': [{ 'ip-prefix': secret }] }] },
+    'policy-definitions': [{ name: 'hush', statements: [{ name: 'hush', conditions, actions }] }],
+  };
+}
+
+function goBgpConfiguration({ address, asn, neighbors, secret, listens = false }: RouterOptions): object {
+  const policy = { 'export-policy-list': ['hush'], 'default-export-policy': 'accept-route' };
+  return {
+    global: {
+      config: { as: asn, 'router-id': address, port: listens ? 179 : -1 },
+      ...(secret ? { 'apply-policy': { config: policy } } : {}),
+    },
+    ...(secret ? goBgpHush(secret) : {}),
     neighbors: neighbors.map((neighbor) => ({
       config: { 'neighbor-address': neighbor.address, 'peer-as': neighbor.asn },
       transport: { config: { 'local-address': address } },
