@@ -4,7 +4,7 @@
  *
  *   routes add|delete COUNT [STEP]   routes 10.0.0.0/26 + 64 i for i = 0, STEP, 2 STEP … below COUNT
  *   routes dump                      reads the main table
- *   routes resync COUNT STEP         dump, then add
+ *   routes resync COUNT              dump, compare with what is wanted, add what is missing or different
  *
  * Prints the nanoseconds that it took, without the program's start, and of processor time.
  */
@@ -34,6 +34,16 @@ struct request {
   uint32_t gateway;
 };
 
+/* What is wanted, found by destination: a table of hashes, at most half full. */
+struct wish {
+  uint32_t destination, gateway;
+  uint8_t length, protocol, wanted, held;
+};
+
+static struct wish *wishes;
+static uint32_t wish_mask;
+static const uint32_t our_gateway = 0xc0000202u;
+
 static struct request requests[batch];
 static char answer[256 * 1024];
 static uint32_t sequence;
@@ -57,6 +67,8 @@ static struct rtattr attribute(unsigned short type) {
   return (struct rtattr){.rta_len = sizeof(struct rtattr) + 4, .rta_type = type};
 }
 
+static uint32_t destination_of(uint32_t at) { return htonl(0x0a000000u + at * 64u); }
+
 static void write_request(struct request *r, int add, uint32_t at) {
   int adding = add ? NLM_F_CREATE | NLM_F_REPLACE : 0;
   size_t length = add ? sizeof *r : offsetof(struct request, gateway_type);
@@ -73,9 +85,9 @@ static void write_request(struct request *r, int add, uint32_t at) {
       .table_type = attribute(RTA_TABLE),
       .table = RT_TABLE_MAIN,
       .destination_type = attribute(RTA_DST),
-      .destination = htonl(0x0a000000u + at * 64u),
+      .destination = destination_of(at),
       .gateway_type = attribute(RTA_GATEWAY),
-      .gateway = htonl(0xc0000202u),
+      .gateway = htonl(our_gateway),
   };
 }
 
@@ -93,6 +105,56 @@ static void await_acknowledgement(int fd, uint32_t last) {
   }
 }
 
+static struct wish *wish_of(uint32_t destination, uint8_t length) {
+  uint32_t hash = (destination ^ length) * 0x9e3779b1u;
+  for (uint32_t at = hash ^ (hash >> 16);; at++) {
+    struct wish *w = &wishes[at & wish_mask];
+    if (!w->wanted || (w->destination == destination && w->length == length)) return w;
+  }
+}
+
+static void make_wishes(uint32_t count) {
+  uint32_t room = 1024;
+  while (room < count * 2) room *= 2;
+  wishes = calloc(room, sizeof *wishes);
+  if (!wishes) fail("calloc");
+  wish_mask = room - 1;
+  for (uint32_t at = 0; at < count; at++)
+    *wish_of(destination_of(at), 26) = (struct wish){.destination = destination_of(at),
+                                                     .gateway = htonl(our_gateway),
+                                                     .length = 26,
+                                                     .protocol = our_protocol,
+                                                     .wanted = 1};
+}
+
+/* A route of the dump: the wish that it fulfils, if any, is held. */
+static void compare(struct nlmsghdr *m) {
+  struct rtmsg *route = NLMSG_DATA(m);
+  uint32_t destination = 0, gateway = 0, priority = 0;
+  ssize_t rest = RTM_PAYLOAD(m);
+  for (struct rtattr *a = RTM_RTA(route); RTA_OK(a, rest); a = RTA_NEXT(a, rest))
+    switch (a->rta_type) {
+      case RTA_DST: destination = *(uint32_t *)RTA_DATA(a); break;
+      case RTA_GATEWAY: gateway = *(uint32_t *)RTA_DATA(a); break;
+      case RTA_PRIORITY: priority = *(uint32_t *)RTA_DATA(a); break;
+    }
+  if (route->rtm_type != RTN_UNICAST || route->rtm_scope != RT_SCOPE_UNIVERSE || priority != 0) return;
+  struct wish *w = wish_of(destination, route->rtm_dst_len);
+  if (w->wanted && w->gateway == gateway && w->protocol == route->rtm_protocol) w->held = 1;
+}
+
+static void mend(int fd, uint32_t count) {
+  for (uint32_t at = 0; at < count;) {
+    int n = 0;
+    for (; n < batch && at < count; at++)
+      if (!wish_of(destination_of(at), 26)->held) write_request(&requests[n++], 1, at);
+    if (n == 0) return;
+    requests[n - 1].header.nlmsg_flags |= NLM_F_ACK;
+    if (send(fd, requests, n * sizeof *requests, 0) < 0) fail("send");
+    await_acknowledgement(fd, sequence);
+  }
+}
+
 static void change(int fd, int add, uint32_t count, uint32_t step) {
   char *bytes = (char *)requests;
   size_t size = add ? sizeof(struct request) : offsetof(struct request, gateway_type);
@@ -105,7 +167,7 @@ static void change(int fd, int add, uint32_t count, uint32_t step) {
   }
 }
 
-/* Octets of the destinations are summed, so that they are at least looked at. */
+/* Compares with the wishes; where there are none, the destinations' octets are summed, so that they are looked at. */
 static uint32_t dump(int fd) {
   struct {
     struct nlmsghdr header;
@@ -127,6 +189,10 @@ static uint32_t dump(int fd) {
     for (struct nlmsghdr *m = (void *)answer; NLMSG_OK(m, length); m = NLMSG_NEXT(m, length)) {
       if (m->nlmsg_type == NLMSG_DONE) return sum;
       if (m->nlmsg_type == NLMSG_ERROR) fail("dump");
+      if (wishes) {
+        compare(m);
+        continue;
+      }
       ssize_t rest = RTM_PAYLOAD(m);
       for (struct rtattr *a = RTM_RTA(NLMSG_DATA(m)); RTA_OK(a, rest); a = RTA_NEXT(a, rest))
         if (a->rta_type == RTA_DST) sum += *(uint32_t *)RTA_DATA(a);
@@ -146,14 +212,16 @@ static uint32_t number(char **arguments, int at, int count, uint32_t absent) {
 
 int main(int argc, char **argv) {
   if (argc < 2) {
-    fprintf(stderr, "usage: routes add|delete|resync COUNT [STEP] | dump\n");
+    fprintf(stderr, "usage: routes add|delete COUNT [STEP] | resync COUNT | dump\n");
     return 2;
   }
   uint32_t count = number(argv, 2, argc, 0), step = number(argv, 3, argc, 1), sum = 0;
-  int fd = open_socket();
+  int fd = open_socket(), resync = strcmp(argv[1], "resync") == 0, looks = resync || strcmp(argv[1], "dump") == 0;
+  if (resync) make_wishes(count);
   long long began = nanoseconds(CLOCK_MONOTONIC), idle = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
-  if (strcmp(argv[1], "dump") == 0 || strcmp(argv[1], "resync") == 0) sum = dump(fd);
-  if (strcmp(argv[1], "dump") != 0) change(fd, strcmp(argv[1], "delete") != 0, count, step ? step : 1);
+  if (looks) sum = dump(fd);
+  if (resync) mend(fd, count);
+  if (!looks) change(fd, strcmp(argv[1], "delete") != 0, count, step ? step : 1);
   long long took = nanoseconds(CLOCK_MONOTONIC) - began, used = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - idle;
   printf("%lld %lld %u\n", took, used, sum);
   return close(fd);

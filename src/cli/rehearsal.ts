@@ -10,6 +10,7 @@ import type { Store } from '../datastore/store.ts';
 import { readFelixConfig } from '../felix/config.ts';
 import { Felix } from '../felix/main.ts';
 import { RenderedPolicy } from '../felix/policy.ts';
+import { rehearseRoutes } from '../felix/route-rehearsal.ts';
 import { Ipam } from '../ipam/allocator.ts';
 import { FakeKernel } from '../kernel/fake.ts';
 import { FakeIpsets } from '../kernel/fake-firewall.ts';
@@ -47,7 +48,7 @@ export interface RehearsalOptions {
   readonly rounds?: number;
 }
 
-/** Starts and stops pods that are not there while the agent is idle. Leaves nothing behind; a failure is logged only. */
+/** Starts and stops pods that are not there, and mends routes on paper, while the agent is idle. Leaves nothing behind; a failure is logged only. */
 export async function rehearse(options: RehearsalOptions): Promise<void> {
   const { clock, log, signal } = options;
   // Code that is not run for a while loses its compiled form, and a node may start no pod for days.
@@ -55,11 +56,29 @@ export async function rehearse(options: RehearsalOptions): Promise<void> {
   const began = clock.monotonic();
   try {
     const done = await runRounds(options);
+    await rehearseRoutes(turnsOf(options), options.rounds);
     log.debug({ rounds: done, milliseconds: clock.monotonic() - began }, 'rehearsed the start of pods');
   } catch (thrown) {
     if (!signal.aborted)
       log.warn({ error: explain(thrown) }, "the rehearsal failed; this node's first pods start slower");
   }
+}
+
+/** A turn comes when the agent is idle, and takes half a processor at most. False when the agent ends. */
+function turnsOf({ lastBusy, clock, signal }: RehearsalOptions): () => Promise<boolean> {
+  let began = clock.monotonic();
+  return async () => {
+    await pause(clock, clock.monotonic() - began, signal);
+    for (let wait = quietFor(lastBusy, clock); wait > 0 && !signal.aborted; wait = quietFor(lastBusy, clock))
+      await pause(clock, wait, signal);
+    began = clock.monotonic();
+    return !signal.aborted;
+  };
+}
+
+/** Milliseconds until the agent has been idle for long enough. */
+function quietFor(lastBusy: () => number, clock: Clock): number {
+  return lastBusy() + quietMs - clock.monotonic();
 }
 
 async function runRounds({ store, lastBusy, clock, signal, rounds = usualRounds }: RehearsalOptions): Promise<number> {
@@ -70,7 +89,7 @@ async function runRounds({ store, lastBusy, clock, signal, rounds = usualRounds 
   let round = 0;
   try {
     while (round < rounds && !signal.aborted) {
-      const wait = lastBusy() + quietMs - clock.monotonic();
+      const wait = quietFor(lastBusy, clock);
       if (wait > 0) {
         await pause(clock, wait, signal);
         continue;

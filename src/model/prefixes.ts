@@ -2,6 +2,9 @@ import type { Writer } from '../base/bytes.ts';
 import { fitting, IdIndex, mixed } from '../base/id-index.ts';
 import { type Cidr, cidrOf, cidrParts, type Family, ipBytes } from './address.ts';
 
+/** Identifiers tried after the one found last: what is told in order is asked for in order, perhaps with gaps. */
+const ahead = 4;
+
 /** A prefix of one table as a small integer: valid while somebody retains it. */
 export type PrefixId = number;
 
@@ -46,7 +49,8 @@ export class PrefixTable {
   /** The identifier of a prefix on the wire (host bits do not count), if it is in use. */
   find(source: Uint8Array, at: number, length: number): PrefixId | undefined {
     this.#load(source, at, length);
-    const id = this.#isNext(length) ? this.#next : this.#lookup(this.#hash(length), length);
+    const next = this.#following(length);
+    const id = next >= 0 ? next : this.#lookup(this.#hash(length), length);
     this.#next = id + 1;
     return id < 0 ? undefined : id;
   }
@@ -54,7 +58,11 @@ export class PrefixTable {
   /** The identifier of a prefix on the wire; a new one is retained by nobody until `retain`. */
   intern(source: Uint8Array, at: number, length: number): PrefixId {
     this.#load(source, at, length);
-    if (this.#isNext(length)) return this.#next++;
+    const next = this.#following(length);
+    if (next >= 0) {
+      this.#next = next + 1;
+      return next;
+    }
     const hash = this.#hash(length);
     const known = this.#lookup(hash, length);
     this.#next = known + 1;
@@ -107,6 +115,14 @@ export class PrefixTable {
   /** Writes the first `count` octets of the prefix's address. */
   copy(id: PrefixId, into: Uint8Array, at: number, count: number): void {
     const words = this.#words;
+    if (this.#width === 1 && count === 4) {
+      const word = words[id] ?? 0;
+      into[at] = word >>> 24;
+      into[at + 1] = word >>> 16;
+      into[at + 2] = word >>> 8;
+      into[at + 3] = word;
+      return;
+    }
     const start = id * this.#width;
     for (let i = 0; i < count; i++) into[at + i] = (words[start + (i >> 2)] ?? 0) >>> (24 - 8 * (i & 3));
   }
@@ -155,6 +171,10 @@ export class PrefixTable {
 
   /** Makes the masked prefix the key. */
   #load(source: Uint8Array, at: number, length: number): void {
+    if (this.#width === 1) {
+      this.#key[0] = masked32(source, at, length);
+      return;
+    }
     const end = at + octetsFor(length);
     for (let word = 0; word < this.#width; word++) {
       const from = at + word * 4;
@@ -174,10 +194,12 @@ export class PrefixTable {
     return hash;
   }
 
-  /** Whether the key is the prefix that came after the last one: what is told in order is often asked for in order. */
-  #isNext(length: number): boolean {
-    const id = this.#next;
-    return (this.#references[id] ?? 0) > 0 && this.#lengths[id] === length && this.#isKey(id);
+  /** The key's identifier where it is among the next few; -1 otherwise. */
+  #following(length: number): PrefixId {
+    const end = Math.min(this.#next + ahead, this.#allocated);
+    for (let id = this.#next; id < end; id++)
+      if (this.#isKey(id) && this.#lengths[id] === length && (this.#references[id] ?? 0) > 0) return id;
+    return -1;
   }
 
   /** -1: not in use. */
@@ -210,6 +232,16 @@ function parseCidr4(cidr: Cidr, into: Uint8Array): number {
     }
   }
   return value;
+}
+
+/** The first bits of an address whose octets may end with them. */
+function masked32(source: Uint8Array, at: number, length: number): number {
+  if (length === 0) return 0;
+  let value = (source[at] ?? 0) << 24;
+  if (length > 8) value |= (source[at + 1] ?? 0) << 16;
+  if (length > 16) value |= (source[at + 2] ?? 0) << 8;
+  if (length > 24) value |= source[at + 3] ?? 0;
+  return value & (-1 << (32 - length));
 }
 
 /** Octets that hold so many bits. */

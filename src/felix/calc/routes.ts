@@ -112,9 +112,11 @@ export class RouteTable {
 
   /** Of a destination that somebody wants. */
   winner(id: DestinationId): Winner {
-    const routeClass = routeClasses[codeOf(this.#won[id] ?? 0)] ?? 'blackhole';
-    const several = this.#several.get(id);
-    return { class: routeClass, family: this.destinations.family(id), owner: several && best(several)?.owner };
+    const code = codeOf(this.#won[id] ?? 0);
+    const family = this.destinations.family(id);
+    const several = this.#several.size > 0 ? this.#several.get(id) : undefined;
+    if (!several) return plainWinners[family][code] ?? plainWinner(family, 'blackhole');
+    return { class: routeClasses[code] ?? 'blackhole', family, owner: best(several)?.owner };
   }
 
   /** All that is wanted of a destination. */
@@ -209,6 +211,16 @@ class Winners implements ReadonlyMap<Cidr, Candidate> {
     return this.entries();
   }
 }
+
+function plainWinner(family: Family, routeClass: RouteClass): Winner {
+  return { class: routeClass, family, owner: undefined };
+}
+
+/** By class: made once, since a hundred thousand may be asked for in one pass. */
+const plainWinners: Readonly<Record<Family, readonly Winner[]>> = {
+  4: routeClasses.map((each) => plainWinner(4, each)),
+  6: routeClasses.map((each) => plainWinner(6, each)),
+};
 
 function codeOf(won: number): number {
   return (won - 1) & ((1 << classBits) - 1);

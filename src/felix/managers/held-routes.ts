@@ -14,8 +14,13 @@ export class HeldRoutes {
   /** By destination: the form of its only route, + 1; 0: there is none, -1: several. */
   #only = new Int32Array(256);
   readonly #several = new Map<DestinationId, FormId[]>();
+  /** By destination: the reading that found it last. */
+  #seen = new Uint32Array(256);
+  #reading = 0;
   /** Pods' devices → destinations of the routes through them. */
   readonly #byDevice = new Map<string, Set<DestinationId>>();
+  /** The form that was last seen to lead to no pod, as nearly all do. */
+  #elsewhere: RouteForm | undefined;
 
   constructor(
     private readonly table: RouteTable,
@@ -66,18 +71,34 @@ export class HeldRoutes {
     for (let id = 0; id < this.#only.length; id++) if (this.#only[id] !== 0) yield id;
   }
 
-  clear(): void {
-    const { destinations, forms } = this.table;
-    for (let id = 0; id < this.#only.length; id++) {
-      const only = this.#only[id] ?? 0;
-      if (only === 0) continue;
-      if (only > 0) forms.release(only - 1);
-      else for (const form of this.get(id)) forms.release(form);
-      destinations.release(id);
+  /** A reading begins: what it finds takes the place of what was believed. */
+  begin(): void {
+    this.#reading++;
+  }
+
+  /** The reading found a route. */
+  found(id: DestinationId, form: FormId): void {
+    if (this.#seen[id] === this.#reading) {
+      this.add(id, form);
+      return;
     }
-    this.#only.fill(0);
-    this.#several.clear();
-    this.#byDevice.clear();
+    this.#seen = fitting(this.#seen, id);
+    this.#seen[id] = this.#reading;
+    if (this.#only[id] !== form + 1) this.set(id, [form]);
+  }
+
+  /** The reading has ended: drops the routes to a destination of which it found none. */
+  settle(id: DestinationId): void {
+    const only = this.#only[id] ?? 0;
+    if (only === 0 || this.#seen[id] === this.#reading) return;
+    if (only < 0) {
+      this.set(id, none);
+      return;
+    }
+    this.#only[id] = 0;
+    this.#index(id, only - 1, false);
+    this.table.forms.release(only - 1);
+    this.table.destinations.release(id);
   }
 
   #first(id: DestinationId, form: FormId): void {
@@ -102,13 +123,23 @@ export class HeldRoutes {
   }
 
   #index(id: DestinationId, form: FormId, there: boolean): void {
-    for (const { device } of this.table.forms.get(form).nextHops) {
+    const found = this.table.forms.get(form);
+    if (found === this.#elsewhere) return;
+    if (!leadsToPod(found, this.interfacePrefix)) {
+      this.#elsewhere = found;
+      return;
+    }
+    for (const { device } of found.nextHops) {
       if (device === undefined || !device.startsWith(this.interfacePrefix)) continue;
       const known = this.#byDevice.get(device) ?? new Set();
       if (there) this.#byDevice.set(device, known.add(id));
       else if (known.delete(id) && known.size === 0) this.#byDevice.delete(device);
     }
   }
+}
+
+function leadsToPod({ nextHops }: RouteForm, interfacePrefix: string): boolean {
+  return nextHops.some(({ device }) => device?.startsWith(interfacePrefix));
 }
 
 /** Whether routes of the form lead to pods and nowhere else. */

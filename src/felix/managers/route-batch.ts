@@ -1,3 +1,4 @@
+import { fitting } from '../../base/id-index.ts';
 import type { PackedRoutes, RouteForm } from '../../kernel/types.ts';
 import type { Cidr, Family } from '../../model/address.ts';
 import type { DestinationId } from '../calc/destinations.ts';
@@ -9,33 +10,42 @@ import type { RouteTable } from '../calc/routes.ts';
  * until `done`: the kernel's events may come while it is being written to.
  */
 export class RouteBatch implements PackedRoutes {
-  readonly #ids: DestinationId[] = [];
-  readonly #forms: FormId[] = [];
+  #ids = new Int32Array(64);
+  #forms = new Int32Array(64);
+  #count = 0;
 
   constructor(private readonly table: RouteTable) {}
 
   get count(): number {
-    return this.#ids.length;
+    return this.#count;
   }
 
   push(id: DestinationId, form: FormId): void {
-    this.#ids.push(id);
-    this.#forms.push(form);
+    const at = this.#count++;
+    this.#ids = fitting(this.#ids, at);
+    this.#forms = fitting(this.#forms, at);
+    this.#ids[at] = id;
+    this.#forms[at] = form;
     this.table.destinations.retain(id);
     this.table.forms.retain(form);
   }
 
+  /** The batch is empty again. */
   done(): void {
-    for (const form of this.#forms) this.table.forms.release(form);
-    for (const id of this.#ids) this.table.destinations.release(id);
+    const { forms, destinations } = this.table;
+    for (let at = 0; at < this.#count; at++) {
+      forms.release(this.#forms[at] ?? 0);
+      destinations.release(this.#ids[at] ?? 0);
+    }
+    this.#count = 0;
   }
 
   id(at: number): DestinationId {
-    return nth(this.#ids, at);
+    return this.#nth(this.#ids, at);
   }
 
   formId(at: number): FormId {
-    return nth(this.#forms, at);
+    return this.#nth(this.#forms, at);
   }
 
   form(at: number): RouteForm {
@@ -57,11 +67,11 @@ export class RouteBatch implements PackedRoutes {
   destination(at: number): Cidr {
     return this.table.destinations.cidr(this.id(at));
   }
-}
 
-/** @throws RangeError beyond the end, where nobody asks */
-function nth(list: readonly number[], at: number): number {
-  const found = list[at];
-  if (found === undefined) throw new RangeError(`${at} of ${list.length}`);
-  return found;
+  /** @throws RangeError beyond the end, where nobody asks */
+  #nth(list: Int32Array, at: number): number {
+    const found = list[at];
+    if (found === undefined || at >= this.#count) throw new RangeError(`${at} of ${this.#count}`);
+    return found;
+  }
 }

@@ -1,6 +1,6 @@
 import type { Failure } from '../../base/reconcile.ts';
 import { withDestination } from '../../kernel/route.ts';
-import type { Netlink, Route, RouteForm } from '../../kernel/types.ts';
+import type { Netlink, Route, RouteForm, RouteReading } from '../../kernel/types.ts';
 import { bits, type Cidr, cidrParts, type Family, familyOf, type Ip } from '../../model/address.ts';
 import type { DestinationId } from '../calc/destinations.ts';
 import type { FormId } from '../calc/forms.ts';
@@ -37,7 +37,7 @@ interface Slice {
  * (protocol 3 on a pod's device); any other route is never replaced or removed.
  */
 export class RouteManager {
-  #held: HeldRoutes;
+  readonly #held: HeldRoutes;
   readonly #failed = new Map<Cidr, Failure>();
   #repairs = new Map<Cidr, number>();
   /** Belief has changed since the kernel was last read. */
@@ -53,27 +53,37 @@ export class RouteManager {
 
   /** Looks at the kernel's routes; every difference is mended at the next `apply`. */
   read(): void {
-    const { families, interfacePrefix } = this.options;
+    const { families } = this.options;
     const readings = families.map((family) => ({ family, ...this.netlink.readRoutes(family, mainTable) }));
     this.#repairs = new Map();
     this.retry();
     if (!this.#moved && readings.every(({ unchanged }) => unchanged)) return;
-    const before = this.#held;
-    this.#held = new HeldRoutes(this.table, interfacePrefix);
-    for (const { family, each } of readings)
-      each((octets, at, length, form) => {
-        const id = this.table.destinations.internOctets(family, octets, at, length);
-        this.#held.add(id, this.#formOf(id, form));
-      });
-    before.clear();
+    this.#moved = true;
+    this.#held.begin();
+    for (const { family, each } of readings) this.#take(family, each);
     for (const family of families) this.#touchDifferent(family);
     this.#moved = false;
+  }
+
+  #take(family: Family, each: RouteReading['each']): void {
+    const { destinations } = this.table;
+    // Of one form are nearly all, and wanted in one.
+    let known: { readonly form: RouteForm; readonly wanted: FormId | undefined; readonly id: FormId } | undefined;
+    each((octets, at, length, form) => {
+      const id = destinations.internOctets(family, octets, at, length);
+      const wanted = this.table.form(id);
+      if (known?.form !== form || known.wanted !== wanted) known = { form, wanted, id: this.#formOf(id, form) };
+      this.#held.found(id, known.id);
+    });
   }
 
   #touchDifferent(family: Family): void {
     const { destinations } = this.table;
     const bound = destinations.bound(family);
-    for (let id = destinations.firstId(family); id < bound; id += 2) if (this.#differs(id)) this.table.touch(id);
+    for (let id = destinations.firstId(family); id < bound; id += 2) {
+      this.#held.settle(id);
+      if (this.#held.only(id) !== this.table.form(id) && this.#differs(id)) this.table.touch(id);
+    }
   }
 
   /** Our routes in the kernel, as far as is known. */
@@ -152,9 +162,9 @@ export class RouteManager {
   async apply(ready: (winner: Winner) => boolean): Promise<RoutesReport> {
     const dirty = this.table.takeDirty();
     const report = { changed: 0, released: [] as Ip[] };
+    const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
     for (let at = 0; at < dirty.length; at += sliceLength) {
       if (at > 0) await nextTurn();
-      const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
       for (const id of dirty.slice(at, at + sliceLength)) this.#plan(id, ready, slice);
       this.#write(slice, report);
       slice.sets.done();
@@ -175,7 +185,8 @@ export class RouteManager {
     for (let at = 0; at < deletes.count; at++)
       if (!stayed.has(at)) this.#believe(deletes.id(at), this.#others(deletes.id(at), deletes.formId(at)));
     const failed = new Set(refused.map(({ at }) => at));
-    for (let at = 0; at < sets.count; at++) if (!failed.has(at)) this.#stands(sets.id(at), sets.formId(at));
+    for (let at = 0; at < sets.count; at++)
+      if (failed.size === 0 || !failed.has(at)) this.#stands(sets.id(at), sets.formId(at));
     report.changed += sets.count + deletes.count - refused.length - kept.length;
     report.released.push(...released);
   }

@@ -1,6 +1,7 @@
 /* Numbers of the rtnetlink ABI (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, route.h). */
 
 export const NLM_F_REQUEST = 0x1;
+export const NLM_F_MULTI = 0x2;
 export const NLM_F_ACK = 0x4;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_DUMP = 0x300;

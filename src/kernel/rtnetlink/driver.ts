@@ -56,8 +56,9 @@ import { listQueues, writeShaper, writeShaperRemoval } from './queue.ts';
 import { type IndexOf, writeRoute } from './route.ts';
 import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
-import { NetlinkSocket, type Request } from './socket.ts';
+import { NETLINK_ROUTE, NetlinkSocket, type Request } from './socket.ts';
 import { listForwarding, writeForwarding } from './vxlan.ts';
+import type { Wire } from './wire.ts';
 
 /** Above this many device names one dump of all links is cheaper than asking for each. */
 const lookupsBeforeDump = 4;
@@ -72,6 +73,11 @@ const loopbackIndex = 1;
  */
 export function openNetlink({ aside = false }: { readonly aside?: boolean } = {}): Netlink {
   return new RtNetlink(new NetlinkSocket(), aside ? new NetlinkSocket() : undefined);
+}
+
+/** rtnetlink over another wire than the kernel's. */
+export function netlinkOver(wire: Wire): Netlink {
+  return new RtNetlink(new NetlinkSocket(NETLINK_ROUTE, wire));
 }
 
 class RtNetlink implements Netlink {

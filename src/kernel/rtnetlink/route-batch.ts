@@ -17,7 +17,8 @@ import type { NetlinkSocket } from './socket.ts';
 interface Template {
   readonly form: RouteForm;
   readonly family: Family;
-  readonly body: Uint8Array;
+  /** In host order. */
+  readonly body: Int32Array;
 }
 
 /**
@@ -56,7 +57,7 @@ export class RouteWriter {
   #first(w: MessageWriter, route: Route, form: RouteForm, family: Family): void {
     const from = w.length;
     this.body(w, route);
-    this.#last = { form, family, body: w.written.slice(from) };
+    this.#last = { form, family, body: new Int32Array(w.written.slice(from).buffer) };
     this.#templates.set(form, this.#last);
   }
 }

@@ -3,13 +3,14 @@ import { withDestination } from '../route.ts';
 import { KernelError, type Route, type RouteForm, type RouteReading } from '../types.ts';
 import { readError } from './answer.ts';
 import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_GETROUTE, RTM_NEWROUTE } from './constants.ts';
-import { hostU16, hostU32, type MessageWriter, messageHeader, padded, readMessages } from './message.ts';
+import { flagsIn, hostWords, type MessageWriter, messageHeader, padded, readMessages, typeIn } from './message.ts';
 import { type NameOf, writeRouteQuery } from './route.ts';
 import { RouteScanner } from './route-scan.ts';
 import type { NetlinkSocket } from './socket.ts';
 
 /** A dump that changed under way is read again this often before it is reported. */
 const attempts = 8;
+const headerWords = messageHeader / 4;
 /** The sequence numbers of dumps begin here, out of the way of those that the socket counts. */
 const firstSequence = 0x80000000;
 
@@ -83,7 +84,7 @@ export class RouteDump {
 
   #keep(datagram: Uint8Array, at: number): void {
     if (at + datagram.length > this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(at + datagram.length, this.#bytes.length * 2));
+      const larger = new Uint8Array(padded(Math.max(at + datagram.length, this.#bytes.length * 2)));
       larger.set(this.#bytes.subarray(0, at));
       this.#bytes = larger;
     }
@@ -105,15 +106,18 @@ export class RouteDump {
 
   /** Whether it holds nothing but routes of this dump. */
   #plain(datagram: Uint8Array): boolean {
+    const words = hostWords(datagram);
+    if (!words) return false;
+    const sequence = this.#sequence | 0;
     let at = 0;
-    while (datagram.length - at >= messageHeader) {
-      if (hostU16(datagram, at + 4) !== RTM_NEWROUTE || hostU32(datagram, at + 8) !== this.#sequence) return false;
-      if (hostU16(datagram, at + 6) & NLM_F_DUMP_INTR) return false;
-      const length = hostU32(datagram, at);
+    while (at + headerWords <= words.length) {
+      const kind = words[at + 1] ?? 0;
+      if (typeIn(kind) !== RTM_NEWROUTE || words[at + 2] !== sequence || flagsIn(kind) & NLM_F_DUMP_INTR) return false;
+      const length = (words[at] ?? 0) >>> 0;
       if (length < messageHeader) return false;
-      at += padded(length);
+      at += padded(length) >>> 2;
     }
-    return at === datagram.length;
+    return at === words.length;
   }
 
   /** @throws KernelError */
@@ -137,15 +141,17 @@ export class RouteDump {
 
   #each(nameOf: NameOf, visit: (scanner: RouteScanner, form: RouteForm) => void): void {
     const scanner = new RouteScanner(nameOf, this.family);
-    const end = this.#ends.at(-1) ?? 0;
+    const bytes = this.#bytes;
+    const words = new Int32Array(bytes.buffer);
+    const sequence = this.#sequence | 0;
+    const end = (this.#ends.at(-1) ?? 0) >>> 2;
     for (let at = 0; at < end; ) {
-      const length = hostU32(this.#bytes, at);
-      const type = hostU16(this.#bytes, at + 4);
-      if (type !== NLMSG_DONE && hostU32(this.#bytes, at + 8) === this.#sequence) {
-        const form = scanner.scan(this.#bytes, at + messageHeader, at + length);
+      const length = words[at] ?? 0;
+      if (typeIn(words[at + 1] ?? 0) !== NLMSG_DONE && words[at + 2] === sequence) {
+        const form = scanner.scan(bytes, at * 4 + messageHeader, at * 4 + length);
         if (form) visit(scanner, form);
       }
-      at += padded(length);
+      at += padded(length) >>> 2;
     }
   }
 }

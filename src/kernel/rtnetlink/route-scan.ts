@@ -3,7 +3,7 @@ import { formOf } from '../route.ts';
 import type { RouteForm } from '../types.ts';
 import { cidr4, familyFrom, network32, readCidr } from './address-bytes.ts';
 import { RTA_DST } from './constants.ts';
-import { hostU16, NetlinkFormatError, padded } from './message.ts';
+import { butSecondOctet, hostU16, hostWords, NetlinkFormatError, padded } from './message.ts';
 import { type NameOf, readRoute } from './route.ts';
 
 /** Forms kept apart; of a table with more, some are taken apart again. */
@@ -13,7 +13,7 @@ const attributes = 12;
 
 /** A payload that was read before: one that equals it but for the destination is of the same form. */
 interface Known {
-  /** The payload, as 32-bit words, and of them those that hold the destination. */
+  /** The payload, as 32-bit words in host order, and of them those that hold the destination. */
   readonly words: Int32Array;
   readonly from: number;
   readonly to: number;
@@ -32,7 +32,7 @@ export class RouteScanner {
   length = 0;
   /** The buffer that `#view` looks at. */
   #viewed: Uint8Array = this.bytes;
-  #view: DataView = new DataView(this.bytes.buffer);
+  #view: Int32Array | undefined = hostWords(this.bytes);
   #last: Known | undefined;
   readonly #byHash = new Map<number, Known>();
 
@@ -66,19 +66,23 @@ export class RouteScanner {
   /** Undefined for a payload that nothing can be compared with: the default route's has no destination. */
   #known(bytes: Uint8Array, start: number, end: number): Known | undefined {
     const view = this.#viewOf(bytes);
-    if (this.#last && alike(this.#last, view, start, end)) return this.#last;
+    if (!view || ((start | end) & 3) !== 0) return undefined;
+    const first = start >>> 2;
+    const count = (end - start) >>> 2;
+    if (this.#last && alike(this.#last, view, first, count)) return this.#last;
     if (familyFrom(bytes[start] ?? 0) !== this.family) return undefined;
     const from = destinationIn(bytes, start, end, octets(this.family));
     if (from === undefined) return undefined;
     const to = from + octets(this.family) / 4;
-    const hash = hashOf(view, start, end, from, to);
+    const hash = hashOf(view.subarray(first, first + count), from, to);
     const found = this.#byHash.get(hash);
-    if (found && alike(found, view, start, end)) {
+    if (found && alike(found, view, first, count)) {
       this.#last = found;
       return found;
     }
     const route = readRoute(bytes.subarray(start, end), this.nameOf);
-    const known: Known = { words: wordsOf(view, start, end), from, to, form: route && formOf(route) };
+    const words = view.slice(first, first + count);
+    const known: Known = { words, from, to, form: route && formOf(route) };
     if (this.#byHash.size >= formLimit) this.#byHash.clear();
     this.#byHash.set(hash, known);
     this.#last = known;
@@ -95,33 +99,29 @@ export class RouteScanner {
     return formOf(route);
   }
 
-  #viewOf(bytes: Uint8Array): DataView {
+  #viewOf(bytes: Uint8Array): Int32Array | undefined {
     if (this.#viewed !== bytes) {
       this.#viewed = bytes;
-      this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+      this.#view = hostWords(bytes);
     }
     return this.#view;
   }
 }
 
 /** Equal but for the destination and its length, the second octet. */
-function alike({ words, from, to }: Known, view: DataView, start: number, end: number): boolean {
-  if (end - start !== words.length * 4) return false;
-  if (((view.getInt32(start) ^ (words[0] ?? 0)) & ~0x00ff0000) !== 0) return false;
-  for (let at = 1; at < from; at++) if (view.getInt32(start + at * 4) !== words[at]) return false;
-  for (let at = to; at < words.length; at++) if (view.getInt32(start + at * 4) !== words[at]) return false;
+function alike({ words, from, to }: Known, view: Int32Array, first: number, count: number): boolean {
+  if (count !== words.length) return false;
+  if ((((view[first] ?? 0) ^ (words[0] ?? 0)) & butSecondOctet) !== 0) return false;
+  for (let at = 1; at < from; at++) if (view[first + at] !== words[at]) return false;
+  for (let at = to; at < count; at++) if (view[first + at] !== words[at]) return false;
   return true;
 }
 
-function wordsOf(view: DataView, start: number, end: number): Int32Array {
-  return Int32Array.from({ length: (end - start) / 4 }, (_, at) => view.getInt32(start + at * 4));
-}
-
-function hashOf(view: DataView, start: number, end: number, from: number, to: number): number {
-  let hash = end - start;
-  for (let at = 1; at < (end - start) / 4; at++)
+function hashOf(words: Int32Array, from: number, to: number): number {
+  let hash = words.length;
+  for (let at = 1; at < words.length; at++)
     if (at < from || at >= to) {
-      hash = Math.imul(hash ^ view.getInt32(start + at * 4), 0x9e3779b1);
+      hash = Math.imul(hash ^ (words[at] ?? 0), 0x9e3779b1);
       hash ^= hash >>> 15;
     }
   return hash;
@@ -129,7 +129,6 @@ function hashOf(view: DataView, start: number, end: number, from: number, to: nu
 
 /** The word at which RTA_DST's payload of so many octets begins. */
 function destinationIn(bytes: Uint8Array, start: number, end: number, count: number): number | undefined {
-  if ((end - start) % 4 !== 0) return undefined;
   for (let at = start + attributes; end - at >= 4; ) {
     const length = hostU16(bytes, at);
     if (length < 4 || length > end - at) return undefined;

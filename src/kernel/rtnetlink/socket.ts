@@ -11,21 +11,13 @@ import {
 } from './constants.ts';
 import { checked, lastErrno, libc } from './libc.ts';
 import { hostI32, hostU32, type Message, MessageWriter, readMessages } from './message.ts';
-import { hostOrderU32, openNetlinkSocket, setOption } from './open.ts';
-
-const SOL_NETLINK = 270;
-const NETLINK_CAP_ACK = 10;
-const NETLINK_EXT_ACK = 11;
-const NETLINK_GET_STRICT_CHK = 12;
-const MSG_DONTWAIT = 0x40;
-const MSG_TRUNC = 0x20;
+import { hostOrderU32 } from './open.ts';
+import { KernelWire, type Wire } from './wire.ts';
 
 /** Protocols of netlink sockets, linux/netlink.h. */
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-/** Room for the acknowledgements of a whole batch: 2048 fit in 1 MiB, measured. */
-const receiveBuffer = 1 << 20;
 /** Messages in one send. */
 const batchSize = 512;
 /** The kernel makes dump datagrams of at most 32 KiB; a single message may exceed that. */
@@ -60,10 +52,12 @@ export class NetlinkSocket {
   readonly #writer = new MessageWriter(64 * 1024);
   readonly #datagram = new Uint8Array(datagramSize);
 
-  constructor(protocol = NETLINK_ROUTE) {
-    this.fd = openNetlinkSocket(protocol, receiveBuffer);
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
-      setOption(this.fd, SOL_NETLINK, option, 1);
+  /** @throws KernelError; EnvironmentError without CAP_NET_ADMIN */
+  constructor(
+    protocol = NETLINK_ROUTE,
+    private readonly wire: Wire = new KernelWire(protocol),
+  ) {
+    this.fd = wire.fd;
   }
 
   /** What the kernel calls this socket in the messages that answer or follow from its requests (nl_pid). */
@@ -80,7 +74,7 @@ export class NetlinkSocket {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    libc().close(this.fd);
+    this.wire.close();
   }
 
   /** Sends one request and waits for its acknowledgement. @throws KernelError */
@@ -285,7 +279,7 @@ export class NetlinkSocket {
   #send(operation: string): void {
     if (!this.#open) throw closedError(operation);
     const bytes = this.#writer.written;
-    checked(operation, libc().send(this.fd, bytes, bytes.length, 0));
+    checked(operation, this.wire.send(bytes));
   }
 
   /**
@@ -310,7 +304,7 @@ export class NetlinkSocket {
   /** The next datagram, a view that the next read overwrites; or the name of an errno. */
   #read(): Uint8Array | string {
     if (!this.#open) return 'EBADF';
-    const length = libc().recv(this.fd, this.#datagram, this.#datagram.length, MSG_DONTWAIT | MSG_TRUNC);
+    const length = this.wire.receive(this.#datagram);
     if (length < 0) return lastErrno();
     return length > this.#datagram.length ? 'EMSGSIZE' : this.#datagram.subarray(0, length);
   }
