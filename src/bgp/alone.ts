@@ -1,9 +1,9 @@
 import { mkdirSync } from 'node:fs';
-import type { Server } from 'node:http';
 import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { EnvironmentError, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Listening } from '../base/serve.ts';
 import type { Trigger } from '../base/trigger.ts';
 import { Control } from './control.ts';
 import { Feed } from './feed.ts';
@@ -43,7 +43,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   const speaker = new Speaker(limited(setup.config, limits, log), deps);
   const control = setup.control === undefined ? undefined : new Control(speaker, log);
   const feed = setup.routes === undefined ? undefined : new Feed(speaker, log);
-  let metrics: Server | undefined;
+  let metrics: Listening | undefined;
   try {
     if (setup.control !== undefined) await control?.listen(directoryMade(setup.control));
     if (setup.routes !== undefined) await feed?.listen(directoryMade(setup.routes));
@@ -55,10 +55,9 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   } finally {
     await speaker.stop('shutdown');
     routes.close();
-    metrics?.close();
-    metrics?.closeAllConnections();
     control?.close();
     feed?.close();
+    await metrics?.close();
   }
 }
 

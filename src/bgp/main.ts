@@ -1,10 +1,10 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { Backoff } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
 import { EnvironmentError, errorCode, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Listening } from '../base/serve.ts';
 import { Trigger } from '../base/trigger.ts';
 import type { Store } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
@@ -82,7 +82,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
   const speaker = new Speaker(config, deps);
   const feed = new Feed(speaker, log);
   const control = new Control(speaker, log);
-  let metrics: Server | undefined;
+  let metrics: Listening | undefined;
   try {
     mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
     await feed.listen(join(options.runDir, 'routes.sock'));
@@ -96,9 +96,8 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     await speaker.stop('restart');
     routes.close();
     control.close();
-    metrics?.close();
-    metrics?.closeAllConnections();
     feed.close();
+    await metrics?.close();
   }
 }
 

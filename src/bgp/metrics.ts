@@ -1,7 +1,6 @@
-import { createServer, type Server } from 'node:http';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import { EnvironmentError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { exposing, type Listening, serve } from '../base/serve.ts';
 import type { MetricsSettings } from './metrics-settings.ts';
 import type { PeerStatus } from './peer.ts';
 
@@ -141,7 +140,7 @@ export interface Measured {
 }
 
 /** `GET /metrics`. @throws EnvironmentError when the port cannot be had */
-export async function serveMetrics(speaker: Measured, { host, port }: MetricsSettings, log: Log): Promise<Server> {
+export async function serveMetrics(speaker: Measured, { host, port }: MetricsSettings, log: Log): Promise<Listening> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   new Gauge({
@@ -152,34 +151,6 @@ export async function serveMetrics(speaker: Measured, { host, port }: MetricsSet
       this.set(speaker.longestPauseMilliseconds / 1000);
     },
   });
-  const server = createServer({ requestTimeout: 5000 }, (request, response) => {
-    if (request.url?.split('?')[0] !== '/metrics') {
-      response.writeHead(404, { 'content-type': 'text/plain' });
-      response.end('expected /metrics\n');
-      return;
-    }
-    exposition(speaker.peers(), registry).then(
-      (text) => {
-        response.writeHead(200, { 'content-type': registry.contentType });
-        response.end(text);
-      },
-      (cause: unknown) => {
-        log.error({ err: cause }, 'metrics could not be collected');
-        response.writeHead(500);
-        response.end();
-      },
-    );
-  });
-  server.maxConnections = 64;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(
-        new EnvironmentError(`cannot listen on ${host} port ${port}`, 'choose another with MARGAY_BGPMETRICSPORT', {
-          cause,
-        }),
-      ),
-    );
-    server.listen(port, host, resolve);
-  });
-  return server;
+  const answers = exposing(() => exposition(speaker.peers(), registry), registry.contentType, log);
+  return serve(answers, { host, port, setting: 'MARGAY_BGPMETRICSPORT' });
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { explain, InputError } from '../base/errors.ts';
 import { type Log, parseLevel } from '../base/log.ts';
+import type { Listening } from '../base/serve.ts';
 import type { LeaseStore } from '../datastore/lease.ts';
 import type { Store, Type } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
@@ -12,7 +13,7 @@ import { copiedTypes } from './copying.ts';
 import { campaign, type ElectionTimes } from './election.ts';
 import { ControllerMetrics } from './metrics.ts';
 import { Performer } from './perform.ts';
-import { type Listening, serveHealth, serveMetrics } from './serve.ts';
+import { serveHealth, serveMetrics } from './serve.ts';
 import { readSettings, type Settings } from './settings.ts';
 
 export interface RunOptions {

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createConnection } from 'node:net';
 import { EnvironmentError, errorCode, explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { closed, urlOf } from '../base/serve.ts';
 import type { FelixStatus } from './status.ts';
 
 /** Answers a GET with a value for JSON, or a promise of it, or `Streamed`. @throws InputError for a bad parameter */
@@ -59,7 +60,10 @@ async function answer(
     '/v1/routes': () => status().routes,
     ...more,
   };
-  const { pathname: path, searchParams } = new URL(request.url ?? '/', 'http://felix');
+  const { pathname: path, searchParams } = urlOf(request) ?? {
+    pathname: String(request.url),
+    searchParams: new URLSearchParams(),
+  };
   const { method = 'GET' } = request;
   const viewOf = (name: string) => (Object.hasOwn(views, name) ? views[name] : undefined);
   const [getting, posting] = [viewOf(path), viewOf(`POST ${path}`)];
@@ -114,13 +118,5 @@ function listen(server: Server, path: string): Promise<void> {
       ),
     );
     server.listen(path, resolve);
-  });
-}
-
-/** Also removes the socket's file, which Node does when it closes. */
-function closed(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
   });
 }

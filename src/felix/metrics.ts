@@ -1,7 +1,7 @@
-import { createServer } from 'node:http';
 import { Counter, collectDefaultMetrics, Gauge, Registry, Summary } from 'prom-client';
+import type { Log } from '../base/log.ts';
+import { exposing, type Listening, serve } from '../base/serve.ts';
 import type { KernelCalls } from '../kernel/calls.ts';
-import { type Listening, listening } from './health.ts';
 
 /** What a scrape asks of the agent. */
 export interface Counts {
@@ -21,19 +21,24 @@ export interface Counts {
   readonly carried: Readonly<Record<string, number>>;
 }
 
-/** Calico's names for what iptables and ipset were asked, as the drivers counted it. */
-export function registerCalls(registry: Registry, calls: KernelCalls): void {
-  const registers = [registry];
-  const plain = (name: string, help: string, value: () => number) =>
+/** Makes counters without labels, whose value is asked for by each scrape. */
+export function plainCounters(registry: Registry) {
+  return (name: string, help: string, value: () => number) =>
     new Counter({
       name,
       help,
-      registers,
+      registers: [registry],
       collect() {
         this.reset();
         this.inc(value());
       },
     });
+}
+
+/** Calico's names for what iptables and ipset were asked, as the drivers counted it. */
+export function registerCalls(registry: Registry, calls: KernelCalls): void {
+  const registers = [registry];
+  const plain = plainCounters(registry);
   plain('felix_iptables_restore_calls', 'Number of iptables-restore calls.', () => calls.restore.calls);
   plain('felix_iptables_restore_errors', 'Number of iptables-restore errors.', () => calls.restore.errors);
   plain('felix_iptables_save_calls', 'Number of iptables-save calls.', () => calls.save.calls);
@@ -169,17 +174,8 @@ function sum(values: Iterable<number>): number {
   return [...values].reduce((total, value) => total + value, 0);
 }
 
-/** `GET /metrics` in Prometheus' text format. @throws EnvironmentError when the port cannot be had */
-export function serveMetrics(metrics: Metrics, host: string, port: number): Promise<Listening> {
-  const server = createServer(async (request, response) => {
-    if (new URL(request.url ?? '/', 'http://felix').pathname !== '/metrics') {
-      response.writeHead(404, { 'content-type': 'text/plain' });
-      response.end('expected /metrics\n');
-      return;
-    }
-    const text = await metrics.registry.metrics();
-    response.writeHead(200, { 'content-type': metrics.registry.contentType });
-    response.end(text);
-  });
-  return listening(server, host, port, 'FELIX_PROMETHEUSMETRICSPORT');
+/** `GET /metrics`. @throws EnvironmentError when the port cannot be had */
+export function serveMetrics({ registry }: Metrics, host: string, port: number, log: Log): Promise<Listening> {
+  const answers = exposing(() => registry.metrics(), registry.contentType, log);
+  return serve(answers, { host, port, setting: 'FELIX_PROMETHEUSMETRICSPORT' });
 }

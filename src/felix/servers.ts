@@ -1,8 +1,9 @@
 import type { Registry } from 'prom-client';
 import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Listening } from '../base/serve.ts';
 import type { FelixConfig } from './config.ts';
-import { type Listening, serveHealth } from './health.ts';
+import { serveHealth } from './health.ts';
 import type { Felix } from './main.ts';
 import { Metrics, serveMetrics } from './metrics.ts';
 
@@ -32,7 +33,7 @@ export class Servers {
         serveHealth(this.felix, healthHost, healthPort),
       );
       await this.#place('metrics', config.metricsEnabled ? `${metricsHost} ${metricsPort}` : undefined, () =>
-        serveMetrics(this.#metrics, metricsHost, metricsPort),
+        serveMetrics(this.#metrics, metricsHost, metricsPort, this.log),
       );
     });
     this.#turn = turn.catch((thrown: unknown) =>

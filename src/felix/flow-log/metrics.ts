@@ -1,4 +1,5 @@
 import { Counter, type Registry } from 'prom-client';
+import { plainCounters } from '../metrics.ts';
 import type { DeniedReader } from './denied.ts';
 import type { FlowLog } from './log.ts';
 
@@ -22,16 +23,7 @@ export function registerVerdicts(registry: Registry, denied: DeniedReader, flows
   counter('calico_denied_packets', 'Number of packets that policy denied.', 'packets');
   counter('calico_denied_bytes', 'Number of bytes that policy denied.', 'bytes');
   counter('margay_felix_verdicts_untold', 'Number of denied packets of which the kernel did not tell.', 'untold');
-  const plain = (name: string, help: string, value: () => number) =>
-    new Counter({
-      name,
-      help,
-      registers,
-      collect() {
-        this.reset();
-        this.inc(value());
-      },
-    });
+  const plain = plainCounters(registry);
   plain('margay_felix_verdicts_told', 'Number of verdicts that the kernel told of.', () => flows.state().told);
   plain('margay_felix_verdicts_lost', 'Number of told verdicts that could not be read.', () => flows.state().lost);
 }

@@ -121,7 +121,7 @@ test("metrics carry Calico's names", async () => {
     () => 5,
   );
   metrics.applied(12, true);
-  const server = await serveMetrics(metrics, '127.0.0.1', 0);
+  const server = await serveMetrics(metrics, '127.0.0.1', 0, silent);
   try {
     const { body } = await ask({ port: server.port }, '/metrics');
     for (const line of [
