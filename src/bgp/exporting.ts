@@ -30,24 +30,24 @@ export interface ExportContext {
   /** This node as next hop: its address of the family, or an IPv6 one where the session allows that. */
   readonly self: Ip;
   /** Its address on the link with the peers, told beside a global one. RFC 2545 §3. */
-  readonly selfLinkLocal?: Ip;
+  readonly selfLinkLocal?: Ip | undefined;
   /** The peers take IPv6 next hops of IPv4 prefixes. RFC 8950. */
   readonly extendedNextHop?: boolean;
   readonly nextHopMode: NextHopMode;
   /** A subnet with both this node and the receiving peer in it. */
-  readonly sharedSubnet?: Cidr;
+  readonly sharedSubnet?: Cidr | undefined;
   /** The peers know routes of last resort; others are not told of them. RFC 9494 §4.5. */
   readonly longLived?: boolean;
   /** The peers take messages of up to 65535 octets. RFC 8654. */
   readonly extendedMessages?: boolean;
   /** Towards internal peers: who may hear of what other internal peers say. RFC 4456 §6. */
-  readonly reflection?: Reflection;
+  readonly reflection?: Reflection | undefined;
   /** Private AS numbers are left out towards another AS. */
   readonly removePrivateAs?: boolean;
   /** The peers are told several paths of a prefix: all, or so many of the best; absent: one. RFC 7911. */
-  readonly paths?: 'all' | number;
+  readonly paths?: 'all' | number | undefined;
   /** Of the peers' BGPFilters; asked for each prefix by the update group. */
-  readonly filter?: Filter;
+  readonly filter?: Filter | undefined;
 }
 
 /** Well-known communities. RFC 1997 §2. */

@@ -13,8 +13,8 @@ interface Partition {
   /** Only the source changed: those who were told the route before need not hear of it. */
   readonly same: boolean;
   readonly ids: PrefixId[];
-  announcements?: readonly Uint8Array[];
-  withdrawals?: readonly Uint8Array[];
+  announcements: readonly Uint8Array[] | undefined;
+  withdrawals: readonly Uint8Array[] | undefined;
 }
 
 /** Prefixes that a member which is behind is told of in one go. */
@@ -177,7 +177,7 @@ class Partitions {
     const [first] = this.all;
     // Only a second one needs a map.
     if (first) this.#keyed ??= new Map([[keyOf(first), first]]);
-    const wanted: Partition = { before, after, same, ids: [] };
+    const wanted: Partition = { before, after, same, ids: [], announcements: undefined, withdrawals: undefined };
     const known = this.#keyed?.get(keyOf(wanted));
     if (known) return known;
     this.#keyed?.set(keyOf(wanted), wanted);

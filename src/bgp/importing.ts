@@ -97,21 +97,27 @@ function isZero(source: Uint8Array, at: number, count: number): boolean {
   return true;
 }
 
-/** The octets of own addresses, found once for each set of them. */
-const ownOctets = new WeakMap<ReadonlySet<Ip>, readonly Uint8Array[]>();
+/** The octets of own addresses of a family end to end, found once for each set of them. */
+const ownOctets = new WeakMap<ReadonlySet<Ip>, { readonly four: Uint8Array; readonly six: Uint8Array }>();
 
 function isOwnAddress(source: Uint8Array, at: number, family: Family, addresses: ReadonlySet<Ip>): boolean {
   let known = ownOctets.get(addresses);
   if (!known) {
-    known = [...addresses].map(octetsOf);
+    known = { four: octetsOfAll(addresses, 4), six: octetsOfAll(addresses, 6) };
     ownOctets.set(addresses, known);
   }
+  const own = family === 4 ? known.four : known.six;
   const count = octets(family);
-  for (const own of known) {
-    if (own.length !== count) continue;
+  for (let from = 0; from < own.length; from += count) {
     let i = 0;
-    while (i < count && own[i] === source[at + i]) i++;
+    while (i < count && own[from + i] === source[at + i]) i++;
     if (i === count) return true;
   }
   return false;
+}
+
+function octetsOfAll(addresses: ReadonlySet<Ip>, family: Family): Uint8Array {
+  return Uint8Array.from(
+    [...addresses].filter((address) => familyOf(address) === family).flatMap((a) => [...octetsOf(a)]),
+  );
 }

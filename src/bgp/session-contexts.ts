@@ -47,20 +47,23 @@ export function exportContextOf(
   if (!hop) return undefined;
   const { nextHopMode, exportRules, localAsn, removePrivateAs, routeReflectorClient } = config;
   const filter = exportRules && compileFilter(exportRules[family], { family, external, deviceOf });
+  // Every field, so that all contexts are of one shape: compiled code would be thrown away at one of another.
   return {
     family,
     asn: localAsn ?? asn,
     external,
     fourOctetAs,
-    ...hop,
+    self: hop.self,
+    selfLinkLocal: hop.selfLinkLocal,
+    sharedSubnet: hop.sharedSubnet,
     nextHopMode,
-    ...(external ? {} : { reflection: { clusterId, client: routeReflectorClient === true } }),
-    ...(longLived ? { longLived: true } : {}),
-    ...(extendedMessages ? { extendedMessages } : {}),
-    ...(extendedNextHop ? { extendedNextHop } : {}),
-    ...(negotiated.pathsSent?.includes(family) ? { paths: config.addPath?.send ?? 'all' } : {}),
-    ...(removePrivateAs ? { removePrivateAs } : {}),
-    ...(filter ? { filter } : {}),
+    reflection: external ? undefined : { clusterId, client: routeReflectorClient === true },
+    longLived: longLived !== undefined,
+    extendedMessages,
+    extendedNextHop,
+    paths: negotiated.pathsSent?.includes(family) ? (config.addPath?.send ?? 'all') : undefined,
+    removePrivateAs: removePrivateAs === true,
+    filter,
   };
 }
 
