@@ -104,7 +104,7 @@ function changeTable(changes: readonly Change[]): string {
   ]);
   return formatTable(
     { columns: ['from', 'to', 'port', 'family', 'verdict'], rows },
-    'no connection between pods changes',
+    'no connection between pods, or nodes with host endpoints, changes',
   );
 }
 

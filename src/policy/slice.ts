@@ -131,14 +131,15 @@ function readable(part: () => Selector): Selector {
 }
 
 /** Whatever its device is, it is asked as having one. */
-function onDevice(event: Event): Event {
+export function onDevice(event: Event): Event {
   if (event.op !== 'set') return event;
   const value = event.entry.value as HostEndpoint;
   const spec = { ...value.spec, node: sliceNode, interfaceName: 'host' };
   return { op: 'set', entry: { ...event.entry, value: { ...value, spec } } };
 }
 
-function moved(event: Event): Event {
+/** A pod runs on the node of the slice. */
+export function moved(event: Event): Event {
   if (event.op !== 'set' || event.entry.key.type !== 'WorkloadEndpoint') return event;
   const value = event.entry.value as WorkloadEndpoint;
   return { op: 'set', entry: { ...event.entry, value: { ...value, spec: { ...value.spec, node: sliceNode } } } };
