@@ -16,6 +16,7 @@ import {
   pluginAccount,
   pluginRole,
   pluginRoleBinding,
+  podReader,
   serviceAccount,
   tokenRole,
   tokenRoleBinding,
@@ -40,6 +41,7 @@ const head = '# Made by `npm run manifests`: change scripts/manifests instead.\n
 const templates = {
   'service-account.yaml': serviceAccount,
   'cluster-role.yaml': clusterRole,
+  'pod-reader-cluster-role.yaml': podReader,
   'cluster-role-binding.yaml': clusterRoleBinding,
   'role.yaml': tokenRole,
   'role-binding.yaml': tokenRoleBinding,

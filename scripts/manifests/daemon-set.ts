@@ -129,7 +129,6 @@ const pod = {
     'system-node-critical',
   ),
   serviceAccountName: agent,
-  automountServiceAccountToken: when('config.DATASTORE_TYPE', false, 'etcdv3'),
   imagePullSecrets: when('imagePullSecrets', value('imagePullSecrets')),
   terminationGracePeriodSeconds: 10,
   tolerations: value('tolerations'),

@@ -16,6 +16,7 @@ import {
   pluginAccount,
   pluginRole,
   pluginRoleBinding,
+  podReader,
   serviceAccount,
   tokenRole,
   tokenRoleBinding,
@@ -26,7 +27,7 @@ import { valuesOf, variants } from './values.ts';
 /* What `npm run manifests` writes below deploy/. */
 
 export const objects: readonly Tree[] = [
-  ...[serviceAccount, clusterRole, clusterRoleBinding, tokenRole, tokenRoleBinding],
+  ...[serviceAccount, clusterRole, podReader, clusterRoleBinding, tokenRole, tokenRoleBinding],
   ...[pluginAccount, pluginRole, pluginRoleBinding, config, daemonSet],
   ...[controllersAccount, controllersRole, controllersEtcdRole, controllersRoleBinding, leaseRole, leaseRoleBinding],
   ...[deployment, disruptionBudget],

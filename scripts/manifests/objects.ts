@@ -28,7 +28,7 @@ export const readsPolicy = [
   },
 ];
 
-/** The rights that the Kubernetes datastore takes; with etcd the agents ask nothing of the API. */
+/** The rights that the Kubernetes datastore takes. */
 const rules = [
   noted('What decides about addresses, routes and policy.', readsKubernetes),
   ...readsPolicy,
@@ -98,14 +98,30 @@ export const clusterRole: Tree = onKubernetes(
   tree({ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: agent }, rules }),
 );
 
-export const clusterRoleBinding: Tree = onKubernetes(
+export const clusterRoleBinding: Tree = tree({
+  apiVersion: `${rbac}/v1`,
+  kind: 'ClusterRoleBinding',
+  metadata: { name: agent },
+  roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: agent },
+  subjects: [{ kind: 'ServiceAccount', name: agent, namespace: release('Namespace') }],
+});
+
+/** With etcd the API is only asked of the pod that starts. */
+export const podReader: Tree = when(
+  'config.DATASTORE_TYPE',
   tree({
     apiVersion: `${rbac}/v1`,
-    kind: 'ClusterRoleBinding',
+    kind: 'ClusterRole',
     metadata: { name: agent },
-    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: agent },
-    subjects: [{ kind: 'ServiceAccount', name: agent, namespace: release('Namespace') }],
+    rules: [
+      noted('Labels and annotations of the pod that starts, and of its namespace.', {
+        apiGroups: [''],
+        resources: ['pods', 'namespaces'],
+        verbs: ['get'],
+      }),
+    ],
   }),
+  'etcdv3',
 );
 
 /** Of the plugins on the host, which write nothing: ours asks felix. */

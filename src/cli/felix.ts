@@ -24,6 +24,7 @@ import { keepKubeconfig } from './cni-access.ts';
 import { ask } from './control.ts';
 import { cniQueueDir, type Environment, hasBgp, nodename, podCidrDir, runDir, usesPodCidr } from './environment.ts';
 import { NodeStatusReporter } from './node-status.ts';
+import { type PodFactsSource, podFactsSource } from './pod-facts.ts';
 import { checkFelix } from './preflight.ts';
 import { rehearse } from './rehearsal.ts';
 import { stopSignal } from './supervisor.ts';
@@ -40,6 +41,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
   warmThreads();
   const signal = stopSignal(env);
   const store = openStoreAside(readStoreConfig(env), log);
+  const pods = podFactsSource(store, env, log);
   try {
     const options = {
       store,
@@ -62,7 +64,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
     const tunnels = tunnelAddresses(assembled, store, ipam, node, log);
     const support = tunnelReport(assembled, store, node, log);
     const parts = [
-      serveCni(assembled, store, ipam, node, env, log, all, activity),
+      serveCni(assembled, store, pods, ipam, node, env, log, all, activity),
       rehearse({ store, lastBusy: () => activity.last, clock: systemClock, log, signal: all }),
       tunnels.run(all),
       support.run(all),
@@ -78,6 +80,7 @@ export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
       await Promise.allSettled(parts);
     }
   } finally {
+    pods.close();
     store.close();
   }
 }
@@ -148,6 +151,7 @@ function statusReports({ felix, config }: AssembledFelix, store: Store, node: st
 async function serveCni(
   { felix, netlink, config }: AssembledFelix,
   store: Store,
+  { podFacts }: PodFactsSource,
   ipam: Ipam,
   node: string,
   env: Environment,
@@ -160,6 +164,7 @@ async function serveCni(
   const verbs = new CniHandler({
     store,
     ipam: pool,
+    ...(podFacts && { podFacts }),
     netlink,
     openPod: openPodNamespace,
     nodename: node,

@@ -66,7 +66,7 @@ export async function add(context: Working, request: AddRequest, signal: AbortSi
       ifName,
       netns,
       mtu: network.mtu ?? context.config.mtu,
-      mac: randomMac(),
+      mac: request.facts?.mac ?? randomMac(),
     };
     const work: Work = { context, request, place, plan, pod, signal, linked: false };
     const seen = context.netlink.link(plan.hostDevice) !== undefined || pod.netlink.link(ifName) !== undefined;
@@ -197,7 +197,7 @@ async function assign(
       handle: place.handle,
       families: familiesOf(work),
       attributes: { namespace: request.pod.namespace, pod: request.pod.name },
-      ...(request.network.pools.length > 0 && { pools: request.network.pools }),
+      ...wishesOf(request),
       extra,
       onWritten: ([written]) => {
         revision = written ?? '';
@@ -208,6 +208,16 @@ async function assign(
     signal,
   );
   return { addresses: assigned.map(({ address }) => address), revision };
+}
+
+/** Where the addresses are to be from. */
+function wishesOf({ network: { poolsOf }, facts }: AddRequest) {
+  const pools = [...poolsOf[4], ...poolsOf[6]];
+  return {
+    ...(pools.length > 0 && { pools }),
+    ...(facts?.addresses && { addresses: facts.addresses }),
+    ...(facts && { namespaceLabels: facts.namespaceLabels }),
+  };
 }
 
 /** Felix is told of the stored endpoint, whichever of the two comes first: the announcement or the datastore's answer. */

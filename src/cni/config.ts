@@ -24,8 +24,8 @@ export interface NetworkConfig {
   readonly mtu?: number;
   /** Undefined: the families that the agent is configured for. */
   readonly families?: readonly Family[];
-  /** Names or prefixes of the pools to take addresses from; empty: any. */
-  readonly pools: readonly string[];
+  /** Names or prefixes of the pools to take addresses of each family from; empty: any. */
+  readonly poolsOf: Readonly<Record<Family, readonly string[]>>;
   /** Addresses are of the node's podCIDRs (`ipam.type` host-local). */
   readonly podCidr?: boolean;
   /** How long ADD waits for the pod's policy, in milliseconds. Undefined: the agent's default. */
@@ -194,7 +194,7 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
   const cniVersion = parseVersion(value['cniVersion']);
   if (lenient) {
     const { name, 'cni.dev/valid-attachments': validAttachments } = check(nameOnly, value);
-    return { cniVersion, name, pools: [], labels: {}, ...(validAttachments && { validAttachments }) };
+    return { cniVersion, name, poolsOf: { 4: [], 6: [] }, labels: {}, ...(validAttachments && { validAttachments }) };
   }
   refuseUnknown(value, '', (key) => ours.includes(key) || others.includes(key) || agents.test(key), [
     ...ours,
@@ -208,12 +208,12 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
   const cniArgs = config.args?.cni;
   if (cniArgs?.['ips'] !== undefined) unsupported('args.cni.ips', cniArgs['ips'], 'addresses come from the pools');
   const families = hostLocal ? podCidrFamilies(config.ipam) : familiesOf(config.ipam);
-  const pools = [...(config.ipam.ipv4_pools ?? []), ...(config.ipam.ipv6_pools ?? [])];
+  const { ipv4_pools: four = [], ipv6_pools: six = [] } = config.ipam;
   const seconds = config.policy_setup_timeout_seconds;
   return {
     cniVersion,
     name: config.name,
-    pools,
+    poolsOf: { 4: four, 6: six },
     ...(hostLocal && { podCidr: true }),
     labels: Object.fromEntries((cniArgs?.labels ?? []).map(({ key, value: text }) => [key, text])),
     ...bandwidthOf(config.runtimeConfig?.bandwidth ?? {}),

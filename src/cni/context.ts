@@ -32,6 +32,8 @@ export interface CniContext {
   readonly openPod: OpenPod;
   readonly nodename: string;
   readonly felix: Felix;
+  /** Where Kubernetes can be asked of pods; without it, labels are the runtime's and there are no annotations. */
+  readonly podFacts?: NonNullable<Store['podFacts']>;
   readonly config: CniSettings;
   readonly clock: Clock;
   readonly log: Log;

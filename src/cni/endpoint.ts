@@ -20,10 +20,11 @@ export interface EndpointFacts {
   readonly now: Date;
 }
 
-/** The resource to store. The service account is taken from the runtime's labels; without one it is `default`. */
+/** The resource to store. The service account is taken from the labels, the runtime's or Kubernetes'; without one it is `default`. */
 export function buildEndpoint(facts: EndpointFacts): WorkloadEndpoint {
   const { pod, attachment } = facts;
   const { labels, bandwidth } = attachment.network;
+  const { ports, annotations } = attachment.facts ?? {};
   const account = labels[serviceAccountLabel];
   return {
     kind: 'WorkloadEndpoint',
@@ -34,6 +35,7 @@ export function buildEndpoint(facts: EndpointFacts): WorkloadEndpoint {
       uid: facts.uid,
       creationTimestamp: `${facts.now.toISOString().slice(0, 19)}Z`,
       labels: endpointLabels(labels, pod.namespace),
+      ...(annotations && Object.keys(annotations).length > 0 && { annotations }),
     },
     spec: {
       orchestrator: 'k8s',
@@ -46,6 +48,7 @@ export function buildEndpoint(facts: EndpointFacts): WorkloadEndpoint {
       profiles: [`kns.${pod.namespace}`, `ksa.${pod.namespace}.${account ?? 'default'}`],
       interfaceName: facts.interfaceName,
       mac: facts.mac,
+      ...(ports && ports.length > 0 && { ports: [...ports] }),
       ...(bandwidth && { qosControls: { ...bandwidth } }),
     },
   };

@@ -6,6 +6,7 @@ import { supportedVersions } from './config.ts';
 import { type CniContext, placeOf, type Working } from './context.ts';
 import { type CniCode, CniError, cniCodes, cniErrorOf, formatError } from './error.ts';
 import { DatastoreGate } from './gate.ts';
+import { withPodFacts } from './pod-facts.ts';
 import { aborted, KeyedQueue } from './queue.ts';
 import { collectGarbage, findPod, podDevice, removeContainer } from './remove.ts';
 import { type CniRequest, type Pod, parseRequest, type RawRequest, versionOf } from './request.ts';
@@ -66,7 +67,9 @@ export class CniHandler {
       case 'ADD':
         requirePodDevice(request.ifName);
         requireSource(request.network.podCidr ?? false, this.context.config.podCidr ?? false);
-        return this.#exclusively(request.pod, signal, () => add(this.context, request, signal));
+        return this.#exclusively(request.pod, signal, async () =>
+          add(this.context, await withPodFacts(this.context, request), signal),
+        );
       case 'CHECK':
         requirePodDevice(request.ifName);
         await this.#exclusively(request.pod, signal, () => check(this.context, request));

@@ -24,6 +24,8 @@ export interface AddressPool {
       readonly pools?: readonly string[];
       /** These very addresses, at most one of each family. */
       readonly addresses?: readonly Ip[];
+      /** Of the pod's namespace; without them, pools that select namespaces are not for it. */
+      readonly namespaceLabels?: Readonly<Record<string, string>>;
       readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
       /** Told the revisions of `extra`, in its order, before `assign` resolves. */
       readonly onWritten?: (revisions: readonly (string | undefined)[]) => void;

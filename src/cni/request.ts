@@ -1,4 +1,6 @@
 import { show } from '../base/errors.ts';
+import type { PodFacts } from '../datastore/store.ts';
+import type { Ip } from '../model/address.ts';
 import {
   type CniVersion,
   fallbackVersion,
@@ -31,6 +33,14 @@ export interface Attachment {
   readonly ifName: string;
   readonly pod?: Pod;
   readonly network: NetworkConfig;
+  /** What Kubernetes says of the pod, where it was asked. */
+  readonly facts?: {
+    readonly namespaceLabels: Readonly<Record<string, string>>;
+    readonly ports: PodFacts['ports'];
+    readonly annotations: PodFacts['endpointAnnotations'];
+    readonly addresses?: readonly Ip[];
+    readonly mac?: string;
+  };
 }
 
 export type CniRequest =

@@ -130,7 +130,7 @@ export function goneEndpoints(
   return { actions, seen };
 }
 
-/** What the API knows of a pod and the plugin does not: labels, service account and named ports. */
+/** What the API knows of a pod, and the plugin may not: labels, service account, named ports and limits. */
 export function endpointAction(pod: Known, endpoint: Known): Action | undefined {
   if (!pod || !endpoint || !('entry' in pod) || !('entry' in endpoint)) return undefined;
   const known = (pod.entry as Entry<'WorkloadEndpoint'>).value;
@@ -143,10 +143,16 @@ export function endpointAction(pod: Known, endpoint: Known): Action | undefined 
 
 function withPod(endpoint: WorkloadEndpoint, { metadata, spec }: WorkloadEndpoint): WorkloadEndpoint {
   const { serviceAccountName, profiles, ports = [] } = spec;
-  const { ports: _, ...rest } = endpoint.spec;
+  const { ports: _p, ...rest } = endpoint.spec;
+  const { annotations: _a, ...own } = endpoint.metadata;
+  const { annotations } = metadata;
   return {
     ...endpoint,
-    metadata: { ...endpoint.metadata, ...(metadata.labels !== undefined && { labels: metadata.labels }) },
+    metadata: {
+      ...own,
+      ...(metadata.labels !== undefined && { labels: metadata.labels }),
+      ...(annotations && { annotations }),
+    },
     spec: {
       ...rest,
       ...(serviceAccountName !== undefined && { serviceAccountName }),
@@ -158,5 +164,6 @@ function withPod(endpoint: WorkloadEndpoint, { metadata, spec }: WorkloadEndpoin
 
 function factsOf({ metadata, spec }: WorkloadEndpoint): unknown {
   const { serviceAccountName, profiles, ports = [] } = spec;
-  return stored({ labels: metadata.labels ?? {}, serviceAccountName, profiles, ports });
+  const { labels = {}, annotations = {} } = metadata;
+  return stored({ labels, annotations, serviceAccountName, profiles, ports });
 }

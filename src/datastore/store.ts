@@ -146,7 +146,27 @@ export interface Store {
   report?(node: string, report: Report, value: object, ttlSeconds?: number): Promise<void>;
   /** Calico's objects of kinds that are not known here, for those who must not lose any; absent where there are none. */
   others?(): Promise<readonly Other[]>;
+  /**
+   * What Kubernetes knows of a pod of the pod network that has a node; undefined when there is no such pod. Absent where
+   * the store is not Kubernetes. @throws StoreUnavailableError
+   */
+  podFacts?(namespace: string, name: string): Promise<PodFacts | undefined>;
   close(): void;
+}
+
+/** A pod before it has an address. */
+export interface PodFacts {
+  /** As its endpoint has them. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Named ports, and those published on the host. */
+  readonly ports: NonNullable<ResourceOf<'WorkloadEndpoint'>['spec']['ports']>;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Those of them that an endpoint has too: its limits and source addresses. */
+  readonly endpointAnnotations: Readonly<Record<string, string>>;
+  readonly namespace: {
+    readonly labels: Readonly<Record<string, string>>;
+    readonly annotations: Readonly<Record<string, string>>;
+  };
 }
 
 /** Felix's status: of the moment, and the one told last, which stays. */

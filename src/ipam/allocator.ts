@@ -39,6 +39,8 @@ export interface AssignRequest {
   readonly pools?: readonly string[];
   /** These very addresses, at most one of each family; reserved ones, too. */
   readonly addresses?: readonly Ip[];
+  /** Of the workload's namespace, for pools that select namespaces. */
+  readonly namespaceLabels?: Readonly<Record<string, string>>;
   /** What the addresses are for (default `Workload`); pools say what they allow. */
   readonly use?: PoolUse;
   /** Writes that belong to the same transaction, such as the workload endpoint's. */
@@ -243,7 +245,7 @@ export class Ipam {
     );
   }
 
-  async #sources({ families, pools: named, addresses = [], use }: AssignRequest): Promise<Source[]> {
+  async #sources({ families, pools: named, addresses = [], use, namespaceLabels }: AssignRequest): Promise<Source[]> {
     const snapshot = await this.#settings.current();
     const sources: Source[] = [];
     for (const family of families) {
@@ -252,7 +254,13 @@ export class Ipam {
         sources.push(await this.#supply.at(address, poolFor(address, snapshot.pools, use), snapshot));
         continue;
       }
-      const pools = choosePools({ ...snapshot, family, ...(named && { named }), ...(use && { use }) });
+      const pools = choosePools({
+        ...snapshot,
+        family,
+        ...(named && { named }),
+        ...(use && { use }),
+        ...(namespaceLabels && { namespaceLabels }),
+      });
       sources.push(await this.#supply.take(family, pools, snapshot));
     }
     return sources;

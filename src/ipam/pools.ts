@@ -33,21 +33,24 @@ export interface Choice {
   /** Names or prefixes of pools; they are used whatever their selectors say. */
   readonly named?: readonly string[];
   readonly use?: PoolUse;
+  /** Of the workload's namespace; undefined: not known, and pools that select namespaces are left out. */
+  readonly namespaceLabels?: Labels;
 }
 
 /**
- * The pools of a family that a workload's address may come from: named ones in their order, else all that are meant for
- * automatic use on this node, by name.
+ * The pools of a family that a workload's address may come from: those of it that are named, in their order, and where
+ * none is, all that are meant for automatic use on this node and in the workload's namespace, by name.
  * @throws NoPoolError with the reason of each pool; InputError for a name that no pool has
  */
-export function choosePools({ pools, labels, family, named, use = 'Workload' }: Choice): UsablePool[] {
-  const candidates = named === undefined ? [...pools].sort(byName) : named.map((name) => findPool(pools, name));
+export function choosePools({ pools, labels, family, named, use = 'Workload', namespaceLabels }: Choice): UsablePool[] {
+  const ofFamily = ({ spec }: IpPool) => familyOf(parseCidr(spec.cidr)) === family;
+  const wanted = named?.map((name) => findPool(pools, name)).filter(ofFamily) ?? [];
+  const candidates = wanted.length === 0 ? pools.filter(ofFamily).sort(byName) : wanted;
+  const automatic = wanted.length === 0 ? { labels, namespaceLabels } : undefined;
   const reasons: string[] = [];
   const usable: UsablePool[] = [];
   for (const pool of candidates) {
-    const cidr = parseCidr(pool.spec.cidr);
-    if (familyOf(cidr) !== family) continue;
-    const verdict = judge(pool, cidr, named === undefined ? labels : undefined, use);
+    const verdict = judge(pool, parseCidr(pool.spec.cidr), automatic, use);
     if (typeof verdict === 'string') reasons.push(`${pool.metadata.name} ${verdict}`);
     else usable.push(verdict);
   }
@@ -90,10 +93,17 @@ export function blockLengthOf(pool: IpPool): number {
   return wanted;
 }
 
-/** The pool as it may be used, or why not. @param labels of the node; undefined leaves selectors out @param use undefined: any */
-function judge(pool: IpPool, cidr: Cidr, labels: Labels | undefined, use?: PoolUse): UsablePool | string {
+/** Who asks for any pool. */
+interface Asker {
+  /** Of the node. */
+  readonly labels: Labels;
+  readonly namespaceLabels: Labels | undefined;
+}
+
+/** The pool as it may be used, or why not. @param asker undefined leaves selectors out @param use undefined: any */
+function judge(pool: IpPool, cidr: Cidr, asker: Asker | undefined, use?: PoolUse): UsablePool | string {
   try {
-    const reason = unusable(pool, use) ?? (labels && notAutomatic(pool, labels));
+    const reason = unusable(pool, use) ?? (asker && notAutomatic(pool, asker));
     if (reason !== undefined) return reason;
     return { name: pool.metadata.name, cidr, family: familyOf(cidr), blockLength: blockLengthOf(pool) };
   } catch (thrown) {
@@ -125,10 +135,17 @@ function unusable({ spec, metadata }: IpPool, use: PoolUse | undefined): string 
   return undefined;
 }
 
-function notAutomatic({ spec, metadata }: IpPool, labels: Labels): string | undefined {
+function notAutomatic({ spec, metadata }: IpPool, { labels, namespaceLabels }: Asker): string | undefined {
   if (spec.assignmentMode !== 'Automatic') return `is for ${spec.assignmentMode.toLowerCase()} assignment`;
-  const selector = parseSelector(spec.nodeSelector, `IPPool(${metadata.name}).spec.nodeSelector`);
-  return selector.matches(labels) ? undefined : `does not select this node (${spec.nodeSelector})`;
+  const field = `IPPool(${metadata.name}).spec`;
+  if (!parseSelector(spec.nodeSelector, `${field}.nodeSelector`).matches(labels))
+    return `does not select this node (${spec.nodeSelector})`;
+  const { namespaceSelector } = spec;
+  if (!namespaceSelector || namespaceSelector.trim() === 'all()') return undefined;
+  if (namespaceLabels === undefined) return `selects namespaces (${namespaceSelector}), and none is known`;
+  return parseSelector(namespaceSelector, `${field}.namespaceSelector`).matches(namespaceLabels)
+    ? undefined
+    : `does not select the namespace (${namespaceSelector})`;
 }
 
 function byName(a: IpPool, b: IpPool): number {

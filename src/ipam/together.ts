@@ -168,6 +168,6 @@ function ownerOf(parts: readonly Part[], failed: number): AddressMember | undefi
 }
 
 /** What requests must have in common to be served together. */
-export function batchKey(families: readonly Family[], { pools, use }: AssignRequest): string {
-  return JSON.stringify([families, pools ?? null, use ?? null]);
+export function batchKey(families: readonly Family[], { pools, use, namespaceLabels }: AssignRequest): string {
+  return JSON.stringify([families, pools ?? null, use ?? null, namespaceLabels ?? null]);
 }

@@ -103,6 +103,7 @@ function readPod(object: ApiObject, key: Key, interfacePrefix: string, all: bool
       ...(creationTimestamp !== undefined && { creationTimestamp }),
       ...(resourceVersion !== undefined && { resourceVersion }),
       labels: labelsOf(metadata.labels, namespace, account),
+      ...withWishes(annotations),
     },
     spec: {
       orchestrator: 'k8s',
@@ -142,6 +143,15 @@ function labelsOf(labels: Readonly<Record<string, string>> | undefined, namespac
     'projectcalico.org/orchestrator': 'k8s',
     'projectcalico.org/serviceaccount': account,
   };
+}
+
+/** Of a Pod's annotations, those of which an endpoint's limits and source addresses are made. */
+const wishes =
+  /^(qos\.projectcalico\.org\/|kubernetes\.io\/(in|e)gress-bandwidth$|cni\.projectcalico\.org\/allowedSourcePrefixes$)/;
+
+function withWishes(annotations: Readonly<Record<string, string>>) {
+  const found = Object.entries(annotations).filter(([name]) => wishes.test(name));
+  return found.length > 0 ? { annotations: Object.fromEntries(found) } : {};
 }
 
 /** Named ports of all containers, and those published on the host. */

@@ -14,6 +14,7 @@ import {
   keyText,
   type Listing,
   type Other,
+  type PodFacts,
   type Scope,
   type Store,
   StoreUnavailableError,
@@ -29,6 +30,7 @@ import type { KubernetesConfig } from './config.ts';
 import { Credentials } from './credentials.ts';
 import { ApiServer } from './http.ts';
 import { Affinities } from './own-affinities.ts';
+import { readPodFacts } from './pod-facts.ts';
 import { type ApiObject, calicoGroup, type Place, resourceId } from './resources.ts';
 import { formatRevisions, parseRevisions } from './revision.ts';
 import type { Reading, Source, Writer } from './source.ts';
@@ -177,6 +179,10 @@ class KubernetesStore implements Store {
         found.push({ plural, name: metadata.name, ...(metadata.namespace && { namespace: metadata.namespace }) });
     }
     return found;
+  }
+
+  podFacts(namespace: string, name: string): Promise<PodFacts | undefined> {
+    return readPodFacts(this.client, namespace, name);
   }
 
   close(): void {

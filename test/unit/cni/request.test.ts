@@ -25,7 +25,13 @@ test('an ADD of kubelet, whole', () => {
     netns: '/run/netns/a',
     ifName: 'eth0',
     pod: { namespace: 'shop', name: 'cart-7d9' },
-    network: { cniVersion: '1.0.0', name: 'k8s-pod-network', mtu: 1400, pools: [], labels: { app: 'cart' } },
+    network: {
+      cniVersion: '1.0.0',
+      name: 'k8s-pod-network',
+      mtu: 1400,
+      poolsOf: { 4: [], 6: [] },
+      labels: { app: 'cart' },
+    },
   });
 });
 
@@ -74,7 +80,7 @@ test("Calico's own conflist entry is accepted", () => {
     policy_setup_timeout_seconds: 5,
   };
   expect(parseRequest(request('ADD', { conf: calico }))).toMatchObject({
-    network: { families: [4], pools: ['10.65.0.0/16'], nodename: 'rack7-n3', policyTimeoutMs: 5000 },
+    network: { families: [4], poolsOf: { 4: ['10.65.0.0/16'], 6: [] }, nodename: 'rack7-n3', policyTimeoutMs: 5000 },
   });
 });
 
@@ -167,7 +173,7 @@ test('DEL accepts a configuration that ADD would refuse, no namespace and no pod
     verb: 'DEL',
     containerId: '9c1f',
     ifName: 'eth0',
-    network: { cniVersion: '1.0.0', name: conf['name'], pools: [], labels: {} },
+    network: { cniVersion: '1.0.0', name: conf['name'], poolsOf: { 4: [], 6: [] }, labels: {} },
   });
 });
 
