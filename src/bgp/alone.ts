@@ -14,6 +14,7 @@ import { tracksNextHops } from './next-hops.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
 import type { StandaloneSetup } from './standalone.ts';
+import { warmUp } from './warm-up.ts';
 
 export interface AloneOptions {
   readonly setup: StandaloneSetup;
@@ -39,7 +40,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
   const limits = readLimits(env, setup.limits);
   const trackNextHops = tracksNextHops(env, setup.trackNextHops ?? false);
   const routes = new KernelRoutes();
-  const deps = { clock, log, limits, warmUp: true, lookup: routes.lookup, trackNextHops };
+  const deps = { clock, log, limits, lookup: routes.lookup, trackNextHops };
   const speaker = new Speaker(limited(setup.config, limits, log), deps);
   const control = setup.control === undefined ? undefined : new Control(speaker, log);
   const feed = setup.routes === undefined ? undefined : new Feed(speaker, log);
@@ -48,6 +49,7 @@ export async function runAlone(options: AloneOptions): Promise<void> {
     if (setup.control !== undefined) await control?.listen(directoryMade(setup.control));
     if (setup.routes !== undefined) await feed?.listen(directoryMade(setup.routes));
     if (metricsSettings) metrics = await (await import('./metrics.ts')).serveMetrics(speaker, metricsSettings, log);
+    await warmUp(log, options.signal);
     await speaker.start();
     const { asn, identifier, listenPort } = setup.config;
     log.info({ asn, identifier, port: listenPort, peers: setup.config.peers.length }, 'BGP speaker runs alone');

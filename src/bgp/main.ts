@@ -21,6 +21,7 @@ import { ObjectStore, watched } from './objects.ts';
 import { rereadMilliseconds, SecretFiles } from './secrets.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { Speaker } from './speaker.ts';
+import { warmUp } from './warm-up.ts';
 
 export interface BgpOptions {
   readonly store: Store;
@@ -78,7 +79,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
   const trackNextHops = tracksNextHops(options.env, true);
   const routes = new KernelRoutes();
   const ways = { lookup: routes.lookup, trackNextHops };
-  const deps = { clock, log, restarted: restarted(options.runDir), limits, warmUp: true, ...ways };
+  const deps = { clock, log, restarted: restarted(options.runDir), limits, ...ways };
   const speaker = new Speaker(config, deps);
   const feed = new Feed(speaker, log);
   const control = new Control(speaker, log);
@@ -88,6 +89,7 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
     await feed.listen(join(options.runDir, 'routes.sock'));
     await control.listen(join(options.runDir, 'bgp.sock'));
     if (metricsSettings) metrics = await (await import('./metrics.ts')).serveMetrics(speaker, metricsSettings, log);
+    await warmUp(log, signal);
     await speaker.start();
     markStarted(options.runDir);
     log.info({ asn: config.asn, identifier: config.identifier, port: config.listenPort }, 'BGP speaker runs');

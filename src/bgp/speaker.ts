@@ -23,7 +23,6 @@ import { Strangers } from './strangers.ts';
 import { RouteTable, type Selected } from './table.ts';
 import { protectAccepted, type Remote, remoteOf, taken, transportOf } from './transport.ts';
 import { Turns } from './turns.ts';
-import { warmUp } from './warm-up.ts';
 
 /** Seconds after which a start counts as complete although peers are still missing. RFC 4724 §4.1. */
 export const deferralSeconds = 30;
@@ -36,8 +35,6 @@ export interface SpeakerDeps {
   readonly limits?: Limits;
   /** An earlier process of this node ran since boot, and felix kept its routes in the kernel. */
   readonly restarted?: boolean;
-  /** Compiles the code that routes pass before the first session. */
-  readonly warmUp?: boolean;
   /** Default: `deferralSeconds`. */
   readonly deferralSeconds?: number;
   /** Finds out the kernel's route to an address; absent: no route leads through a device (next-hops.ts). */
@@ -67,7 +64,10 @@ export class Speaker {
   readonly #peers = new Map<string, Peer>();
   readonly #convergence = new Convergence();
   readonly #listeners = new Set<RouteListener>();
-  readonly #listening = new Listening((socket) => this.#accept(socket));
+  readonly #listening = new Listening({
+    accept: (socket) => this.#accept(socket),
+    failed: (cause) => this.deps.log.error({ reason: explain(cause) }, 'a connection could not be taken'),
+  });
   readonly #dynamic: DynamicPeers;
   readonly #local: Source = { name: 'local', kind: 'local', identifier: parseIp('0.0.0.0') };
   readonly #originated: Readonly<Record<Family, AdjRibIn>>;
@@ -125,7 +125,6 @@ export class Speaker {
   /** Listens and starts every session. @throws EnvironmentError when the port is taken or forbidden */
   async start(): Promise<void> {
     const { clock, log } = this.deps;
-    if (this.deps.warmUp) warmUp(log);
     await this.#listening.follow(this.#config);
     this.#running = true;
     this.#pauses.start();

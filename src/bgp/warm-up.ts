@@ -1,127 +1,178 @@
-import type { Log } from '../base/log.ts';
-import { hostCidr, ipFromNumber, parseIp } from '../model/address.ts';
-import type { Monitor } from './bmp/monitor.ts';
-import type { ExportContext } from './exporting.ts';
-import { Intake } from './intake.ts';
-import { AttributeInterner } from './intern.ts';
-import { defaultLimits } from './limits.ts';
-import { UpdatePacker } from './packing.ts';
-import { AdjRibIn, type Source } from './rib.ts';
-import { RouteTable } from './table.ts';
-import type { Attributes } from './wire/attributes.ts';
-import { maxMessageLength, readFrame } from './wire/framing.ts';
-import { readUpdate } from './wire/update.ts';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { systemClock } from '../base/clock.ts';
+import { errorCode, explain } from '../base/errors.ts';
+import { createLog, type Log } from '../base/log.ts';
+import { type Family, type Ip, parseCidr, parseIp } from '../model/address.ts';
+import type { Peer } from './peer.ts';
+import type { PeerConfig, SpeakerConfig } from './settings.ts';
+import { Speaker } from './speaker.ts';
+import { MessageTally } from './tally.ts';
+import { taken } from './transport.ts';
+import { type Rehearsed, rehearsedUpdates } from './warm-up-updates.ts';
+import type { Capability } from './wire/capabilities.ts';
+import { writeMessage } from './wire/message.ts';
 
-const prefixCount = 2048;
-const rounds = 12;
-const codec = { fourOctetAs: true, external: false };
-const families = new Set([4 as const]);
-const nothing = () => undefined;
+const loopback = '127.0.0.1';
+const asn = 64512;
+const holdSeconds = 180;
+const silent = createLog('warm-up', 'silent');
+
+/** A neighbour that is played here. */
+interface Part {
+  readonly name: string;
+  readonly address: Ip;
+  readonly asn: number;
+  readonly client: boolean;
+  readonly families: readonly Family[];
+  readonly capabilities: readonly Capability[];
+}
+
+const usual: readonly Capability[] = [
+  { capability: 'multiprotocol', family: 4 },
+  { capability: 'fourOctetAs', asn },
+];
+const many: readonly Capability[] = [
+  ...usual,
+  { capability: 'multiprotocol', family: 6 },
+  { capability: 'routeRefresh' },
+  { capability: 'enhancedRefresh' },
+  { capability: 'extendedMessages' },
+  {
+    capability: 'gracefulRestart',
+    restarted: false,
+    notification: true,
+    restartSeconds: 1,
+    families: [{ family: 4, preserved: true }],
+  },
+  { capability: 'longLivedRestart', families: [] },
+];
+
+const sender: Part = part(1, { capabilities: usual });
+const receiver: Part = part(2, { capabilities: usual });
+const capable: Part = part(3, { capabilities: many, families: [4, 6] });
+const nonClient: Part = part(4, { capabilities: many, client: false });
+const external: Part = part(5, { asn: 64513, capabilities: [{ capability: 'fourOctetAs', asn: 64513 }] });
+
+function part(n: number, options: Partial<Part>): Part {
+  const address = parseIp(`127.0.0.${n + 1}`);
+  return { name: `warm-up ${n}`, address, asn, client: true, families: [4], capabilities: usual, ...options };
+}
 
 /**
- * Runs a table through routes that are never told to anybody, so that the code which every route passes is compiled
- * before the first session: a peer's first ten thousand routes would otherwise take several times as long. Takes some
- * dozens of milliseconds and leaves nothing behind.
+ * Leads a speaker that nobody else hears of through some ten thousand routes, over connections of this process with
+ * itself, so that the code which routes pass is compiled before the first session: a peer's first routes would
+ * otherwise take several times as long. First with few routes and sessions of several kinds that come and go, so that
+ * what is then compiled takes nothing for constant that will not stay so, and need not be thrown away with the first
+ * real session. Takes some tenths of a second and leaves nothing behind.
  */
-export function warmUp(log: Log): void {
-  const work: (() => void)[] = [];
-  const interner = new AttributeInterner();
-  const deps = { schedule: (next: () => void) => void work.push(next), interner, selected: nothing };
-  const table = new RouteTable(4, { ...deps, wanted: () => false, settled: nothing, oversized: nothing }, false);
-  const sender = sourceOf(1);
-  const adj = new AdjRibIn(sender, table.rib);
-  const tables = { 4: table, 6: table };
-  const intake = new Intake(sender, new Map([[4, adj]]), { interner, tables, log, monitor: nobody });
-  intake.open({ context: importContext, filters: new Map() }, [4]);
-  for (const source of [sender, sourceOf(2)])
-    table.join({ source, send: nothing, writable: () => true }, exportContext);
-  const turn = () => {
-    for (let next = work.shift(); next; next = work.shift()) next();
-  };
-  for (const chunk of stream()) {
-    for (let at = 0; at < chunk.length; ) {
-      const frame = readFrame(chunk, at);
-      if (!frame) break;
-      at += frame.length;
-      intake.update(readUpdate(frame.body, codec, families, interner), {});
-    }
-    turn();
+export async function warmUp(log: Log, signal: AbortSignal): Promise<void> {
+  try {
+    const brief: Rehearsed = { prefixes: 64, rounds: 2, lone: 4 };
+    await rehearse([capable, sender, nonClient, external], brief, signal);
+    await rehearse([sender, receiver, capable], brief, signal);
+    await rehearse([sender, receiver, capable], { prefixes: 2048, rounds: 8, lone: 250 }, signal);
+  } catch (thrown) {
+    if (signal.aborted) return;
+    if (errorCode(thrown) === undefined) throw thrown;
+    log.warn({ reason: explain(thrown) }, 'routes were not rehearsed: the first ones take longer');
   }
 }
 
-/** Announcements with few and with many sets of attributes, then withdrawals, several times. */
-function* stream(): Generator<Uint8Array> {
-  const interner = new AttributeInterner();
-  const { prefixes } = new RouteTable(
-    4,
-    { schedule: nothing, interner, selected: nothing, settled: nothing, oversized: nothing },
-    false,
-  ).rib;
-  const packer = new UpdatePacker(4, codec, maxMessageLength, prefixes, interner);
-  const all = Array.from({ length: prefixCount }, (_, i) =>
-    prefixes.internCidr(hostCidr(ipFromNumber(0x0a800000n + BigInt(i), 4))),
-  );
-  for (let round = 0; round < rounds; round++) {
-    const share = round % 2 === 0 ? all.length : 8;
-    for (let from = 0; from < all.length; from += share) {
-      const some = all.slice(from, from + share);
-      packer.announce(interner.intern(attributesOf(from)), { prefixes: some, length: some.length });
+/** The first part tells routes, all others hear of them. */
+async function rehearse(parts: readonly Part[], size: Rehearsed, signal: AbortSignal): Promise<void> {
+  const speaker = new Speaker(speakerConfig(parts), { clock: systemClock, log: silent });
+  const server = createServer();
+  const played: Socket[] = [];
+  try {
+    server.listen(0, loopback);
+    await once(server, 'listening', { signal });
+    await speaker.start();
+    for (const part of parts) {
+      const peer = speaker.peer(part.name);
+      if (peer) played.push(await establish(part, peer, server, signal));
     }
-    yield* packer.take();
-    if (round % 2 === 0) continue;
-    packer.withdraw({ prefixes: all, length: all.length });
-    yield* packer.take();
+    const [first] = played;
+    const teller = speaker.peer(parts[0]?.name ?? '');
+    if (first && teller) await tell(first, teller, size, signal);
+  } finally {
+    for (const socket of played) socket.destroy();
+    server.close();
+    await speaker.stop('restart');
   }
 }
 
-function attributesOf(i: number): Attributes {
-  const asns = Array.from({ length: 1 + (i % 5) }, (_, at) => 65001 + at);
-  const med = i % 3 === 0 ? { med: i } : {};
+async function tell(socket: Socket, teller: Peer, size: Rehearsed, signal: AbortSignal): Promise<void> {
+  const told = new MessageTally();
+  for (const octets of rehearsedUpdates(size)) {
+    told.sent(octets);
+    socket.write(octets);
+    await reached(() => teller.status().messages.received.update === told.counts().sent.update, signal);
+  }
+}
+
+/** Plays the part's side of the connection, by what it says without being asked. */
+async function establish(part: Part, peer: Peer, server: Server, signal: AbortSignal): Promise<Socket> {
+  const { port } = server.address() as AddressInfo;
+  const socket = connect({ host: loopback, port, noDelay: true });
+  const [[accepted]] = (await Promise.all([
+    once(server, 'connection', { signal }),
+    once(socket, 'connect', { signal }),
+  ])) as [[Socket], unknown];
+  if (accepted.remotePort !== socket.localPort) {
+    accepted.destroy();
+    throw Object.assign(new Error('somebody else connected'), { code: 'ECONNREFUSED' });
+  }
+  peer.accept(taken(accepted));
+  const { asn: own, capabilities, address: identifier } = part;
+  socket.write(writeMessage({ type: 'open', open: { asn: own, holdSeconds, identifier, capabilities } }));
+  socket.write(writeMessage({ type: 'keepalive' }));
+  // What it is told is not looked at.
+  socket.resume();
+  socket.on('error', () => socket.destroy());
+  await reached(() => peer.state === 'Established', signal);
+  return socket;
+}
+
+/** Turns of the event loop after which something does not come any more. */
+const mostTurns = 100_000;
+
+async function reached(condition: () => boolean, signal: AbortSignal): Promise<void> {
+  for (let turns = 0; !condition(); turns++) {
+    signal.throwIfAborted();
+    if (turns > mostTurns) throw Object.assign(new Error('nothing came'), { code: 'ETIMEDOUT' });
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+function speakerConfig(parts: readonly Part[]): SpeakerConfig {
+  // It begins as the prefixes do, which are compared with it octet by octet.
+  const address = parseIp('10.128.255.1');
   return {
-    origin: 'igp',
-    asPath: [{ type: 'sequence', asns }],
-    nextHop: parseIp('192.0.2.1'),
-    localPref: 100,
-    ...med,
-    communities: [i + 1],
+    asn,
+    identifier: address,
+    clusterId: address,
+    listenPort: 179,
+    listenAddresses: [],
+    addresses: [{ address, subnet: parseCidr('10.128.255.0/24') }],
+    peers: parts.map(peerConfig),
+    originations: [],
   };
 }
 
-function sourceOf(i: number): Source {
-  const address = parseIp(`192.0.2.${i}`);
-  return { name: `warm-up ${i}`, kind: 'ibgp', address, client: true, identifier: address };
+function peerConfig({ name, address, asn, families, client }: Part): PeerConfig {
+  return {
+    name,
+    role: 'peer',
+    address,
+    port: 179,
+    asn,
+    families,
+    initiative: 'never',
+    holdSeconds,
+    restartSeconds: 120,
+    acceptDefault: false,
+    nextHopMode: 'auto',
+    ...(client ? { routeReflectorClient: true } : {}),
+  };
 }
-
-const self = parseIp('192.0.2.200');
-const importContext = {
-  asns: [64512],
-  allowedLocalAs: 0,
-  identifier: self,
-  clusterId: self,
-  peerAsn: 64512,
-  external: false,
-  ownAddresses: new Set([self]),
-  acceptDefault: false,
-  limits: defaultLimits,
-};
-
-const exportContext: ExportContext = {
-  family: 4,
-  asn: 64512,
-  ...codec,
-  self,
-  nextHopMode: 'auto',
-  reflection: { clusterId: self, client: true },
-};
-
-const nobody: Monitor = {
-  active: false,
-  wantsReceived: false,
-  up: nothing,
-  down: nothing,
-  received: nothing,
-  announced: nothing,
-  withdrawn: nothing,
-  swept: nothing,
-  endOfRib: nothing,
-};
