@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { maxMd5Key } from '../kernel/socket.ts';
-import { type Cidr, familyOf, type Ip, parseCidr, parseIp, splitCidr } from '../model/address.ts';
+import { type Cidr, familyOf, type Ip, ipBytes, parseCidr, parseIp, splitCidr } from '../model/address.ts';
 import { asNumber, bgpFilterSpec, bgpPeerSpec, isCommunity } from '../model/bgp.ts';
 import { parseExtendedCommunity } from './communities.ts';
 import { parseCommunity } from './filter-resource.ts';
@@ -41,17 +41,26 @@ const port = z.number().int().min(1).max(65535);
 const device = z.string().regex(/^[^\s/%]{1,15}$/, 'expected a network device name');
 const title = z.string().regex(/^[\w.:%-]{1,100}$/, 'expected letters, digits, and . : % _ -');
 
+/** One that a host can have. @throws InputError */
+function unicast(address: Ip): Ip {
+  const [first = 0] = ipBytes(address);
+  const wrong = familyOf(address) === 4 ? first === 0 || first >= 224 : first === 0xff || address === '::';
+  if (wrong) throw new InputError('address', address, 'an address that a host can have');
+  return address;
+}
+
 /** An address of this host with the length of its subnet; without one it is alone in it. */
 const ownAddress = parsed((text) => ({
-  address: text.includes('/') ? splitCidr(text).address : parseIp(text),
+  address: unicast(text.includes('/') ? splitCidr(text).address : parseIp(text)),
   subnet: parseCidr(text),
 }));
 
 /** `10.0.0.2`, `fd00::2`, `fe80::2%eth0`. */
 const remote = parsed((text) => {
-  const [address = '', zone] = text.split('%', 2);
-  if (zone === '') throw new InputError('address', text, 'a device name after the %');
-  return { address: parseIp(address), ...(zone === undefined ? {} : { zone }) };
+  const [, address = '', zone] = /^([^%]*)(?:%(.*))?$/.exec(text) ?? [];
+  if (zone !== undefined && !device.safeParse(zone).success)
+    throw new InputError('address', text, 'a device name after the %');
+  return { address: unicast(parseIp(address)), ...(zone === undefined ? {} : { zone }) };
 });
 
 const seconds = (least: number, most: number) => z.number().int().min(least).max(most);

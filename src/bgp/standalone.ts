@@ -11,7 +11,7 @@ import {
   isLinkLocal,
   parseCidr,
 } from '../model/address.ts';
-import { parseFilter } from './filter-resource.ts';
+import { type ParsedFilter, parseFilter } from './filter-resource.ts';
 import type { FilterRule } from './filters.ts';
 import type { MetricsSettings } from './metrics-settings.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
@@ -94,6 +94,8 @@ function shown(path: readonly PropertyKey[], value: unknown): unknown {
 
 class Compiler {
   readonly #addresses: readonly NodeAddress[];
+  /** Also those that no neighbour has yet; undefined where one cannot be followed. */
+  readonly #filters: ReadonlyMap<string, ParsedFilter | undefined>;
 
   constructor(
     private readonly file: StandaloneFile,
@@ -101,6 +103,7 @@ class Compiler {
     private readonly report: Report,
   ) {
     this.#addresses = addressesOf(file);
+    this.#filters = new Map(Object.entries(file.filters).map(([name, spec]) => [name, this.#filter(name, spec)]));
   }
 
   setup(): StandaloneSetup {
@@ -135,6 +138,8 @@ class Compiler {
       this.report([...path, 'interface'], device, `${zone}, as the address has it`);
     if (zone !== undefined && !isLinkLocal(address))
       this.report([...path, 'address'], `${address}%${zone}`, 'a device only after a link-local address');
+    if (this.#addresses.some((own) => own.address === address))
+      this.report([...path, 'address'], address, 'an address of another host');
     if (isLinkLocal(address) && device === undefined)
       this.report([...path, 'address'], address, `the device too, as in ${address}%eth0`);
     return {
@@ -217,19 +222,15 @@ class Compiler {
     if (names.length === 0) return {};
     const rules = { import: emptyRules(), export: emptyRules() };
     for (const [i, name] of names.entries()) {
-      const spec = this.file.filters[name];
-      if (!spec) {
-        this.report([...path, i], name, 'the name of one of the filters');
-        continue;
-      }
-      const filter = this.#filter(name, spec);
+      if (!this.#filters.has(name)) this.report([...path, i], name, 'the name of one of the filters');
+      const filter = this.#filters.get(name);
       for (const way of ['import', 'export'] as const)
         for (const family of families) rules[way][family].push(...(filter?.[way][family] ?? []));
     }
     return { importRules: rules.import, exportRules: rules.export };
   }
 
-  #filter(name: string, spec: StandaloneFile['filters'][string]) {
+  #filter(name: string, spec: StandaloneFile['filters'][string]): ParsedFilter | undefined {
     try {
       const apiVersion = 'projectcalico.org/v3';
       return parseFilter({ kind: 'BGPFilter', apiVersion, metadata: { name }, spec });

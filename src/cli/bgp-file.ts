@@ -49,7 +49,7 @@ export async function runBgpFile(file: string, env: NodeJS.ProcessEnv, check: bo
  */
 export function readSpeakerFile(file: string): StandaloneSetup {
   const lines = new LineCounter();
-  const document = parseDocument(textOf(file), { lineCounter: lines, logLevel: 'silent' });
+  const document = parseDocument(textOf(file), { lineCounter: lines, logLevel: 'error' });
   const where = (offset: number) => `${file}:${lines.linePos(offset).line}`;
   const [broken] = document.errors;
   if (broken) throw new ExitError(exitCode.failure, `${where(broken.pos[0])}: ${broken.message.split('\n')[0]}`);

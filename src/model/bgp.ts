@@ -5,7 +5,8 @@ import { cidr, ip } from './fields.ts';
 
 /** AS number: a number, its decimal text, or asdot (`1.10`). RFC 5396. */
 export const asNumber = z.union([z.number(), z.string()]).transform((value, context): number => {
-  const text = String(value);
+  // A number with a fraction has lost its zeros: 1.10 in YAML is 1.1, another AS number.
+  const text = typeof value === 'number' && !Number.isInteger(value) ? '' : String(value);
   const dotted = /^(\d{1,5})\.(\d{1,5})$/.exec(text);
   const high = Number(dotted?.[1]);
   const low = Number(dotted?.[2]);

@@ -163,9 +163,10 @@ test('filters are those of BGPFilter, one after the other', () => {
 
 describe('what is wrong is named, each of it', () => {
   const neighbor = { address: '10.0.0.2', asn: 65001 };
-  test.each([
+  test.each<readonly [object, string]>([
     [{ asn: 0 }, 'asn: an AS number from 1 to 4294967295'],
     [{ asn: undefined }, 'asn: an AS number from 1 to 4294967295'],
+    [{ asn: 1.1 }, 'asn: an AS number from 1 to 4294967295'],
     [{ routerId: 'fd00::1' }, 'routerId: an IPv4 address other than 0.0.0.0'],
     [{ neighbours: [] }, 'neighbours: no such field'],
     [{ originate: ['all'] }, 'originate.0: an IP address'],
@@ -184,6 +185,17 @@ describe('what is wrong is named, each of it', () => {
     [{ listen: { port: 0 } }, 'listen.port: number to be >=1'],
     [{ neighbors: [{ address: '10.0.0.2' }] }, 'neighbors.0.asn: an AS number from 1 to 4294967295'],
     [{ neighbors: [{ ...neighbor, address: 'tor' }] }, 'neighbors.0.address: an IP address'],
+    ...['224.0.0.5', '0.0.0.0', '255.255.255.255', '::', 'ff02::1'].map(
+      (address) =>
+        [{ neighbors: [{ ...neighbor, address }] }, 'neighbors.0.address: an address that a host can have'] as const,
+    ),
+    [{ addresses: ['224.0.0.1/24'] }, 'addresses.0: an address that a host can have'],
+    [{ neighbors: [neighbor], addresses: ['10.0.0.2/24'] }, 'neighbors.0.address: an address of another host'],
+    [{ neighbors: [{ ...neighbor, address: 'fe80::1%eth0%eth1' }] }, 'neighbors.0.address: a device name after the %'],
+    [
+      { filters: { unused: { importV6: [{ action: 'Reject', interface: 'eth 0' }] } } },
+      'filters.unused.importV6.0.interface: up to 15 letters, digits, and any of _ . - *',
+    ],
     [{ neighbors: [{ ...neighbor, holdSeconds: 2 }] }, 'neighbors.0.holdSeconds: 0, or 3 and more'],
     [{ neighbors: [{ ...neighbor, password: 'x'.repeat(81) }] }, 'neighbors.0.password: at most 80 octets'],
     [

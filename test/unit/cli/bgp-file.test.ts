@@ -55,6 +55,7 @@ neighbors:
 test.each([
   ['asn: [1\nrouterId: x\n', /bgp\.yaml:\d: Flow sequence/],
   ['', /document: null: expected object/],
+  ['asn: 1\nrouterId: 10.0.0.1\n---\nasn: 2\n', /bgp\.yaml:3: .*multiple documents/],
   [
     'a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n'.concat('b: [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n'),
     /no such field/,
