@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { explain } from '../base/errors.ts';
 import { type Entry, keyText, type Write } from '../datastore/store.ts';
 import { WriteConflictError } from '../ipam/errors.ts';
+import type { Link } from '../kernel/types.ts';
 import type { Family, Ip } from '../model/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds.ts';
 import { type CniContext, type Place, placeOf, type Working } from './context.ts';
@@ -39,7 +40,9 @@ interface Work {
   /** The device of this pod's name is of our making. */
   linked: boolean;
   /** Until the pair of devices is made, or is known not to be. */
-  making?: Promise<readonly [PromiseSettledResult<void>]>;
+  making?: Promise<readonly [PromiseSettledResult<Link | undefined>]>;
+  /** The host's end of a pair made by this ADD. */
+  hostEnd?: Link | undefined;
   /** Addresses that are in the pod, or are to be when the transaction goes through. */
   configured?: readonly Ip[];
   announced?: Announcement | undefined;
@@ -94,7 +97,7 @@ async function addNew(work: Work): Promise<string> {
     });
   } catch (thrown) {
     if (!(thrown instanceof WriteConflictError)) throw thrown;
-    return addKnown({ ...work, linked: false, configured: [], announced: undefined });
+    return addKnown({ ...work, linked: false, hostEnd: undefined, configured: [], announced: undefined });
   }
 }
 
@@ -110,14 +113,26 @@ async function prepare(work: Work, proposed: () => readonly Ip[] | undefined): P
   await made(work);
   const addresses = proposed();
   if (addresses === undefined) return;
-  configurePod(context.netlink, pod, plan, addresses);
+  configurePod(context.netlink, pod, plan, addresses, work.hostEnd);
   work.configured = addresses;
 }
 
 /** @throws KernelError when the pair of devices was not made */
-async function made({ making }: Work): Promise<void> {
-  const [outcome] = (await making) ?? [];
+async function made(work: Work): Promise<void> {
+  const [outcome] = (await work.making) ?? [];
   if (outcome?.status === 'rejected') throw outcome.reason;
+  if (outcome) tell(work, outcome.value);
+}
+
+/** Makes the pair of devices here and now. @throws KernelError */
+function make(work: Work): void {
+  work.linked = true;
+  tell(work, createVeth(work.context.netlink, work.plan));
+}
+
+function tell(work: Work, hostEnd: Link | undefined): void {
+  work.hostEnd = hostEnd;
+  if (hostEnd) work.context.felix.deviceMade(hostEnd);
 }
 
 /** The pod has an endpoint or a device: of this container, then ADD is repeated, or of an earlier one. */
@@ -138,7 +153,7 @@ async function addKnown(work: Work): Promise<string> {
  * has an address. The earlier one's address is freed once felix has forgotten it.
  */
 async function takeOver(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefined): Promise<string> {
-  const { context, plan, request } = work;
+  const { context, request } = work;
   requireFreeName(work);
   const owner = earlier?.value.spec.containerID;
   const dispossess = async () => {
@@ -147,8 +162,7 @@ async function takeOver(work: Work, earlier: Entry<'WorkloadEndpoint'> | undefin
   try {
     return await undoing(work, async () => {
       const assigned = await assign(work, earlier);
-      work.linked = true;
-      createVeth(context.netlink, plan);
+      make(work);
       return finish(work, assigned);
     });
   } finally {
@@ -164,9 +178,7 @@ async function repeat(work: Work, stored: Entry<'WorkloadEndpoint'>): Promise<st
   const addresses = addressesOf(stored.value);
   if (faults(context.netlink, pod, plan, addresses).length > 0) {
     work.linked = true;
-    if (context.netlink.link(plan.hostDevice) === undefined || pod.netlink.link(plan.ifName) === undefined) {
-      createVeth(context.netlink, plan);
-    }
+    if (context.netlink.link(plan.hostDevice) === undefined || pod.netlink.link(plan.ifName) === undefined) make(work);
   }
   return finish(work, { addresses, revision: stored.revision });
 }
@@ -248,8 +260,8 @@ async function finish(work: Work, { addresses, revision }: Assigned): Promise<st
   const { context, request, place, plan, pod, signal } = work;
   if (!sameAddresses(work.configured, addresses)) {
     // The addresses proposed first are in the pod; it gets a fresh device rather than a used one.
-    if (work.configured !== undefined && work.configured.length > 0) createVeth(context.netlink, plan);
-    configurePod(context.netlink, pod, plan, addresses);
+    if (work.configured !== undefined && work.configured.length > 0) make(work);
+    configurePod(context.netlink, pod, plan, addresses, work.hostEnd);
   }
   const limit = request.network.policyTimeoutMs ?? context.config.policyTimeoutMs ?? policyTimeoutMs;
   if ((await context.felix.whenProgrammed(keyText(place.key), revision, limit, signal)) === 'timeout') {

@@ -1,5 +1,5 @@
 import type { Key, Write } from '../datastore/store.ts';
-import type { Netlink } from '../kernel/types.ts';
+import type { Link, Netlink } from '../kernel/types.ts';
 import type { Cidr, Family, Ip } from '../model/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds.ts';
 
@@ -59,6 +59,8 @@ export interface Felix {
     value: WorkloadEndpoint,
     families: readonly Family[],
   ): Announcement | undefined;
+  /** A device was made; felix need not wait for the kernel to tell of it. */
+  deviceMade(link: Link): void;
   /**
    * Waits until the chains, settings and routes of an endpoint stand in the kernel.
    * @param endpoint `keyText` of its key

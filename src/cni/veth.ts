@@ -1,4 +1,4 @@
-import type { KernelError, Netlink, Route, VethRequest } from '../kernel/types.ts';
+import type { KernelError, Link, Netlink, Route, VethRequest } from '../kernel/types.ts';
 import { type Cidr, familyOf, hostCidr, type Ip, parseCidr, parseIp } from '../model/address.ts';
 import { gateway4, hostLinkLocal, hostMac } from './names.ts';
 import type { PodNamespace } from './ports.ts';
@@ -20,8 +20,12 @@ export interface VethPlan {
   readonly mac: string;
 }
 
-/** Creates the pair, the host's end up, in place of a host end that an earlier container of the pod left. @throws KernelError */
-export function createVeth(host: Netlink, plan: VethPlan): void {
+/**
+ * Creates the pair, the host's end up, in place of a host end that an earlier container of the pod left.
+ * @returns the host's end; undefined when it is gone already
+ * @throws KernelError
+ */
+export function createVeth(host: Netlink, plan: VethPlan): Link | undefined {
   const request = vethOf(plan);
   try {
     host.addVeth(request);
@@ -29,15 +33,16 @@ export function createVeth(host: Netlink, plan: VethPlan): void {
     if ((thrown as KernelError).code !== 'EEXIST' || !host.deleteLink(plan.hostDevice)) throw thrown;
     host.addVeth(request);
   }
+  return host.link(plan.hostDevice);
 }
 
 /** The same while this thread goes on. */
-export async function createVethAside(host: Netlink, plan: VethPlan): Promise<void> {
+export async function createVethAside(host: Netlink, plan: VethPlan): Promise<Link | undefined> {
   try {
-    await host.addVethAside(vethOf(plan));
+    return await host.addVethAside(vethOf(plan));
   } catch (thrown) {
     if ((thrown as KernelError).code !== 'EEXIST') throw thrown;
-    createVeth(host, plan);
+    return createVeth(host, plan);
   }
 }
 
@@ -45,14 +50,25 @@ function vethOf({ hostDevice, ifName, netns, mtu, mac }: VethPlan): VethRequest 
   return { hostName: hostDevice, podName: ifName, netns, mtu, hostMac, podMac: mac, hostUp: true };
 }
 
-/** Addresses, gateway and routes in the pod. Every step may find its work done already. @throws KernelError */
-export function configurePod(host: Netlink, pod: PodNamespace, plan: VethPlan, addresses: readonly Ip[]): void {
+/**
+ * Addresses, gateway and routes in the pod. Every step may find its work done already.
+ * @param hostEnd of a pair that was made just now: it knows the index of the pod's end
+ * @throws KernelError
+ */
+export function configurePod(
+  host: Netlink,
+  pod: PodNamespace,
+  plan: VethPlan,
+  addresses: readonly Ip[],
+  hostEnd?: Link,
+): void {
   const six = addresses.some((address) => familyOf(address) === 6);
   if (six) {
     pod.enableIpv6();
     unlessThere(() => host.addAddress(plan.hostDevice, `${hostLinkLocal}/64`, { noDad: true }));
   }
-  pod.netlink.together(() => configureInside(pod.netlink, plan.ifName, addresses));
+  const known = hostEnd?.peerIndex === undefined ? undefined : new Map([[plan.ifName, hostEnd.peerIndex]]);
+  pod.netlink.together(() => configureInside(pod.netlink, plan.ifName, addresses), known);
 }
 
 function configureInside(netlink: Netlink, device: string, addresses: readonly Ip[]): void {

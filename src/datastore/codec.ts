@@ -28,18 +28,19 @@ export function decode<T extends Type>(key: KeyOf<T>, text: string, revision: st
   return decodeAny(key as Key, parseText(key as Key, text), revision) as Value<T>;
 }
 
-/** A value as text, and what `decode` makes of that text; undefined where it would have to be asked. */
+/** A value as text, and what `decode` makes of that text at a revision; undefined where it would have to be asked. */
 export interface Encoded {
   readonly text: string;
-  readonly decoded: Value<Type> | undefined;
+  readonly decoded: ((revision: string) => Value<Type>) | undefined;
 }
 
 /** @throws InputError when the value does not pass its kind's checks, so that nothing unreadable is ever stored */
 export function encode(key: Key, value: Value<Type>): Encoded {
-  if (isKind(key.type)) return { text: formatJson(encodeResource(key, value as Resource)), decoded: undefined };
+  if (isKind(key.type)) return encodeResource(key, value as Resource);
   // Parsing what is about to be written refuses what later could not be read.
   const decoded = decodeAny(key, value, '');
-  return { text: formatJson(ordered(value, key.type === 'Block' ? blockFields : [], ['deleted'])), decoded };
+  const text = formatJson(ordered(value, key.type === 'Block' ? blockFields : [], ['deleted']));
+  return { text, decoded: () => decoded };
 }
 
 /** The same resource with the `uid` and `creationTimestamp` it lacks. */
@@ -96,7 +97,7 @@ function decodeResource(key: Extract<Key, { name: string }>, value: unknown, rev
   const named = isPolicy(key) ? withOwnName(parsed as PolicyResource) : parsed;
   if (!isPolicy(key) && named.metadata.name !== key.name)
     throw new InputError(`${keyText(key)}.metadata.name`, named.metadata.name, key.name);
-  return { ...named, metadata: { ...named.metadata, resourceVersion: revision } } as Value<Type>;
+  return atRevision(named, revision);
 }
 
 type PolicyResource = ResourceOf<
@@ -150,22 +151,36 @@ function annotatedName(annotation: string, where: string, policy: string): strin
 
 /** A resource that is about to be written under a key. @throws InputError when it does not pass, or belongs elsewhere */
 export function checkResource(key: Key, value: Resource): Resource {
+  parseFitting(key, value);
+  return value;
+}
+
+/** The resource as it will be read. */
+function parseFitting(key: Key, value: Resource): Resource {
   if (!isKind(key.type) || !('name' in key)) throw new TypeError(`${keyText(key)} is no resource`);
-  parseResource(key.type, value);
+  const parsed: Resource = parseResource(key.type, value);
   if (value.metadata.namespace !== key.namespace)
     throw new InputError(`${keyText(key)}.metadata.namespace`, value.metadata.namespace, String(key.namespace));
   if (!isPolicy(key) && value.metadata.name !== key.name)
     throw new InputError(`${keyText(key)}.metadata.name`, value.metadata.name, key.name);
-  return value;
+  return parsed;
 }
 
-function encodeResource(key: Key, given: Resource): unknown {
-  const value = checkResource(key, given);
+function encodeResource(key: Key, value: Resource): Encoded {
+  const parsed = parseFitting(key, value);
   const { resourceVersion: _, ...stored } = value.metadata;
   const metadata = isPolicy(key)
     ? { ...stored, annotations: { ...stored.annotations, [nameAnnotation]: formatJson({ name: stored.name }) } }
     : stored;
-  return ordered({ ...value, metadata: ordered(metadata, metadataFields, []) }, ['kind', 'apiVersion', 'metadata'], []);
+  const fields = { ...value, metadata: ordered(metadata, metadataFields, []) };
+  const text = formatJson(ordered(fields, ['kind', 'apiVersion', 'metadata'], []));
+  // Of all resources it is these that a node writes for each pod.
+  if (key.type !== 'WorkloadEndpoint') return { text, decoded: undefined };
+  return { text, decoded: (revision) => atRevision(parsed, revision) };
+}
+
+function atRevision(resource: Resource, resourceVersion: string): Value<Type> {
+  return { ...resource, metadata: { ...resource.metadata, resourceVersion } } as Value<Type>;
 }
 
 /** The same fields: `first` ones first, `last` ones last, the rest between them as they were. */

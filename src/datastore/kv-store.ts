@@ -152,7 +152,7 @@ export class KvStore implements Store {
     const { entry } = change;
     const own = this.#written.get(entry.key);
     if (own?.decoded === undefined || own.text !== entry.value) return [read(key, entry)];
-    return [{ op: 'set', entry: { key, value: own.decoded, revision: entry.revision } as Entry }];
+    return [{ op: 'set', entry: { key, value: own.decoded(entry.revision), revision: entry.revision } as Entry }];
   }
 }
 

@@ -122,12 +122,14 @@ export class Dataplane {
   onKernelEvent(event: Exclude<KernelEvent, { what: 'overrun' }>): boolean {
     if (event.what === 'route') return this.routes.onRoute(event.route, event.gone);
     if (event.what === 'address') return this.#onAddress(event.index, event.gone);
-    if (!event.gone) this.routes.retry();
-    const lost = this.#endpoints.onLink(event.link, event.gone);
-    if (lost && event.link.name.startsWith(this.interfacePrefix)) this.routes.deviceDown(event.link.name);
+    const { link, gone } = event;
+    if (!gone && link.name.startsWith(this.interfacePrefix) && this.#endpoints.knows(link)) return false;
+    if (!gone) this.routes.retry();
+    const lost = this.#endpoints.onLink(link, gone);
+    if (lost && link.name.startsWith(this.interfacePrefix)) this.routes.deviceDown(link.name);
     else if (lost) this.#addresses = 'gone';
-    const below = this.#tunnels.filter((tunnel) => tunnel.onLink(event.link)).length > 0;
-    return lost || below || (!event.gone && this.#concerns(event.link.name));
+    const below = this.#tunnels.filter((tunnel) => tunnel.onLink(link)).length > 0;
+    return lost || below || (!gone && this.#concerns(link.name));
   }
 
   /** @param retry whether what failed before and has not changed since is tried again */

@@ -41,6 +41,8 @@ const calicoOnly =
 export class Configuration {
   readonly #resources = new Map<string, FelixConfiguration>();
   readonly #warned = new Set<string>();
+  /** Something was told since settings were last looked at. */
+  #told = false;
   #labels: Readonly<Record<string, string>> = {};
   #wanted: Explained;
   #inForce: Explained;
@@ -75,6 +77,7 @@ export class Configuration {
   apply(event: Event): void {
     if (event.op === 'invalid') return;
     const key = event.op === 'set' ? event.entry.key : event.key;
+    if (key.type === 'Node' || key.type === 'FelixConfiguration') this.#told = true;
     if (key.type === 'Node' && key.name === this.node) {
       this.#labels =
         event.op === 'set' && isEntry(event.entry, 'Node') ? (event.entry.value.metadata.labels ?? {}) : {};
@@ -102,6 +105,8 @@ export class Configuration {
 
   /** Puts into force what may change while running. @returns the names of the settings that changed */
   refresh(): (keyof FelixConfig)[] {
+    if (!this.#told) return [];
+    this.#told = false;
     const before = this.#wanted;
     const now = this.#explain();
     this.#wanted = now;

@@ -4,7 +4,7 @@ import { Trigger } from '../base/trigger.ts';
 import type { Event } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Consumer, Update } from '../datastore/update.ts';
-import type { KernelEvent } from '../kernel/types.ts';
+import type { KernelEvent, Link } from '../kernel/types.ts';
 import type { FeedMessage } from '../model/feed.ts';
 import { Announced, type Announcement } from './announced.ts';
 import { Dataplane } from './apply.ts';
@@ -142,6 +142,11 @@ export class Felix {
   /** As `Announced.announce`: an endpoint of this node that is being written. */
   announce(...[key, value, families]: Parameters<Announced['announce']>): Announcement | undefined {
     return this.#announced.announce(key, value, families);
+  }
+
+  /** A device was made here: what the kernel tells of it a moment later is known already. */
+  deviceMade(link: Link): void {
+    this.#onKernelEvent({ what: 'link', link, gone: false });
   }
 
   /** Waits until nothing of an endpoint is left: not in the datastore as seen here, not in the kernel. */

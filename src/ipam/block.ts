@@ -137,6 +137,7 @@ export function release(block: Block, ordinals: readonly number[], now: Date): B
  */
 export function collect(block: Block, now: Date, cooldownSeconds: number): Block {
   const attributes = block.attributes ?? [];
+  if (attributes.every(({ releasedAt }) => releasedAt === undefined)) return block;
   const cooled = attributes.map(({ releasedAt }) => hasCooled(releasedAt, now, cooldownSeconds));
   const freed = block.allocations.flatMap((index, ordinal) => (index !== null && cooled[index] ? [ordinal] : []));
   if (freed.length === 0) return block;

@@ -158,8 +158,9 @@ export class FakeNetlink implements Netlink {
     this.addLink(host);
   }
 
-  async addVethAside(request: VethRequest): Promise<void> {
+  async addVethAside(request: VethRequest): Promise<Link> {
     this.addVeth(request);
+    return this.#existing('add veth', request.hostName);
   }
 
   addVxlan({ name, id, port, local, mac, mtu }: VxlanRequest): Link {

@@ -212,9 +212,10 @@ export interface Netlink {
   /**
    * What `action` asks of `setLink`, `addAddress`, `setNeighbour` and `applyRoutes` (routes to be set) goes to the kernel
    * in one message after it, in order, and each device is looked up once.
+   * @param known indexes of devices, by name, that need not be looked up
    * @throws KernelError, the first; what comes after it is done nonetheless
    */
-  together(action: () => void): void;
+  together(action: () => void, known?: ReadonlyMap<string, number>): void;
   links(): Link[];
   link(name: string): Link | undefined;
   addresses(family?: Family): AddressOnLink[];
@@ -228,8 +229,8 @@ export interface Netlink {
    * @throws KernelError (`EEXIST` for either name), InputError for the namespace's path
    */
   addVeth(request: VethRequest): void;
-  /** The same while this thread goes on: the kernel takes a millisecond. */
-  addVethAside(request: VethRequest): Promise<void>;
+  /** The same while this thread goes on: the kernel takes a millisecond. @returns the host's end */
+  addVethAside(request: VethRequest): Promise<Link>;
   /** A VXLAN device without learning; it is down. @throws KernelError (`EEXIST`, `EOPNOTSUPP` without the module) */
   addVxlan(request: VxlanRequest): Link;
   /**

@@ -67,6 +67,12 @@ export class EndpointManager {
     if (this.#suspect.length === 0) this.#suspect = [...this.#settled.keys()];
   }
 
+  /** Whether the kernel's report says nothing new. */
+  knows({ name, index, up, mtu }: Link): boolean {
+    const known = this.#links.get(name);
+    return known?.index === index && known.up === up && known.mtu === mtu;
+  }
+
   /** Takes over what the kernel reports. @returns whether the device had been up and no longer is */
   onLink(link: Link, gone: boolean): boolean {
     const before = this.#links.get(link.name);
@@ -110,8 +116,7 @@ export class EndpointManager {
     let inTurn = 0;
     for (const endpoint of endpoints) {
       const { interfaceName } = endpoint;
-      // A device that was made just now need not wait for its event to come through.
-      const link = this.#links.get(interfaceName) ?? this.netlink.link(interfaceName);
+      const link = this.#links.get(interfaceName);
       const lenient = endpoint.wishes.sourcePrefixes.length > 0;
       if (!link || (this.ready(endpoint) && this.#settled.get(interfaceName)?.lenient === lenient)) continue;
       if (++inTurn % podsInTurn === 0) await nextTurn();

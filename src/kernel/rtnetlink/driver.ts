@@ -89,6 +89,8 @@ class RtNetlink implements Netlink {
 
   /** One request at a time goes through the socket aside. */
   readonly #serial = new Serial();
+  /** Name → index of devices made since routes were last set: until then they are taken for what they were. */
+  readonly #fresh = new Map<string, number>();
 
   constructor(
     private readonly socket: NetlinkSocket,
@@ -102,8 +104,8 @@ class RtNetlink implements Netlink {
     return this.socket.dump({ ...request, body: (w) => writeLinkQuery(w) }).map(readLink);
   }
 
-  together(action: () => void): void {
-    const batch = { requests: [], indexByName: new Map([['lo', loopbackIndex]]) };
+  together(action: () => void, known: ReadonlyMap<string, number> = new Map()): void {
+    const batch = { requests: [], indexByName: new Map([['lo', loopbackIndex], ...known]) };
     this.#batch = batch;
     try {
       action();
@@ -115,7 +117,8 @@ class RtNetlink implements Netlink {
   }
 
   link(name: string): Link | undefined {
-    return this.#linkWhere(`get link ${name}`, { name: checkedName(name) });
+    const found = this.socket.find(linkQuery(name), constants.errno.ENODEV);
+    return found && readLink(found);
   }
 
   addresses(family?: Family): AddressOnLink[] {
@@ -160,12 +163,20 @@ class RtNetlink implements Netlink {
     }
   }
 
-  async addVethAside(request: VethRequest): Promise<void> {
+  async addVethAside(request: VethRequest): Promise<Link> {
     const { aside } = this;
-    if (!aside) return this.addVeth(request);
+    const { hostName } = request;
+    const query = linkQuery(hostName);
+    if (!aside) {
+      this.addVeth(request);
+      return this.#existing(query.operation, hostName);
+    }
     const namespace = openNamespace(request.netns);
     try {
-      await this.#serial.run(() => aside.requestAside(vethRequest(request, namespace)));
+      const made = vethRequest(request, namespace);
+      const link = readLink(await this.#serial.run(() => aside.requestAside(made, query)));
+      this.#fresh.set(hostName, link.index);
+      return link;
     } finally {
       closeSync(namespace);
     }
@@ -334,17 +345,19 @@ class RtNetlink implements Netlink {
     if (failure) throw failure;
   }
 
-  /** Indexes of the devices that the routes name, read now: a device may have gone and come with its name. */
+  /**
+   * Indexes of the devices that the routes name, read now: a device may have gone and come with its name. That of one
+   * made here a moment ago is known; the kernel never gives an index out again, and refuses a route through one that is
+   * gone.
+   */
   #indexes(names: ReadonlySet<string>): IndexOf {
-    const links = names.size > lookupsBeforeDump ? this.links() : [...names].flatMap((name) => this.link(name) ?? []);
-    const byName = new Map(links.map((link) => [link.name, link.index]));
+    const byName = new Map<string, number>();
+    for (const [name, index] of this.#fresh) if (names.has(name)) byName.set(name, index);
+    this.#fresh.clear();
+    const asked = [...names].filter((name) => !byName.has(name));
+    const links = asked.length > lookupsBeforeDump ? this.links() : asked.flatMap((name) => this.link(name) ?? []);
+    for (const { name, index } of links) byName.set(name, index);
     return (name) => byName.get(name);
-  }
-
-  #linkWhere(operation: string, which: { name?: string; index?: number }): Link | undefined {
-    const request: Request = { operation, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) };
-    const found = this.socket.find(request, constants.errno.ENODEV);
-    return found && readLink(found);
   }
 
   /** @throws KernelError (`ENODEV`) */
@@ -386,6 +399,11 @@ class RtNetlink implements Netlink {
     if (codes.includes(failure.code)) return true;
     throw failure;
   }
+}
+
+function linkQuery(name: string): Request {
+  const which = { name: checkedName(name) };
+  return { operation: `get link ${name}`, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) };
 }
 
 /** @throws RangeError beyond the end, where nobody asks */

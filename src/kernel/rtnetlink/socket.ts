@@ -84,22 +84,30 @@ export class NetlinkSocket {
   }
 
   /**
-   * As `request`, while the kernel works in a thread of libuv's pool. One at a time, and nothing else of this socket
-   * meanwhile. @throws KernelError
+   * As `request` and then `get`, in one message, while the kernel works in a thread of libuv's pool. One at a time, and
+   * nothing else of this socket meanwhile.
+   * @returns the payload that `query` is answered with
+   * @throws KernelError
    */
-  async requestAside(request: Request): Promise<void> {
-    const sequence = this.#begin();
-    this.#write(request, NLM_F_REQUEST | NLM_F_ACK, sequence);
+  async requestAside(request: Request, query: Request): Promise<Uint8Array> {
+    const first = this.#begin();
+    this.#write(request, NLM_F_REQUEST | NLM_F_ACK, first);
+    const second = this.#next();
+    this.#write(query, NLM_F_REQUEST, second);
     if (!this.#open) throw closedError(request.operation);
     const bytes = this.#writer.written.slice();
     if ((await libc().sendAside(this.fd, bytes, bytes.length, 0)) < 0)
       throw new KernelError(request.operation, 'EIO', 'the request could not be sent');
+    let failure: KernelError | undefined;
+    // The query is answered also when the request was refused, and is read, so that nothing of it is left.
     for (const message of this.#receive(request.operation)) {
-      if (message.sequence !== sequence || message.type !== NLMSG_ERROR) continue;
-      const failure = readError(message, request.operation);
+      if (message.sequence === first && message.type === NLMSG_ERROR) failure ??= readError(message, request.operation);
+      if (message.sequence !== second) continue;
       if (failure) throw failure;
-      return;
+      if (message.type !== NLMSG_ERROR) return message.payload.slice();
+      throw readError(message, query.operation) ?? new KernelError(query.operation, 'EPROTO', 'no object');
     }
+    throw new KernelError(request.operation, 'EPROTO', 'no answer');
   }
 
   /** One object (RTM_GET… without DUMP): its payload. @throws KernelError */

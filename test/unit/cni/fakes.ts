@@ -7,6 +7,7 @@ import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memo
 import { type Key, keyText, type Store } from '../../../src/datastore/store.ts';
 import { PoolExhaustedError, WriteConflictError } from '../../../src/ipam/errors.ts';
 import { FakeKernel } from '../../../src/kernel/fake.ts';
+import type { Link } from '../../../src/kernel/types.ts';
 import { cidrOf, type Family, type Ip, ipBytes, ipFromNumber } from '../../../src/model/address.ts';
 
 /** Addresses by handle, `size` of each family; the endpoint goes into the store with them. */
@@ -65,6 +66,13 @@ export class FakeFelix implements Felix {
   readonly removed: string[] = [];
   /** Called while an ADD waits. */
   onProgram: () => void = () => undefined;
+
+  /** Names of devices that were told of. */
+  readonly devices: string[] = [];
+
+  deviceMade({ name }: Link): void {
+    this.devices.push(name);
+  }
 
   /** What became of each announcement. */
   readonly announced: [string, string][] = [];
