@@ -1,13 +1,13 @@
 #!/bin/sh
 # npm test: style and types, then the test layers, the guest kernel's last; with arguments, that layer only.
-# Usage: test.sh [unit|property|contract|dataplane|interop|e2e|containerd [vitest arguments]|vm]
+# Usage: test.sh [unit|property|contract|dataplane|interop|e2e|containerd|image [vitest arguments]|vm]
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
 case "${1:-all}" in
   unit | property) sh scripts/bootstrap.sh build ;;
-  containerd) sh scripts/bootstrap.sh test containerd ;;
+  containerd | image) sh scripts/bootstrap.sh test containerd ;;
   *) sh scripts/bootstrap.sh test ;;
 esac
 if [ $# -eq 0 ]; then
@@ -21,5 +21,7 @@ fi
 [ "$1" != vm ] || exec node test/vm/run.ts
 layer=$1
 shift
-[ "$layer" != containerd ] || exec vitest run --config test/containerd/vitest.config.ts "$@"
+case "$layer" in
+  containerd | image) exec vitest run --config "test/$layer/vitest.config.ts" "$@" ;;
+esac
 exec vitest run --project "$layer" "$@"

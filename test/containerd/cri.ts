@@ -8,10 +8,13 @@ import { connect } from 'node:net';
  */
 
 /** Fields in the order written: number, and text, a number, or a message. */
-type Fields = readonly (readonly [number, string | number | Fields])[];
+export type Fields = readonly (readonly [number, string | number | Fields])[];
 
 /** What a message has under each field number. */
 type Message = ReadonlyMap<number, readonly (Buffer | number)[]>;
+
+/** ContainerState CONTAINER_EXITED. */
+const exited = 2;
 
 /** The runtime refused a call. */
 export class CriError extends Error {
@@ -47,18 +50,25 @@ export class Cri {
     );
   }
 
-  /** Starts the sandbox of a pod. @throws CriError with what the CNI plugin said */
-  async runPod(namespace: string, name: string, cgroupParent: string): Promise<Sandbox> {
+  /**
+   * Starts the sandbox of a pod. @throws CriError with what the CNI plugin said
+   * @param linux further fields of its LinuxPodSandboxConfig @param more of its PodSandboxConfig
+   */
+  async runPod(
+    namespace: string,
+    name: string,
+    cgroupParent: string,
+    linux: Fields = [],
+    more: Fields = [],
+  ): Promise<Sandbox> {
     const metadata: Fields = [
       [1, name],
       [2, `${name}-uid`],
       [3, namespace],
     ];
-    const config: Fields = [
-      [1, metadata],
-      [2, name],
-      [8, [[1, cgroupParent]]],
-    ];
+    // On the host's network it has the host's name, and asks for none.
+    const hostname: Fields = linux.length === 0 ? [[2, name]] : [];
+    const config: Fields = [[1, metadata], ...hostname, ...more, [8, [[1, cgroupParent], ...linux]]];
     return { id: text(await this.#call('RunPodSandbox', [[1, config]]), 1), config };
   }
 
@@ -67,9 +77,16 @@ export class Cri {
     return text(nested(nested(await this.#call('PodSandboxStatus', [[1, id]]), 1), 5), 1);
   }
 
-  /** Runs a container of an image in the pod; its id. */
-  async runContainer(sandbox: Sandbox, image: string, command: readonly string[]): Promise<string> {
-    const config: Fields = [[1, [[1, 'main']]], [2, [[1, image]]], ...command.map((word) => [3, word] as const)];
+  /** Runs a container of an image in the pod; its id. @param more fields of its ContainerConfig */
+  async runContainer(
+    sandbox: Sandbox,
+    image: string,
+    command: readonly string[],
+    more: Fields = [],
+    name = 'main',
+  ): Promise<string> {
+    const words = command.map((word) => [3, word] as const);
+    const config: Fields = [[1, [[1, name]]], [2, [[1, image]]], ...words, ...more];
     const fields: Fields = [
       [1, sandbox.id],
       [2, config],
@@ -78,6 +95,12 @@ export class Cri {
     const id = text(await this.#call('CreateContainer', fields), 1);
     await this.#call('StartContainer', [[1, id]]);
     return id;
+  }
+
+  /** The code with which a container ended; undefined while it runs. */
+  async exitCode(id: string): Promise<number | undefined> {
+    const status = nested(await this.#call('ContainerStatus', [[1, id]]), 1);
+    return status.get(3)?.[0] === exited ? Number(status.get(7)?.[0] ?? 0) : undefined;
   }
 
   /** Runs a command in a container to its end. */

@@ -27,6 +27,8 @@ export interface RuntimePlace {
   readonly netns: string;
   readonly binDir: string;
   readonly confDir: string;
+  /** There is no network configuration yet. */
+  readonly withoutNetwork?: boolean;
 }
 
 export class Runtime {
@@ -53,11 +55,8 @@ export class Runtime {
     const runtime = new Runtime(place);
     try {
       await until(() => existsSync(runtime.#socket), { within: 20_000, what: `containerd listens: ${runtime.output}` });
-      execFileSync('ctr', ['-a', runtime.#socket, '-n', 'k8s.io', 'images', 'import', makeImage(folder)]);
-      await until(async () => [...(await runtime.cri.conditions()).values()].filter(Boolean).length === 2, {
-        within: 20_000,
-        what: 'RuntimeReady and NetworkReady',
-      });
+      runtime.load(makeImage(folder));
+      if (!place.withoutNetwork) await runtime.ready();
     } catch (thrown) {
       await runtime.stop();
       throw thrown;
@@ -65,6 +64,14 @@ export class Runtime {
       rmSync(folder, { recursive: true, force: true });
     }
     return runtime;
+  }
+
+  /** Until pods can be started. */
+  async ready(): Promise<void> {
+    await until(async () => [...(await this.cri.conditions()).values()].filter(Boolean).length === 2, {
+      within: 20_000,
+      what: 'RuntimeReady and NetworkReady',
+    });
   }
 
   /** A client, connected when it is first used. */
@@ -75,6 +82,11 @@ export class Runtime {
 
   get #socket(): string {
     return join(this.#folder, 'containerd.sock');
+  }
+
+  /** Takes up the images of an archive. */
+  load(archive: string): void {
+    execFileSync('ctr', ['-a', this.#socket, '-n', 'k8s.io', 'images', 'import', archive]);
   }
 
   /** Cgroup below which its pods' are. */
