@@ -21,7 +21,7 @@ export interface Place {
 }
 
 /** @throws EnvironmentError that names the setting when the address cannot be had */
-export function serve(handle: RequestListener, { host, port, setting }: Place): Promise<Listening> {
+export function serve(handle: RequestListener, { host, port, setting }: Place, log: Log): Promise<Listening> {
   const server = createServer({ requestTimeout: 5000 }, handle);
   server.maxConnections = 64;
   const where = host === undefined ? `port ${port}` : `${host} port ${port}`;
@@ -30,6 +30,7 @@ export function serve(handle: RequestListener, { host, port, setting }: Place): 
       reject(new EnvironmentError(`cannot listen on ${where}`, `choose another with ${setting}`, { cause })),
     );
     server.listen(port, host, () => {
+      server.on('error', (cause) => log.error({ port, reason: explain(cause) }, 'a connection could not be taken'));
       const address = server.address();
       resolve({ port: typeof address === 'object' && address ? address.port : port, close: () => closed(server) });
     });

@@ -52,7 +52,7 @@ export class Control {
 
   /** @throws EnvironmentError when another process serves the socket */
   async listen(path: string): Promise<void> {
-    await listenUnix(this.#server, path);
+    await listenUnix(this.#server, path, this.log);
   }
 
   close(): void {

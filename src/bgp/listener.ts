@@ -17,6 +17,12 @@ export interface Protection {
   readonly minHops: number;
 }
 
+/** Who is told of what comes in: connections, and what the kernel refuses a socket that listens. */
+export interface Taker {
+  readonly accept: (socket: Socket) => void;
+  readonly failed: (error: Error) => void;
+}
+
 /** A listening socket of one family, and the keys it holds for peers. */
 export class Listener {
   readonly #keys = new Map<Cidr, Secret>();
@@ -38,7 +44,7 @@ export class Listener {
     address: Ip | undefined,
     port: number,
     protection: Protection,
-    accept: (socket: Socket) => void,
+    { accept, failed }: Taker,
   ): Promise<Listener> {
     const fd = openTcp(family);
     const server = createServer({ noDelay: true }, accept);
@@ -52,7 +58,10 @@ export class Listener {
     }
     return new Promise((resolve, reject) => {
       server.once('error', (cause) => reject(listenError(cause, port, address)));
-      server.listen({ fd, backlog }, () => resolve(listener));
+      server.listen({ fd, backlog }, () => {
+        server.on('error', failed);
+        resolve(listener);
+      });
     });
   }
 

@@ -1,7 +1,6 @@
-import type { Socket } from 'node:net';
 import type { Secret } from '../base/secret.ts';
 import { type Cidr, type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
-import { Listener, type Protection } from './listener.ts';
+import { Listener, type Protection, type Taker } from './listener.ts';
 import type { SpeakerConfig } from './settings.ts';
 import { minHops } from './transport.ts';
 
@@ -17,7 +16,7 @@ interface Place {
 export class Listening {
   #listeners: readonly Listener[] = [];
 
-  constructor(private readonly accept: (socket: Socket) => void) {}
+  constructor(private readonly taker: Taker) {}
 
   /**
    * Opens what is missing, gives every socket its keys, then closes what is no longer wanted.
@@ -35,7 +34,7 @@ export class Listening {
         continue;
       }
       this.#makeWay(place.family, config.listenPort);
-      const opened = await Listener.open(place.family, place.address, config.listenPort, protection, this.accept);
+      const opened = await Listener.open(place.family, place.address, config.listenPort, protection, this.taker);
       this.#listeners = [...this.#listeners, opened];
       kept.push(opened);
     }

@@ -152,5 +152,5 @@ export async function serveMetrics(speaker: Measured, { host, port }: MetricsSet
     },
   });
   const answers = exposing(() => exposition(speaker.peers(), registry), registry.contentType, log);
-  return serve(answers, { host, port, setting: 'MARGAY_BGPMETRICSPORT' });
+  return serve(answers, { host, port, setting: 'MARGAY_BGPMETRICSPORT' }, log);
 }

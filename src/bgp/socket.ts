@@ -1,13 +1,14 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
-import { EnvironmentError, errorCode } from '../base/errors.ts';
+import { EnvironmentError, errorCode, explain } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 
 /**
  * Binds a server to a unix socket with mode 0600. A socket file that nobody listens on, left by a killed process, is
  * replaced.
  * @throws EnvironmentError when another process listens there
  */
-export async function listenUnix(server: Server, path: string): Promise<void> {
+export async function listenUnix(server: Server, path: string, log: Log): Promise<void> {
   if (await answers(path)) {
     throw new EnvironmentError(`${path} is served by another process`, 'stop the other margay bgp of this node first');
   }
@@ -18,6 +19,7 @@ export async function listenUnix(server: Server, path: string): Promise<void> {
       server.once('error', reject);
       server.listen(path, () => {
         server.off('error', reject);
+        server.on('error', (cause) => log.error({ path, reason: explain(cause) }, 'a connection could not be taken'));
         resolve();
       });
     });

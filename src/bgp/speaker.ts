@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
+import { explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { KernelError } from '../kernel/types.ts';
 import { type Cidr, type Family, familyOf, parseIp } from '../model/address.ts';

@@ -173,7 +173,7 @@ class Servers {
   /** @throws EnvironmentError */
   async follow({ health, metricsPort }: Settings): Promise<void> {
     const { healthPort, log } = this.options;
-    await this.#place('health', health ? healthPort : undefined, (port) => serveHealth(this.health, port));
+    await this.#place('health', health ? healthPort : undefined, (port) => serveHealth(this.health, port, log));
     const port = this.options.metricsPort ?? (metricsPort || undefined);
     await this.#place('metrics', port, (at) => serveMetrics(this.metrics, at, log));
     const ports = [...this.#open].map(([name, { server }]) => [name, server.port] as const);

@@ -11,13 +11,13 @@ export interface Health {
 }
 
 /** `/liveness` and `/readiness`. @throws EnvironmentError when the port cannot be had */
-export function serveHealth(health: Health, port: number): Promise<Listening> {
+export function serveHealth(health: Health, port: number, log: Log): Promise<Listening> {
   const answers = probing({ '/liveness': () => health.hangs(), '/readiness': () => health.waitsFor() });
-  return serve(answers, { port, setting: 'MARGAY_CONTROLLERS_HEALTHPORT' });
+  return serve(answers, { port, setting: 'MARGAY_CONTROLLERS_HEALTHPORT' }, log);
 }
 
 /** `/metrics`. @throws EnvironmentError when the port cannot be had */
 export function serveMetrics({ registry }: ControllerMetrics, port: number, log: Log): Promise<Listening> {
   const answers = exposing(() => registry.metrics(), registry.contentType, log);
-  return serve(answers, { port, setting: 'prometheusMetricsPort of the KubeControllersConfiguration' });
+  return serve(answers, { port, setting: 'prometheusMetricsPort of the KubeControllersConfiguration' }, log);
 }

@@ -1,3 +1,4 @@
+import type { Log } from '../base/log.ts';
 import { type Listening, probing, serve } from '../base/serve.ts';
 
 /** A pass of the main loop that runs longer than this means that it hangs. */
@@ -11,10 +12,10 @@ export interface Health {
 }
 
 /** Serves `/liveness` and `/readiness`. @throws EnvironmentError when the port cannot be had */
-export function serveHealth(health: Health, host: string, port: number): Promise<Listening> {
+export function serveHealth(health: Health, host: string, port: number, log: Log): Promise<Listening> {
   const answers = probing({
     '/liveness': () => (health.alive(hangMs) ? undefined : 'the main loop hangs'),
     '/readiness': () => (health.ready() ? undefined : 'not everything is applied'),
   });
-  return serve(answers, { host, port, setting: 'FELIX_HEALTHPORT' });
+  return serve(answers, { host, port, setting: 'FELIX_HEALTHPORT' }, log);
 }

@@ -177,5 +177,5 @@ function sum(values: Iterable<number>): number {
 /** `GET /metrics`. @throws EnvironmentError when the port cannot be had */
 export function serveMetrics({ registry }: Metrics, host: string, port: number, log: Log): Promise<Listening> {
   const answers = exposing(() => registry.metrics(), registry.contentType, log);
-  return serve(answers, { host, port, setting: 'FELIX_PROMETHEUSMETRICSPORT' });
+  return serve(answers, { host, port, setting: 'FELIX_PROMETHEUSMETRICSPORT' }, log);
 }

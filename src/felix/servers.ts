@@ -30,7 +30,7 @@ export class Servers {
     const turn = this.#turn.then(async () => {
       const { healthHost, healthPort, metricsHost, metricsPort } = config;
       await this.#place('health', config.healthEnabled ? `${healthHost} ${healthPort}` : undefined, () =>
-        serveHealth(this.felix, healthHost, healthPort),
+        serveHealth(this.felix, healthHost, healthPort, this.log),
       );
       await this.#place('metrics', config.metricsEnabled ? `${metricsHost} ${metricsPort}` : undefined, () =>
         serveMetrics(this.#metrics, metricsHost, metricsPort, this.log),

@@ -8,7 +8,7 @@ const log = createLog('test', 'silent');
 const place = { host: '127.0.0.1', port: 0, setting: 'MARGAY_PORT' };
 
 async function served(handle: Parameters<typeof serve>[0]) {
-  const server = await serve(handle, place);
+  const server = await serve(handle, place, log);
   onTestFinished(() => server.close());
   /** The status line and the body that a raw request line is answered with. */
   return async (target: string): Promise<string> => {
@@ -43,9 +43,9 @@ test('metrics that cannot be collected are a 500, and the next scrape is served'
 });
 
 test('an address that is taken names the setting', async () => {
-  const first = await serve(probing({}), place);
+  const first = await serve(probing({}), place, log);
   onTestFinished(() => first.close());
-  await expect(serve(probing({}), { ...place, port: first.port })).rejects.toThrow(
+  await expect(serve(probing({}), { ...place, port: first.port }, log)).rejects.toThrow(
     `cannot listen on 127.0.0.1 port ${first.port}; choose another with MARGAY_PORT`,
   );
 });

@@ -72,7 +72,7 @@ test('a folder that cannot be made is an error with a remedy', async () => {
 
 test('probes say yes or no with the reason', async () => {
   let alive = true;
-  const server = await serveHealth({ alive: () => alive, ready: () => false }, '127.0.0.1', 0);
+  const server = await serveHealth({ alive: () => alive, ready: () => false }, '127.0.0.1', 0, silent);
   try {
     expect(await ask({ port: server.port }, '/liveness')).toMatchObject({ code: 200 });
     expect(await ask({ port: server.port }, '/readiness')).toMatchObject({
@@ -82,9 +82,9 @@ test('probes say yes or no with the reason', async () => {
     alive = false;
     expect(await ask({ port: server.port }, '/liveness')).toMatchObject({ code: 503 });
     expect(await ask({ port: server.port }, '/')).toMatchObject({ code: 404 });
-    await expect(serveHealth({ alive: () => true, ready: () => true }, '127.0.0.1', server.port)).rejects.toThrow(
-      /FELIX_HEALTHPORT/,
-    );
+    await expect(
+      serveHealth({ alive: () => true, ready: () => true }, '127.0.0.1', server.port, silent),
+    ).rejects.toThrow(/FELIX_HEALTHPORT/);
   } finally {
     await server.close();
   }
