@@ -21,6 +21,8 @@ export interface Kernel {
   readonly ipsets: Ipsets;
   readonly writeSysctl: WriteSysctl;
   readonly openUdpTunnel?: OpenUdpTunnel;
+  /** As in FelixDependencies. */
+  readonly readingRoutes?: (read: () => void) => void;
 }
 
 export interface PassReport {
@@ -91,7 +93,8 @@ export class Dataplane {
     this.#endpoints.read();
     for (const tunnel of this.#tunnels) tunnel.askAgain();
     this.readAddresses();
-    this.routes.read();
+    const { readingRoutes = (read) => read() } = this.kernel;
+    readingRoutes(() => this.routes.read());
   }
 
   readAddresses(): void {

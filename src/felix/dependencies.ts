@@ -41,6 +41,10 @@ export interface FelixDependencies {
   readonly podMtu?: number;
   /** Processor time of this thread and its programs, by which the time between two checks is stretched; without it the clock. */
   readonly cpuMilliseconds?: () => number;
+  /** Told how long the calculation took over what the datastore told at once, in milliseconds. */
+  readonly calculated?: (milliseconds: number) => void;
+  /** Runs a reading of the kernel's routes, to measure it. */
+  readonly readingRoutes?: (read: () => void) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -65,10 +69,17 @@ export function mtuOf(config: FelixConfig, kind: Encapsulation, family: Family):
 
 /** The kernel's drivers, one of iptables for each family that the node handles. */
 export function kernelOf(deps: FelixDependencies): Kernel {
-  const { netlink, ipsets, writeSysctl, openUdpTunnel } = deps;
+  const { netlink, ipsets, writeSysctl, openUdpTunnel, readingRoutes } = deps;
   const iptables = new Map<Family, Iptables>([[4, deps.iptables[4]]]);
   if (deps.iptables[6]) iptables.set(6, deps.iptables[6]);
-  return { netlink, iptables, ipsets, writeSysctl, ...(openUdpTunnel && { openUdpTunnel }) };
+  return {
+    netlink,
+    iptables,
+    ipsets,
+    writeSysctl,
+    ...(openUdpTunnel && { openUdpTunnel }),
+    ...(readingRoutes && { readingRoutes }),
+  };
 }
 
 /** The calculation of a node that handles these families. */

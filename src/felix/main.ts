@@ -69,7 +69,7 @@ export class Felix {
     this.#ledger = new FailureLedger(() => clock.wall(), log);
     this.#graph = graphOf(deps, kernel.iptables.keys());
     this.#announced = new Announced(this.#graph, () => this.#changed.fire());
-    this.#intake = new Intake(clock, (event) => this.#take(event));
+    this.#intake = new Intake(clock, (event) => this.#take(event), deps.calculated);
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     this.#dataplane = new Dataplane(
       this.#graph,

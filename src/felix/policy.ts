@@ -5,6 +5,7 @@ import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { refuses, type Surroundings } from '../policy/cut.ts';
 import type { Devices } from '../policy/endpoint.ts';
 import type { NodePolicy, TierPolicies } from '../policy/ir.ts';
+import type { LabelStats } from '../policy/labels.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { parseFailsafe } from '../policy/render/failsafe.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
@@ -143,6 +144,11 @@ export class RenderedPolicy implements PolicySource {
 
   problems() {
     return this.#index.problems();
+  }
+
+  /** Of the selectors of rules that local endpoints are subject to. */
+  labelStats(): LabelStats {
+    return this.#index.labelStats;
   }
 
   activePolicies(): number {

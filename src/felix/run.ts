@@ -28,6 +28,7 @@ import { registerCalls } from './metrics.ts';
 import { sweepOtherBackend } from './other-backend.ts';
 import { RenderedPolicy } from './policy.ts';
 import { Servers } from './servers.ts';
+import { WorkMetrics } from './work-metrics.ts';
 
 export interface FelixOptions {
   readonly store: Store;
@@ -89,7 +90,8 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     telling: () => (telling ? configuration.current.verdictLogs : 'none'),
     ...{ node: nodename, backend, families, netlink, clock, log },
   });
-  const calls = countKernelCalls();
+  const work = new WorkMetrics(clock);
+  const calls = Object.assign(countKernelCalls(), { started: work.started });
   const felix = new Felix({
     store,
     netlink,
@@ -108,6 +110,8 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
     config,
     configuration,
     views: verdicts.views,
+    calculated: work.calculated,
+    readingRoutes: work.readingRoutes,
     ...(options.bgp !== undefined && { bgp: options.bgp }),
     ...(options.podMtu !== undefined && { podMtu: options.podMtu }),
     clock,
@@ -116,13 +120,15 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
   felix.onPass(() => tightening.passed());
   felix.onPass(() => verdicts.passed());
   felix.onUpdate(verdicts.consume);
-  const resyncs = countLists(felix);
+  felix.onUpdate(work.consume);
+  felix.onPass(work.passed);
   const sockets = [netlink, conntrack, members, routes];
   leaveOtherBackend(felix, backend, families, log);
   const servers = new Servers(felix, log, (registry) => {
     verdicts.register(registry);
     registerCalls(registry, calls);
-    registerCluster(registry, () => verdicts.mirror.counts(), resyncs);
+    registerCluster(registry, () => verdicts.mirror.counts(), work.resyncs);
+    work.register(registry, nodename, () => policy.labelStats());
   });
   const run = (signal: AbortSignal) =>
     runWithServers(felix, servers, [tightening, verdicts.log], config, sockets, signal);
@@ -132,15 +138,6 @@ export async function assembleFelix(options: FelixOptions): Promise<AssembledFel
 /** The one device by which the kernel reaches an address; a link-local one may be anywhere. */
 function deviceTo(routes: RouteLookup): (address: Ip) => string | undefined {
   return (address) => (isLinkLocal(address) ? undefined : routes.route(address)?.device || undefined);
-}
-
-/** How often everything was listed. */
-function countLists(felix: Felix): () => number {
-  let lists = 0;
-  felix.onUpdate(({ op }) => {
-    if (op === 'listed') lists++;
-  });
-  return () => lists;
 }
 
 /** Once the rules stand in this backend, ours in the other one go; a failure is tried again after the next pass. */

@@ -30,10 +30,13 @@ export async function inSlices(
 export class Intake<T> {
   readonly #waiting: { readonly items: readonly T[]; readonly done: () => void }[] = [];
   #at = 0;
+  #spentMs = 0;
 
+  /** @param measured told of each list, unless empty, how long its items took, in milliseconds */
   constructor(
     private readonly clock: Clock,
     private readonly take: (item: T) => void,
+    private readonly measured: (milliseconds: number) => void = () => undefined,
   ) {}
 
   /** @param done called after the last item */
@@ -45,11 +48,15 @@ export class Intake<T> {
   #step(): void {
     const enough = slice(this.clock);
     for (let first = this.#waiting[0]; first; first = this.#waiting[0]) {
+      const began = this.clock.monotonic();
       for (const item of first.items.slice(this.#at, this.#at + 16)) this.take(item);
+      this.#spentMs += this.clock.monotonic() - began;
       this.#at += 16;
       if (this.#at >= first.items.length) {
         this.#waiting.shift();
+        if (first.items.length > 0) this.measured(this.#spentMs);
         this.#at = 0;
+        this.#spentMs = 0;
         first.done();
       }
       if (this.#waiting.length > 0 && enough()) {

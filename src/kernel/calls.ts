@@ -14,11 +14,13 @@ export interface KernelCalls {
   readonly lines: Map<string, number>;
   /** Lines given to `ipset restore`. */
   ipsetLines: number;
+  /** Told how long each program took to start, fork and exec, in microseconds. */
+  started: (microseconds: number) => void;
 }
 
 export function countKernelCalls(): KernelCalls {
   const none = (): CallCount => ({ calls: 0, errors: 0 });
-  return { restore: none(), save: none(), ipset: none(), lines: new Map(), ipsetLines: 0 };
+  return { restore: none(), save: none(), ipset: none(), lines: new Map(), ipsetLines: 0, started: () => undefined };
 }
 
 /** Runs the call and counts it: as an error too when it rejects or its status is not 0. */
@@ -37,4 +39,9 @@ export async function counted<R extends { readonly status: number }>(
       if (failed) count.errors++;
     }
   }
+}
+
+/** For `Launch`: the listener that the calls have when a program starts. */
+export function startedOf(calls: KernelCalls): (microseconds: number) => void {
+  return (microseconds) => calls.started(microseconds);
 }

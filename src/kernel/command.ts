@@ -3,6 +3,8 @@ import { EnvironmentError, errorCode } from '../base/errors.ts';
 
 /** How a driver's programs are started. */
 export interface Launch {
+  /** Told how long the program took to start, fork and exec, in microseconds. */
+  readonly started?: (microseconds: number) => void;
   /** Put in front of every command: `['nsenter', '--net=/run/netns/node-1']` has them work on another namespace. */
   readonly launcher?: readonly string[];
 }
@@ -32,12 +34,14 @@ export function runCommand(command: readonly string[], options: CommandOptions):
   const missing = () =>
     new EnvironmentError(`the program ${command[0]} is not installed`, `install the package ${options.package}`);
   return new Promise((resolve, reject) => {
+    const began = performance.now();
     const child = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, LC_ALL: 'C' },
       timeout: (options.timeoutSeconds ?? 60) * 1000,
       killSignal: 'SIGKILL',
     });
+    options.started?.((performance.now() - began) * 1000);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));

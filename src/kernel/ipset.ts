@@ -1,6 +1,6 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { counted, type KernelCalls } from './calls.ts';
+import { counted, type KernelCalls, startedOf } from './calls.ts';
 import { type Launch, runCommand } from './command.ts';
 import type { IpsetMembers, MemberChange } from './ipset-netlink.ts';
 import { type ActualSet, parseIpsetSave, planSet, spareName } from './ipset-plan.ts';
@@ -157,7 +157,13 @@ class RestoreDriver implements Ipsets {
 
   #run(command: readonly string[], input = '') {
     const { launcher, calls } = this.options;
-    const options = { input, package: 'ipset', timeoutSeconds: 120, ...(launcher ? { launcher } : {}) };
+    const options = {
+      input,
+      package: 'ipset',
+      timeoutSeconds: 120,
+      ...(launcher && { launcher }),
+      ...(calls && { started: startedOf(calls) }),
+    };
     return counted(calls?.ipset, () => runCommand(command, options));
   }
 }

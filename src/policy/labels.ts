@@ -14,6 +14,17 @@ interface Entry {
   readonly pins: readonly string[] | undefined;
 }
 
+/** What an index holds, and how often it tried a selector on an item since its start, by what came of it. */
+export interface LabelStats {
+  readonly items: number;
+  /** Selectors that demand a value of some label, so that only items with it are tried. */
+  readonly pinned: number;
+  /** Selectors for which every item is tried. */
+  readonly unpinned: number;
+  readonly matched: number;
+  readonly unmatched: number;
+}
+
 export interface LabelIndexEvents {
   join(selector: string, item: string): void;
   leave(selector: string, item: string): void;
@@ -30,6 +41,8 @@ export class LabelIndex {
   readonly #byPin = new Map<string, Set<string>>();
   readonly #byLabel = new Map<string, Set<string>>();
   readonly #unpinned = new Set<string>();
+  #matched = 0;
+  #unmatched = 0;
 
   constructor(private readonly events: LabelIndexEvents) {}
 
@@ -84,6 +97,12 @@ export class LabelIndex {
     }
   }
 
+  get stats(): LabelStats {
+    const unpinned = this.#unpinned.size;
+    const pinned = this.#selectors.size - unpinned;
+    return { items: this.#items.size, pinned, unpinned, matched: this.#matched, unmatched: this.#unmatched };
+  }
+
   /** Items that the selector matches. */
   members(id: string): ReadonlySet<string> {
     return this.#selectors.get(id)?.members ?? new Set();
@@ -98,6 +117,8 @@ export class LabelIndex {
     const entry = this.#selectors.get(id);
     if (!entry) return;
     const now = entry.selector.matches(item.labels);
+    if (now) this.#matched++;
+    else this.#unmatched++;
     if (now === entry.members.has(name)) return;
     if (now) {
       entry.members.add(name);

@@ -1,7 +1,7 @@
 import { type Cidr, cidrParts } from '../model/address.ts';
 import { equals, hashId, kindLabel, nodeKind, type Selector } from '../model/selector.ts';
 import type { IpSet, SetId } from './ir.ts';
-import { LabelIndex, type LabelIndexEvents, type LabelMap } from './labels.ts';
+import { LabelIndex, type LabelIndexEvents, type LabelMap, type LabelStats } from './labels.ts';
 
 export type PortProtocol = 'tcp' | 'udp' | 'sctp';
 
@@ -112,6 +112,14 @@ export class SetTable {
     this.#places[active.request.place].deleteSelector(request.id);
     this.#active.delete(request.id);
     this.#snapshot = undefined;
+  }
+
+  /** Of all places together. */
+  get stats(): LabelStats {
+    const all = Object.values(this.#places).map((index) => index.stats);
+    const sum = (figure: keyof LabelStats) => all.reduce((total, one) => total + one[figure], 0);
+    const [items, pinned, unpinned] = [sum('items'), sum('pinned'), sum('unpinned')];
+    return { items, pinned, unpinned, matched: sum('matched'), unmatched: sum('unmatched') };
   }
 
   /** Unchanged sets, and the map if no set changed, are the same objects as before. */

@@ -23,6 +23,7 @@ import {
   type Labelled,
 } from './endpoint.ts';
 import type { EndpointPolicy, NodePolicy } from './ir.ts';
+import type { LabelStats } from './labels.ts';
 import { SetTable } from './members.ts';
 import { networkSetOf } from './network-set.ts';
 import { nodeOf } from './node.ts';
@@ -123,6 +124,11 @@ export class PolicyIndex {
     }
     if (event.op === 'invalid') this.#report(text, [event.entry.error]);
     else if (event.op === 'delete') this.#report(text, []);
+  }
+
+  /** Of the selectors of rules, and what they are tried on. */
+  get labelStats(): LabelStats {
+    return this.#sets.stats;
   }
 
   snapshot(): NodePolicy {

@@ -1,7 +1,7 @@
 import { errorCode } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Family } from '../../model/address.ts';
-import { counted, type KernelCalls } from '../calls.ts';
+import { counted, type KernelCalls, startedOf } from '../calls.ts';
 import { type Launch, runCommand } from '../command.ts';
 import { Serial } from '../serial.ts';
 import { type DesiredTable, type Iptables, IptablesError, type TableName } from '../types.ts';
@@ -53,10 +53,16 @@ class RestoreDriver implements Iptables {
   constructor(private readonly options: IptablesOptions) {
     this.#program = `ip${options.family === 6 ? '6' : ''}tables-${options.backend}`;
     if (options.backend === 'nft') {
-      const { launcher } = options;
+      const { launcher, calls } = options;
       const command = [`${this.#program}-restore`, '--noflush', '--verbose'];
       const timeoutSeconds = this.#lockWait + 60;
-      this.#session = new RestoreSession({ command, timeoutSeconds, idleSeconds, ...(launcher ? { launcher } : {}) });
+      this.#session = new RestoreSession({
+        command,
+        timeoutSeconds,
+        idleSeconds,
+        ...(launcher && { launcher }),
+        ...(calls && { started: startedOf(calls) }),
+      });
     }
   }
 
@@ -179,8 +185,14 @@ class RestoreDriver implements Iptables {
   }
 
   #run(command: readonly string[], input = '') {
-    const { launcher } = this.options;
+    const { launcher, calls } = this.options;
     const timeoutSeconds = this.#lockWait + 60;
-    return runCommand(command, { input, package: 'iptables', timeoutSeconds, ...(launcher ? { launcher } : {}) });
+    return runCommand(command, {
+      input,
+      package: 'iptables',
+      timeoutSeconds,
+      ...(launcher && { launcher }),
+      ...(calls && { started: startedOf(calls) }),
+    });
   }
 }

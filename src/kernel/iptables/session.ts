@@ -51,13 +51,12 @@ export class RestoreSession {
 
   #start(): Child {
     const [program = '', ...args] = [...(this.options.launcher ?? []), 'stdbuf', '-oL', ...this.options.command];
-    const child: Child = new Child(
-      spawn(program, args, { stdio: 'pipe', env: { ...process.env, LC_ALL: 'C' } }),
-      this.options.idleSeconds,
-      () => {
-        if (this.#child === child) this.#child = undefined;
-      },
-    );
+    const began = performance.now();
+    const spawned = spawn(program, args, { stdio: 'pipe', env: { ...process.env, LC_ALL: 'C' } });
+    this.options.started?.((performance.now() - began) * 1000);
+    const child: Child = new Child(spawned, this.options.idleSeconds, () => {
+      if (this.#child === child) this.#child = undefined;
+    });
     return child;
   }
 }

@@ -21,7 +21,8 @@ for (const text of pods) {
   const [name = '', address = ''] = text.split('=');
   await put(podKey(name), pod(name, { addresses: [address] }));
 }
-const env = { FELIX_IPTABLESBACKEND: backend, FELIX_LOGSEVERITYSCREEN: 'warning' };
+const settings = Object.entries(process.env).filter(([name]) => name.startsWith('FELIX_'));
+const env = { FELIX_IPTABLESBACKEND: backend, FELIX_LOGSEVERITYSCREEN: 'warning', ...Object.fromEntries(settings) };
 const log = createLog('felix', 'warn');
 const { felix, run } = await assembleFelix({ store, nodename: node, runDir, env, log, clock: systemClock, bgp: false });
 const stop = new AbortController();

@@ -22,6 +22,24 @@ test('a long list is taken a slice in a turn, in order, and what comes meanwhile
   expect(taken).toEqual([1, 2, ...long, 1000]);
 });
 
+test('each list tells how long its items took, over all its turns; an empty one tells nothing', async () => {
+  const clock = new ManualClock();
+  const told: number[] = [];
+  const intake = new Intake<number>(
+    clock,
+    () => clock.advance(1),
+    (milliseconds) => told.push(milliseconds),
+  );
+  let done = 0;
+  for (const count of [3, 0, 100, 1])
+    intake.add(
+      Array.from({ length: count }, (_, at) => at),
+      () => done++,
+    );
+  while (done < 4) await nextTurn();
+  expect(told).toEqual([3, 100, 1]);
+});
+
 test('work stops when the slice is over and goes on in the next turn, until it is done or told to stop', async () => {
   const clock = new ManualClock();
   const stop = new AbortController();
