@@ -1,5 +1,5 @@
 import { certificates, confined, container } from './daemon-set.ts';
-import { onKubernetes, rbac, read, readsKubernetes, readsPolicy } from './objects.ts';
+import { calicoGroups, onKubernetes, rbac, read, readsKubernetes, readsPolicy } from './objects.ts';
 import { digest, inChart, type Literal, noted, release, type Tree, tree, value, when } from './tree.ts';
 
 /*
@@ -21,8 +21,6 @@ export const controllersAccount: Tree = tree({
   metadata: { name: controllers, namespace: release('Namespace') },
 });
 
-const calico = 'crd.projectcalico.org';
-
 const kubernetesRules = [
   noted('Which nodes and pods there are, and whose addresses.', {
     apiGroups: [''],
@@ -30,13 +28,14 @@ const kubernetesRules = [
     verbs: read,
   }),
   {
-    apiGroups: [calico],
+    apiGroups: calicoGroups,
     resources: [
       'blockaffinities',
       'clusterinformations',
       'hostendpoints',
       'ipamblocks',
       'ipamconfigs',
+      'ipamconfigurations',
       'ipamhandles',
       'ippools',
       'ipreservations',
@@ -45,17 +44,17 @@ const kubernetesRules = [
     verbs: read,
   },
   noted('Addresses that nobody uses any more.', {
-    apiGroups: [calico],
+    apiGroups: calicoGroups,
     resources: ['ipamblocks', 'ipamhandles'],
     verbs: ['update', 'delete'],
   }),
   noted('Blocks of nodes that are gone.', {
-    apiGroups: [calico],
+    apiGroups: calicoGroups,
     resources: ['blockaffinities'],
     verbs: ['create', 'update', 'delete'],
   }),
   noted('Automatic host endpoints.', {
-    apiGroups: [calico],
+    apiGroups: calicoGroups,
     resources: ['hostendpoints'],
     verbs: ['create', 'update', 'delete'],
   }),

@@ -9,6 +9,12 @@ export const agent = 'margay-node';
 export const plugin = 'margay-cni-plugin';
 export const configMap = 'margay-config';
 
+/**
+ * Where Calico's kinds are: crd.projectcalico.org, or projectcalico.org where they are native definitions, of which a
+ * cluster has one. Rights to what is not there are none.
+ */
+export const calicoGroups = value('calicoGroups');
+
 export const read = ['get', 'list', 'watch'];
 
 /** What Kubernetes itself has of what decides. */
@@ -33,7 +39,7 @@ const rules = [
   noted('What decides about addresses, routes and policy.', readsKubernetes),
   ...readsPolicy,
   {
-    apiGroups: ['crd.projectcalico.org'],
+    apiGroups: calicoGroups,
     resources: [
       'bgpconfigurations',
       'bgpfilters',
@@ -47,6 +53,7 @@ const rules = [
       'hostendpoints',
       'ipamblocks',
       'ipamconfigs',
+      'ipamconfigurations',
       'ipamhandles',
       'ippools',
       'ipreservations',
@@ -65,17 +72,17 @@ const rules = [
     verbs: ['patch'],
   }),
   noted('Blocks, their owners, and who holds which address.', {
-    apiGroups: ['crd.projectcalico.org'],
+    apiGroups: calicoGroups,
     resources: ['blockaffinities', 'ipamblocks', 'ipamhandles'],
     verbs: ['create', 'update', 'patch', 'delete'],
   }),
   noted('The status of a node where it is asked for.', {
-    apiGroups: ['crd.projectcalico.org'],
+    apiGroups: calicoGroups,
     resources: ['caliconodestatuses'],
     verbs: ['update'],
   }),
   noted('The first node of a cluster writes what every cluster has.', {
-    apiGroups: ['crd.projectcalico.org'],
+    apiGroups: calicoGroups,
     resources: ['clusterinformations', 'felixconfigurations', 'ippools'],
     verbs: ['create'],
   }),

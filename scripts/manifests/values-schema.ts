@@ -62,6 +62,7 @@ export const valuesSchema = z.strictObject({
   imagePullPolicy: z.enum(['Always', 'IfNotPresent', 'Never']),
   imagePullSecrets: z.array(z.strictObject({ name: text.min(1) })),
   config,
+  calicoGroups: z.array(z.enum(['crd.projectcalico.org', 'projectcalico.org'])).min(1),
   etcd: z.strictObject({ secret }),
   bgp: z.strictObject({ secret, resources }),
   felix: z.strictObject({ securityContext: z.record(text, z.unknown()), resources }),

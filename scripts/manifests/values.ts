@@ -19,6 +19,10 @@ export const defaults: Tree = tree({
     FELIX_HEALTHENABLED: 'true',
     FELIX_IPV6SUPPORT: 'false',
   }),
+  calicoGroups: noted(
+    "The groups of Calico's kinds that the roles are about: the second has them as native definitions. One is enough.",
+    ['crd.projectcalico.org', 'projectcalico.org'],
+  ),
   etcd: {
     secret: noted(
       'A Secret with etcd-ca, etcd-cert and etcd-key, mounted at /etc/margay/etcd. Then config needs\nETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE with their paths.',

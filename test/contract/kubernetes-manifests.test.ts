@@ -10,6 +10,7 @@ import { sync } from '../../src/datastore/syncer.ts';
 import { TunnelAddresses } from '../../src/felix/tunnel-addresses.ts';
 import { ipamOf } from '../support/ipam.ts';
 import { startCluster, type TestCluster } from '../support/kubernetes/cluster.ts';
+import { calicoResources, v3Resources } from '../support/kubernetes/objects.ts';
 import { until } from '../support/wait.ts';
 
 /* What a node writes with the settings of a manifest, by the rights that the manifest gives it. */
@@ -42,9 +43,14 @@ function load(file: string) {
 }
 
 test.each([
-  ['margay.yaml', 'Never', false],
-  ['margay-vxlan.yaml', 'Always', true],
-])('%s: a node starts up, takes addresses and gives them back', async (file, vxlanMode, tunnel) => {
+  ['margay.yaml', 'Never', false, 'crd.projectcalico.org'],
+  ['margay-vxlan.yaml', 'Always', true, 'crd.projectcalico.org'],
+  ['margay-vxlan.yaml', 'Always', true, 'projectcalico.org'],
+])('%s: a node starts up, takes addresses and gives them back', async (file, vxlanMode, tunnel, group) => {
+  if (group === 'projectcalico.org') {
+    for (const each of calicoResources) cluster.api.resources.delete(`${each.plural}.${each.group}`);
+    for (const each of v3Resources) cluster.api.resources.set(`${each.plural}.${each.group}`, each);
+  }
   const { rules, env } = load(file);
   cluster.api.rules = rules;
   const store = cluster.open();
@@ -76,4 +82,7 @@ test.each([
   stop.abort();
   await Promise.all(running);
   expect((await address()) !== undefined).toBe(tunnel);
+  const asked = cluster.api.requests.filter((line) => /^POST .*calico/.test(line));
+  expect(asked.length).toBeGreaterThan(0);
+  for (const line of asked) expect(line).toContain(`/apis/${group}/`);
 });

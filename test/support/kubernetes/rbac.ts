@@ -9,13 +9,19 @@ export interface Rule {
   readonly verbs: readonly string[];
 }
 
+/** What the role system:discovery lets everybody read who is known. */
+const discovery = /^\/(apis?|openapi)(\/|$)/;
+
 /** Whether any rule allows it. @param method of HTTP @param url path and query */
 export function allowed(rules: readonly Rule[], method: string, url: string): boolean {
   const { pathname, searchParams } = new URL(url, 'http://server');
   const steps = pathname.split('/').slice(1);
   const resourceful = steps[0] === 'api' ? steps.length > 2 : steps[0] === 'apis' && steps.length > 3;
   if (!resourceful)
-    return rules.some(({ nonResourceURLs = [], verbs }) => nonResourceURLs.includes(pathname) && verbs.includes('get'));
+    return (
+      discovery.test(pathname) ||
+      rules.some(({ nonResourceURLs = [], verbs }) => nonResourceURLs.includes(pathname) && verbs.includes('get'))
+    );
   const [group = '', ...rest] = steps[0] === 'api' ? ['', ...steps.slice(2)] : [steps[1], ...steps.slice(3)];
   const within = rest[0] === 'namespaces' && rest.length > 2 && rest[2] !== 'status';
   const [plural = '', name, part] = within ? rest.slice(2) : rest;

@@ -98,7 +98,18 @@ test('a release has its own namespace, secrets and settings, and new settings st
   expect(bgp?.volumeMounts).toContainEqual({ name: 'bgp-secrets', mountPath, readOnly: true });
 });
 
+test('the roles are about the groups that a cluster has', () => {
+  const native = { ...defaults, calicoGroups: ['projectcalico.org'] };
+  expect(valuesSchema.safeParse(native).error).toBeUndefined();
+  const roles = Object.entries(install(native)).filter(([name]) => name.endsWith('ClusterRole'));
+  const groups = roles.flatMap(([, role]) => (role as unknown as { rules: { apiGroups?: string[] }[] }).rules);
+  expect(new Set(groups.flatMap(({ apiGroups = [] }) => apiGroups).filter((each) => each.includes('calico')))).toEqual(
+    new Set(['projectcalico.org']),
+  );
+});
+
 test.each([
+  ['a group that Calico has not', { calicoGroups: ['*'] }],
   ['a misspelt variable', { config: { ...defaults.config, FELIX_IPV6SUPORT: 'true' } }],
   ['a number where the API asks for text', { config: { ...defaults.config, AS: 64513 } }],
   ['another health port than the probes ask', { config: { ...defaults.config, FELIX_HEALTHPORT: '9199' } }],

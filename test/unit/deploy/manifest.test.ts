@@ -6,7 +6,7 @@ import { watched } from '../../../src/bgp/objects.ts';
 import { collectionPath } from '../../../src/datastore/kubernetes/resources.ts';
 import { Sources } from '../../../src/datastore/kubernetes/sources.ts';
 import { watchedTypes } from '../../../src/felix/calc/graph.ts';
-import { calicoResources } from '../../support/kubernetes/objects.ts';
+import { calicoResources, v3Resources } from '../../support/kubernetes/objects.ts';
 import { allowed, type Rule } from '../../support/kubernetes/rbac.ts';
 
 interface Container {
@@ -43,15 +43,20 @@ test('every document can be read, and is of one account', () => {
   expect(pod.serviceAccountName).toBe(account.name);
 });
 
-test('the agents may list and watch all that they follow', () => {
-  const types = [...new Set([...watchedTypes, ...watched, 'BlockAffinity' as const, 'Handle' as const])];
-  for (const { resource } of new Sources('cali').of(types))
-    for (const query of ['', '?watch=true'])
-      expect(allowed(rules, 'GET', collectionPath(resource) + query), `${collectionPath(resource)}${query}`).toBe(true);
-});
+test.each(['crd.projectcalico.org', 'projectcalico.org'] as const)(
+  'the agents may list and watch all that they follow of %s',
+  (group) => {
+    const types = [...new Set([...watchedTypes, ...watched, 'BlockAffinity' as const, 'Handle' as const])];
+    for (const { resource } of new Sources('cali', false, group).of(types))
+      for (const query of ['', '?watch=true'])
+        expect(allowed(rules, 'GET', collectionPath(resource) + query), `${collectionPath(resource)}${query}`).toBe(
+          true,
+        );
+  },
+);
 
 test('the role names no resource that no definition makes, and gives no right to secrets, pods or all', () => {
-  const defined = new Set(calicoResources.map(({ plural }) => plural));
+  const defined = new Set([...calicoResources, ...v3Resources].map(({ plural }) => plural));
   for (const { apiGroups = [], resources = [], verbs } of rules) {
     if (apiGroups.includes('crd.projectcalico.org')) for (const name of resources) expect(defined).toContain(name);
     expect([...apiGroups, ...resources, ...verbs]).not.toContain('*');

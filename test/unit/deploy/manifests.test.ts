@@ -145,9 +145,10 @@ describe.each([...manifests()])('the controllers of %s', (_file, text) => {
   test('they may read what they follow, write what they decide, and nothing else', () => {
     const { rules } = own('ClusterRole') as { rules: Rule[] };
     const types = kubernetes ? followed.kubernetes : followed.cluster;
-    for (const { resource } of new Sources('cali', !kubernetes).of(types))
-      for (const query of ['', '?watch=true'])
-        expect(allowed(rules, 'GET', collectionPath(resource) + query), collectionPath(resource)).toBe(true);
+    for (const group of ['crd.projectcalico.org', 'projectcalico.org'] as const)
+      for (const { resource } of new Sources('cali', !kubernetes, group).of(types))
+        for (const query of ['', '?watch=true'])
+          expect(allowed(rules, 'GET', collectionPath(resource) + query), collectionPath(resource)).toBe(true);
     for (const { resources = [], verbs } of rules) {
       expect([...resources, ...verbs]).not.toContain('*');
       expect(resources).not.toContain('secrets');
