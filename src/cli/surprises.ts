@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Event } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
 import { isHarmless } from '../migrate/calico.ts';
@@ -45,7 +46,7 @@ export function surprises(sound: readonly Sound[]): Surprise[] {
     const earlier = before.get(key);
     before.set(key, object);
     const warnings = [
-      ...(earlier
+      ...(earlier && !isDeepStrictEqual(earlier.manifest.value, object.manifest.value)
         ? [{ field: 'metadata.name', problem: `replaces ${placeOf(earlier)}, which has the same name` }]
         : []),
       ...ignoredFields(object.manifest),

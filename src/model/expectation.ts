@@ -37,11 +37,11 @@ export function expectation(issue: Issue): string {
   }
 }
 
-const things: Readonly<Record<string, string>> = { string: 'characters', array: 'elements', set: 'elements' };
+const things: Readonly<Record<string, string>> = { string: 'character', array: 'element', set: 'element' };
 
 function bound(origin: string, limit: number | bigint, side: 'most' | 'least' | 'below' | 'above'): string {
   const thing = things[origin];
   const upper = side === 'most' || side === 'below';
-  if (thing !== undefined) return `at ${upper ? 'most' : 'least'} ${limit} ${thing}`;
+  if (thing !== undefined) return `at ${upper ? 'most' : 'least'} ${limit} ${thing}${Number(limit) === 1 ? '' : 's'}`;
   return side === 'most' ? `${limit} or less` : side === 'least' ? `${limit} or more` : `a number ${side} ${limit}`;
 }
