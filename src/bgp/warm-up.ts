@@ -71,7 +71,7 @@ export async function warmUp(log: Log, signal: AbortSignal): Promise<void> {
     const brief: Rehearsed = { prefixes: 64, rounds: 2, lone: 4 };
     await rehearse([capable, sender, nonClient, external], brief, signal);
     await rehearse([sender, receiver, capable], brief, signal);
-    await rehearse([sender, receiver, capable], { prefixes: 2048, rounds: 8, lone: 250 }, signal);
+    await rehearse([sender, receiver, capable], { prefixes: 2048, rounds: 12, lone: 400 }, signal);
   } catch (thrown) {
     if (signal.aborted) return;
     if (errorCode(thrown) === undefined) throw thrown;
