@@ -1,6 +1,6 @@
 #!/bin/sh
-# Bundles the programs into dist/, npm packages left outside. margay is in parts, so that each of its commands loads only
-# what it needs. Called by bootstrap.sh under its lock.
+# Bundles the programs into dist/, npm packages left outside. margay and margayctl are in parts, so that each of their
+# commands loads only what it needs. Called by bootstrap.sh under its lock.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p dist
@@ -12,9 +12,9 @@ bundle() {
   node_modules/.bin/esbuild "$@" --bundle --platform=node --format=esm --target=node24 --packages=external \
     --outdir="$next" --log-level=warning --sourcemap=linked '--banner:js=#!/usr/bin/env node'
 }
-bundle margayctl=./src/cli/margayctl.ts calico=./src/cli/calico.ts lab=./src/lab/main.ts lab-pods=./src/lab/pod-server.ts bench=./bench/main.ts \
+bundle calico=./src/cli/calico.ts lab=./src/lab/main.ts lab-pods=./src/lab/pod-server.ts bench=./bench/main.ts \
   bfd-worker=./src/bgp/bfd/worker.ts etcd-worker=./src/datastore/aside/worker.ts
-bundle margay=./src/cli/margay.ts --splitting '--chunk-names=part-[hash]'
+bundle margay=./src/cli/margay.ts margayctl=./src/cli/ctl.ts --splitting '--chunk-names=part-[hash]'
 chmod 755 "$next"/*.js
 # Parts first, as the program names them; those of earlier builds stay a while, as a program that starts may name them.
 mv -f "$next"/part-* dist/

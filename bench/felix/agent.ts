@@ -30,6 +30,7 @@ export interface Agent {
   readonly felix: Felix;
   readonly store: MemoryStore;
   readonly netlink: Netlink;
+  readonly policy: RenderedPolicy;
   readonly runDir: string;
   readonly signal: AbortSignal;
   put(key: Key, value: Value<Key['type']>): Promise<string>;
@@ -55,12 +56,13 @@ export async function withAgent<T>(
   const conntrack = inNamespace(space.path, openConntrack);
   const members = inNamespace(space.path, openIpsetMembers);
   const config = readFelixConfig({}, log);
+  const policy = new RenderedPolicy(node, config, log);
   const felix = new Felix({
     store,
     netlink,
     iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
     ipsets: watched(createIpsets({ log, launcher, members })),
-    policy: new RenderedPolicy(node, config, log),
+    policy,
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
     writeSysctl: (name, value) => void inNamespace(space.path, () => writeSysctl(name, value)),
     nodename: node,
@@ -81,7 +83,7 @@ export async function withAgent<T>(
     running = felix.run(stop.signal);
   };
   try {
-    return await action({ felix, store, netlink, runDir, signal: stop.signal, put, start });
+    return await action({ felix, store, netlink, policy, runDir, signal: stop.signal, put, start });
   } finally {
     stop.abort();
     await running;

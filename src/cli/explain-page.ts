@@ -1,11 +1,12 @@
 import type { LiveLine } from '../felix/explain/live.ts';
 import type { Probed, ProbedAnswer } from '../felix/explain/probe.ts';
 import type { LiveHostLine } from '../felix/explain/view.ts';
+import type { Transport } from '../policy/ends.ts';
 import type { Reason } from '../policy/evaluate.ts';
 import type { Condition, EndpointTrace, PolicyTrace, RuleTrace, TierTrace } from '../policy/explain.ts';
 import type { HostReason, StageTrace } from '../policy/host.ts';
 import type { HostStep } from '../policy/path.ts';
-import type { Answer, Side, Transport } from '../policy/question.ts';
+import type { Answer, Side } from '../policy/question.ts';
 import { flowLine } from './flows.ts';
 
 /** The page of `margayctl explain`. Rules are counted from 1. Pure. */
@@ -161,7 +162,7 @@ function ruleText({ matched, conditions }: RuleTrace): string {
 /** `notSourceSets` → `not source sets app == "a"`. */
 function conditionText({ condition, wanted }: Condition): string {
   const words = condition.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
-  return `${words.replace(/ (port )?sets$/, (_, port) => (port ? ' named port' : ' selector'))} ${wanted}`;
+  return `${words.replace(/ (port )?sets$/, (_, port) => (port ? ' named' : ' selector'))} ${wanted}`;
 }
 
 function reasonText({ reason, tiers, profiles }: Pick<EndpointTrace, 'reason' | 'tiers' | 'profiles'>): string {

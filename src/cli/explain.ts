@@ -1,11 +1,10 @@
 import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
-import { createLog } from '../base/log.ts';
 import type { AnyProbedAnswer } from '../felix/explain/probe.ts';
 import type { AnyLiveAnswer } from '../felix/explain/view.ts';
-import { parseEnd } from '../policy/question.ts';
-import { type AnyAnswer, type AnyQuestion, answerAny, parseDestination } from '../policy/service-question.ts';
-import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
+
+import { type AnyQuestion, parseDestination, parseEnd } from '../policy/ends.ts';
+import type { AnyAnswer } from '../policy/service-question.ts';
 import { ask, tell } from './control.ts';
 import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
@@ -86,13 +85,14 @@ async function answered(question: () => Promise<unknown>): Promise<unknown> {
   }
 }
 
+/** Without an agent; what that takes is loaded only here, as it takes several times as long as asking one. */
 async function compute(
   question: AnyQuestion,
   files: readonly string[] | undefined,
   namespace: string,
 ): Promise<AnyAnswer> {
-  const cluster = files ? await clusterOfFiles(files, namespace) : await clusterOfStore();
-  return answerAny(cluster, question, createLog('margayctl', 'silent'));
+  const { explainOffline } = await import('./explain-offline.ts');
+  return explainOffline(question, files, namespace);
 }
 
 /** Runs a command whose exit code 1 is an answer, so that wrong input ends with the usage code. */

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { errorCode, InputError } from '../base/errors.ts';
 import type { Flow, FlowEnd, FlowReason } from '../felix/flow-log/flow.ts';
 import type { FlowList } from '../felix/flow-log/serve.ts';
-import { parseParty } from '../policy/question.ts';
+import { parseParty } from '../policy/ends.ts';
 import { ask, follow } from './control.ts';
 import { runDir } from './environment.ts';
 import { asUsage } from './explain.ts';

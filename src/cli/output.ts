@@ -1,4 +1,4 @@
-import { stringify } from 'yaml';
+import { createRequire } from 'node:module';
 import { InputError } from '../base/errors.ts';
 
 export type Format = 'table' | 'json' | 'yaml';
@@ -43,8 +43,13 @@ export function render(format: Format, value: unknown, table: () => string): str
     case 'json':
       return `${JSON.stringify(value, null, 2)}\n`;
     case 'yaml':
-      return stringify(value);
+      return yaml().stringify(value);
   }
+}
+
+/** Loaded only by who wants it: a third of what the shortest command takes. */
+function yaml(): typeof import('yaml') {
+  return createRequire(import.meta.url)('yaml') as typeof import('yaml');
 }
 
 /** `3d4h`, `5m12s`, `42s`: a duration in the two largest units. */

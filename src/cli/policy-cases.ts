@@ -1,4 +1,3 @@
-import { parse } from 'yaml';
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
@@ -6,9 +5,9 @@ import type { Event } from '../datastore/store.ts';
 import { parseIp } from '../model/address.ts';
 import { issuesOf, parseResource } from '../model/kinds.ts';
 import { apiVersion } from '../model/resource.ts';
-import { parseParty } from '../policy/question.ts';
-import { type AnyAnswer, answerAny, parseDestination } from '../policy/service-question.ts';
-import { largestManifest } from './documents.ts';
+import { parseDestination, parseParty } from '../policy/ends.ts';
+import { type AnyAnswer, answerAny } from '../policy/service-question.ts';
+import { readObjects } from './documents.ts';
 
 /*
  * Assertions of reachability, for the CI of a repository of policies: which connections must be allowed or denied, and
@@ -48,22 +47,19 @@ const casesShape = z.strictObject({
 
 export type Cases = z.output<typeof casesShape>;
 
-/** @throws InputError with the field and value of the first problem */
+/** @throws InputError with line, field and value of the first problem */
 export function readCases(text: string, file: string): Cases {
-  if (Buffer.byteLength(text) > largestManifest)
-    throw new InputError(file, 'too long', `at most ${largestManifest} octets`);
-  const result = casesShape.safeParse(parsed(text, file));
+  const { objects, faults } = readObjects(text, file);
+  const [fault] = faults;
+  if (fault) throw fault;
+  const [raw] = objects;
+  if (!raw || objects.length > 1) throw new InputError(file, `${objects.length} documents`, 'one document with cases');
+  const result = casesShape.safeParse(raw.value);
   if (result.success) return result.data;
-  throw issuesOf(result.error, parsed(text, file), file)[0] ?? new InputError(file, text, 'cases');
-}
-
-function parsed(text: string, file: string): unknown {
-  try {
-    return parse(text, { maxAliasCount: 100, logLevel: 'error' });
-  } catch (cause) {
-    const detail = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause);
-    throw new InputError(file, 'YAML', `one readable document: ${detail}`, { cause });
-  }
+  const [first] = issuesOf(result.error, raw.value, '');
+  if (!first) throw new InputError(file, raw.value, 'cases');
+  const field = first.field.replace(/^\./, '');
+  throw new InputError(`${file}:${raw.lineOf(field)}: ${field || 'document'}`, first.value, first.expected);
 }
 
 /**

@@ -1,37 +1,14 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type Event, keyText } from '../datastore/store.ts';
-import {
-  cidrParts,
-  type Family,
-  familyOf,
-  hostCidr,
-  type Ip,
-  parseCidr,
-  parseIp,
-  splitCidr,
-} from '../model/address.ts';
+import { cidrParts, type Family, familyOf, hostCidr, type Ip, parseCidr, splitCidr } from '../model/address.ts';
 import type { Node, WorkloadEndpoint } from '../model/kinds.ts';
+import type { End, Question, Transport } from './ends.ts';
 import type { Packet } from './evaluate.ts';
 import { type EndpointTrace, explain } from './explain.ts';
 import { addressesOfHost, type HostStep, hostPath, hostWith, type PathEnd } from './path.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { slice, sliceNode } from './slice.ts';
-
-export interface Question {
-  readonly source: End;
-  readonly destination: End;
-  readonly transport: Transport;
-  /** Where both ends have both: 4 unless told. */
-  readonly family?: Family;
-}
-
-export type Party = { readonly address: Ip } | { readonly namespace: string; readonly pod: string };
-/** An end of a connection; `host` is a node itself. */
-export type End = Party | { readonly host: string };
-export type Transport =
-  | { readonly protocol: 'tcp' | 'udp' | 'sctp'; readonly port: number }
-  | { readonly protocol: 'icmp' };
 
 export interface Side {
   readonly address: Ip;
@@ -57,33 +34,6 @@ export interface Answer {
   readonly always?: 'samePod' | 'ownNode';
   /** What is wrong in the objects that count here; they are treated as more strict. */
   readonly problems: readonly string[];
-}
-
-/** What `parseParty` reads, or `host:node`. @throws InputError naming `field` */
-export function parseEnd(text: string, namespace: string, field: string): End {
-  const host = /^host:([a-z0-9][a-z0-9.-]{0,252})$/i.exec(text)?.[1];
-  return host === undefined ? parseParty(text, namespace, field) : { host };
-}
-
-/** `pod`, `namespace/pod`, an address, or an IPv6 address in brackets. @throws InputError naming `field` */
-export function parseParty(text: string, namespace: string, field: string): Party {
-  const bare = /^\[(.+)\]$/.exec(text)?.[1] ?? text;
-  if (/^[\d.]+$/.test(bare) || bare.includes(':')) return { address: parseIp(bare, field) };
-  const found = /^(?:([a-z0-9-]{1,63})\/)?([a-z0-9][a-z0-9.-]{0,252})$/.exec(bare);
-  if (!found?.[2]) throw new InputError(field, text, 'a pod, namespace/pod, or an address');
-  return { namespace: found[1] ?? namespace, pod: found[2] };
-}
-
-/** `party:port`, `party:port/udp` or `party:icmp`. @throws InputError naming `field` */
-export function parseTarget(text: string, namespace: string, field: string): { party: End; transport: Transport } {
-  const found = /^(\[[^\]]*\]|(?:host:)?[^[\]:]+):(?:(\d{1,5})(?:\/(tcp|udp|sctp))?|(icmp))$/i.exec(text);
-  const port = Number(found?.[2] ?? 1);
-  if (!found?.[1] || port < 1 || port > 65535)
-    throw new InputError(field, text, 'POD:PORT, POD:PORT/udp or POD:icmp, an IPv6 address in brackets');
-  const party = parseEnd(found[1], namespace, field);
-  if (found[4]) return { party, transport: { protocol: 'icmp' } };
-  const protocol = (found[3] ?? 'tcp').toLowerCase() as 'tcp' | 'udp' | 'sctp';
-  return { party, transport: { protocol, port } };
 }
 
 const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;

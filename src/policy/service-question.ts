@@ -4,32 +4,13 @@ import type { Event, Key } from '../datastore/store.ts';
 import { type Family, familyOf, type Ip, parseIp } from '../model/address.ts';
 import type { EndpointSlice, Service } from '../model/kinds.ts';
 import { familyOfSlice } from '../model/service.ts';
-import { type Answer, answer, type End, parseTarget, type Question, type Side, sourceOf } from './question.ts';
+import type { AnyQuestion, ServiceProtocol as Protocol, Question, ServiceQuestion } from './ends.ts';
+import { type Answer, answer, type Side, sourceOf } from './question.ts';
 
 /*
  * A service as the destination of a question. kube-proxy puts an endpoint in the place of the service's address before
  * the filter table, so policy is asked about each endpoint that it may choose, and never about the service.
  */
-
-export interface ServiceEnd {
-  readonly namespace: string;
-  readonly service: string;
-}
-
-type Protocol = 'tcp' | 'udp' | 'sctp';
-
-export interface ServiceQuestion {
-  readonly source: End;
-  readonly destination: ServiceEnd;
-  /** Number or name. */
-  readonly port: number | string;
-  /** Absent: TCP for a number, whatever it is for a name. */
-  readonly protocol?: Protocol;
-  readonly family?: Family;
-}
-
-/** About a pod, an address, a node or a service. */
-export type AnyQuestion = Question | ServiceQuestion;
 
 /** Endpoints that a connection to a service may be given to. */
 export interface ServiceTarget {
@@ -58,31 +39,6 @@ export type AnyAnswer = Answer | ServiceAnswer;
 
 /** Most endpoints of a service that one question asks. */
 const mostEndpoints = 64;
-
-/**
- * `svc:service:port` or `svc:namespace/service:port`, the port by number or name, and what `parseTarget` reads.
- * @throws InputError naming `field`
- */
-export function parseDestination(
-  text: string,
-  namespace: string,
-  field: string,
-): Pick<ServiceQuestion, 'destination' | 'port' | 'protocol'> | Pick<Question, 'destination' | 'transport'> {
-  if (!/^svc:/i.test(text)) {
-    const { party: destination, transport } = parseTarget(text, namespace, field);
-    return { destination, transport };
-  }
-  const shape = /^svc:(?:([a-z0-9-]{1,63})\/)?([a-z0-9-]{1,63}):(?:(\d{1,5})|([a-z0-9-]{1,15}))(?:\/(tcp|udp|sctp))?$/i;
-  const [, space = namespace, service, number, name, protocol] = shape.exec(text) ?? [];
-  const port = number === undefined ? name : Number(number);
-  if (!service || port === undefined || (typeof port === 'number' && (port < 1 || port > 65535)))
-    throw new InputError(field, text, 'svc:SERVICE:PORT, with NAMESPACE/SERVICE, a port by name, or PORT/udp');
-  return {
-    destination: { namespace: space, service },
-    port,
-    ...(protocol !== undefined && { protocol: protocol.toLowerCase() as Protocol }),
-  };
-}
 
 /** The verdict on a connection to whatever the destination is. @throws InputError for a question without an answer */
 export function answerAny(cluster: readonly Event[], question: AnyQuestion, log: Log): AnyAnswer {

@@ -2,10 +2,10 @@ import { type Event, type Key, keyText, type Type } from '../../datastore/store.
 import type { Update } from '../../datastore/update.ts';
 import { cidrParts, type Ip, parseCidr } from '../../model/address.ts';
 import type { EndpointSlice, Service, WorkloadEndpoint } from '../../model/kinds.ts';
+import type { End, ServiceEnd } from '../../policy/ends.ts';
 import { addressesOfHost } from '../../policy/path.ts';
-import type { End } from '../../policy/question.ts';
 import { serviceEndpointsOf } from '../../policy/service.ts';
-import { type ServiceEnd, addressesOf as serviceAddresses } from '../../policy/service-question.ts';
+import { addressesOf as serviceAddresses } from '../../policy/service-question.ts';
 
 /** Kinds that verdicts depend on. */
 export const verdictTypes = [

@@ -3,19 +3,13 @@ import { createLog } from '../../base/log.ts';
 import type { CountedRule } from '../../kernel/iptables/counters.ts';
 import type { TableName } from '../../kernel/types.ts';
 import { type Family, familyOf } from '../../model/address.ts';
+import { type AnyQuestion, parseDestination, parseEnd, type Question } from '../../policy/ends.ts';
 import type { NodePolicy } from '../../policy/ir.ts';
 import type { HostStep } from '../../policy/path.ts';
-import { type Answer, answer, parseEnd, type Question, type Side } from '../../policy/question.ts';
+import { type Answer, answer, type Side } from '../../policy/question.ts';
 import { decidingHostLines } from '../../policy/render/host-lines.ts';
 import { decidingLines } from '../../policy/render/lines.ts';
-import {
-  type AnyQuestion,
-  parseDestination,
-  questionsOf,
-  resolveService,
-  type ServiceAnswer,
-  summarised,
-} from '../../policy/service-question.ts';
+import { questionsOf, resolveService, type ServiceAnswer, summarised } from '../../policy/service-question.ts';
 import type { View } from '../control.ts';
 import { type LiveLine, liveLine } from './live.ts';
 import type { ClusterMirror } from './mirror.ts';

@@ -2,8 +2,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import type { Event } from '../../../src/datastore/store.ts';
+import type { End } from '../../../src/policy/ends.ts';
 import { merged, preview } from '../../../src/policy/preview.ts';
-import { answer, type End } from '../../../src/policy/question.ts';
+import { answer } from '../../../src/policy/question.ts';
 import { calicoEvent, endpointEvent, namespaceEvent } from '../../support/cluster.ts';
 
 /* What a preview lists is what asking every pair before and after would find. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { compare } from '../../../src/felix/explain/probe.ts';
-import type { Transport } from '../../../src/policy/question.ts';
+import type { Transport } from '../../../src/policy/ends.ts';
 
 const tcp: Transport = { protocol: 'tcp', port: 80 };
 const udp: Transport = { protocol: 'udp', port: 53 };

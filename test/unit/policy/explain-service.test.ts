@@ -3,8 +3,8 @@ import { createLog } from '../../../src/base/log.ts';
 import { anyPage } from '../../../src/cli/explain-service-page.ts';
 import type { Event } from '../../../src/datastore/store.ts';
 import { parseKubernetes } from '../../../src/model/kubernetes.ts';
-import { parseEnd } from '../../../src/policy/question.ts';
-import { answerAny, parseDestination, type ServiceAnswer } from '../../../src/policy/service-question.ts';
+import { parseDestination, parseEnd } from '../../../src/policy/ends.ts';
+import { answerAny, type ServiceAnswer } from '../../../src/policy/service-question.ts';
 import { calicoEvent, endpointEvent, namespaceEvent, policyEvent, serviceEvent, set } from '../../support/cluster.ts';
 
 /* A service as the destination of a question. */

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import { explainPage } from '../../../src/cli/explain-page.ts';
 import type { Event } from '../../../src/datastore/store.ts';
-import { answer, parseParty, parseTarget } from '../../../src/policy/question.ts';
+import { parseParty, parseTarget } from '../../../src/policy/ends.ts';
+import { answer } from '../../../src/policy/question.ts';
 import { calicoEvent, calicoPolicyEvent, endpointEvent, namespaceEvent, policyEvent } from '../../support/cluster.ts';
 import type { Pod } from '../../support/oracle.ts';
 

@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import { explainPage } from '../../../src/cli/explain-page.ts';
 import type { Event } from '../../../src/datastore/store.ts';
+import { parseEnd, parseTarget } from '../../../src/policy/ends.ts';
 import { merged } from '../../../src/policy/preview.ts';
-import { answer, parseEnd, parseTarget } from '../../../src/policy/question.ts';
+import { answer } from '../../../src/policy/question.ts';
 import { calicoEvent, endpointEvent, namespaceEvent } from '../../support/cluster.ts';
 
 /* Host endpoints on the way of a connection, as `margayctl explain` tells of them. */
