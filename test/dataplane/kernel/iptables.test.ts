@@ -203,7 +203,8 @@ describe.each(cases)('iptables $backend IPv$family', ({ backend, family }) => {
       )
       .catch((thrown: unknown) => thrown);
     expect(failure).toBeInstanceOf(IptablesError);
-    expect(failure).toMatchObject({ line: expect.stringContaining('--no-such-option') });
+    const named = expect.stringMatching(/-A cali-bad .*--no-such-option 5/);
+    expect(failure).toMatchObject({ line: named, message: named });
     const after = save();
     for (const line of good) expect(after).toContain(line);
     expect(after.filter((line) => line.includes('PREROUTING'))).toHaveLength(4);
