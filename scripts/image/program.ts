@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { felixHeap } from '../../src/cli/heap.ts';
 
 /*
  * Our part of the image: `program.ts DIRECTORY` puts the built programs there, the packages that package-lock.json names
@@ -92,13 +93,15 @@ function place(checkout: string, root: string): void {
   mkdirSync(join(to, 'dist'), { recursive: true });
   for (const path of packagesOf(checkout)) copyPackage(checkout, path, to);
   const dist = join(checkout, 'dist');
-  const parts = [...partsOf(dist, 'margay.js')].flatMap((part) => [part, `${part}.map`]);
+  const shared = new Set(['margay.js', 'margayctl.js'].flatMap((program) => [...partsOf(dist, program)]));
+  const parts = [...shared].flatMap((part) => [part, `${part}.map`]);
   for (const name of [...programs, ...parts, 'margay-cni']) copyFileSync(join(dist, name), join(to, 'dist', name));
   for (const name of ['package.json', 'LICENSE']) copyFileSync(join(checkout, name), join(to, name));
   for (const path of calicoCommands) script(root, path, [`exec ${node} /${home}/dist/calico.js ${path} "$@"`]);
   // Without arguments, as Calico's manifests start its images, the environment tells what to run.
   script(root, `${home}/entrypoint`, [
     `[ $# -gt 0 ] || exec ${node} /${home}/dist/calico.js`,
+    `[ "$1" != felix ] || exec ${node} ${felixHeap.join(' ')} /${home}/dist/margay.js "$@"`,
     `exec ${node} /${home}/dist/margay.js "$@"`,
   ]);
   settle(to);
