@@ -2,6 +2,7 @@ import type { PrefixId } from '../model/prefixes.ts';
 import type { ChosenRoutes } from './chosen.ts';
 import { Exporter } from './exporter.ts';
 import type { ExportContext } from './exporting.ts';
+import type { Pace } from './pacing.ts';
 import { UpdatePacker } from './packing.ts';
 import type { Rib } from './rib.ts';
 import type { Source, SourceId } from './sources.ts';
@@ -15,8 +16,9 @@ export interface Receiver {
   readonly source: Source;
   /** Queues chunks of whole messages end to end. */
   send(chunks: readonly Uint8Array[]): void;
-  /** False while so much is queued that more should wait for `pump`. */
+  /** False while so much is queued that more should wait for `pump`, or the pace wants a rest. */
   writable(): boolean;
+  readonly pace?: Pace;
 }
 
 /** What a member must still be told of. */
@@ -162,6 +164,7 @@ export abstract class Group<Pending extends Owed = Owed> {
     if (member.owesEndOfRefresh) member.receiver.send([this.#refreshMark('end')]);
     member.owesEndOfRib = false;
     member.owesEndOfRefresh = false;
+    member.receiver.pace?.rest();
   }
 
   #refreshMark(subtype: 'begin' | 'end'): Uint8Array {

@@ -105,7 +105,7 @@ export class UpdateGroup extends Group<Pending> {
   #tell(member: Member<Pending>, self: SourceId, partition: Partition): void {
     const told = partition.before !== 0 && partition.before !== self;
     const tell = partition.after !== 0 && partition.after !== self;
-    if (member.pending !== undefined || !member.receiver.writable()) {
+    if (member.pending !== undefined || member.receiver.pace?.wanted || !member.receiver.writable()) {
       member.pending ??= new Pending(this.rib.prefixes);
       if (told || tell) for (const id of partition.ids) member.pending.add(id, told);
       return;

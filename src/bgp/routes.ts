@@ -10,6 +10,7 @@ import { withCommunity } from './filters.ts';
 import { Intake } from './intake.ts';
 import type { AttributeId } from './intern.ts';
 import type { Negotiated } from './negotiate.ts';
+import { Pace } from './pacing.ts';
 import type { FamilyCounts } from './peer-status.ts';
 import type { Rejections } from './rejections.ts';
 import { AdjRibIn, type Candidate, type Source } from './rib.ts';
@@ -44,6 +45,8 @@ export class Routes {
   /** Our end of the session's connection. */
   #local: Ip | undefined;
   #enhanced = false;
+  /** Of the session's families. */
+  readonly #paces: Pace[] = [];
   /** Routes of before the session are stale until the end-of-RIB marks. */
   #restartedPeer = false;
 
@@ -82,10 +85,17 @@ export class Routes {
     this.#restartedPeer = this.#stale() > 0;
     if (this.#restartedPeer) this.#timers.arm('stalePaths', stalePathSeconds * 1000);
     for (const family of negotiated.families) {
+      const pace = new Pace(
+        () => this.config.advertisementIntervalSeconds ?? 0,
+        context,
+        () => context.tables[family].resume(),
+      );
+      this.#paces.push(pace);
       const receiver = {
         source: this.#source,
         send: (messages: readonly Uint8Array[]) => connection.send(messages),
-        writable: () => connection.writable(),
+        writable: () => !pace.resting && connection.writable(),
+        pace,
       };
       const exportContext = this.#exportContext(family, negotiated);
       if (exportContext) context.tables[family].join(receiver, exportContext);
@@ -117,6 +127,7 @@ export class Routes {
   down(negotiated: Negotiated | undefined, graceful: boolean): void {
     this.rejections.clear();
     for (const family of this.#in.keys()) this.context.tables[family].leave(this.#source);
+    for (const pace of this.#paces.splice(0)) pace.stop();
     const restart = graceful ? negotiated?.restart : undefined;
     const seconds = restart?.restartSeconds ?? 0;
     const longLived = (graceful && negotiated?.longLived) || [];
@@ -141,6 +152,7 @@ export class Routes {
   flush(): void {
     this.rejections.clear();
     this.#timers.disarmAll();
+    for (const pace of this.#paces.splice(0)) pace.stop();
     for (const [family, adj] of this.#in) {
       this.context.tables[family].leave(this.#source);
       adj.clear();

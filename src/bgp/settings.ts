@@ -44,6 +44,8 @@ export interface PeerConfig {
   readonly allowedLocalAs?: number;
   /** Private AS numbers are left out of what a peer in another AS is told. RFC 6996. */
   readonly removePrivateAs?: boolean;
+  /** MinRouteAdvertisementInterval: the least time between what the peer is told; absent: none. RFC 4271 §9.2.1.1. */
+  readonly advertisementIntervalSeconds?: number;
   /** Of each family; absent: as many as there is memory for. */
   readonly maxPrefixes?: PrefixLimit;
   /** What BGPFilters decide of the peer's routes, before and after the tables; absent: nothing. */

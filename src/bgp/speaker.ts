@@ -369,6 +369,7 @@ function sessionKey(config: PeerConfig): string {
     allowedLocalAs: _allowed,
     removePrivateAs: _private,
     maxPrefixes: _limit,
+    advertisementIntervalSeconds: _pace,
     ...session
   } = config;
   return JSON.stringify(session);

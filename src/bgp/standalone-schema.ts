@@ -86,6 +86,8 @@ const options = {
     .default(90),
   keepaliveSeconds: seconds(1, 21845).optional(),
   sendHoldSeconds: seconds(1, 86400).optional(),
+  /** MinRouteAdvertisementIntervalTimer. RFC 4271 §9.2.1.1. */
+  advertisementIntervalSeconds: seconds(0, 600).default(0),
   restartSeconds: seconds(0, 4095).default(120),
   acceptDefault: z.boolean().default(false),
   nextHopMode: z.enum(['auto', 'self', 'keep']).default('auto'),

@@ -280,12 +280,14 @@ function pathsOf({ receive, send }: NonNullable<NeighborOptions['addPath']>): No
 }
 
 /** Options that pass as they stand, those that say nothing left out. */
-function policyOf({ localAsn, allowedLocalAs, removePrivateAs, maxPrefixes, bfd }: NeighborOptions | RangeOptions) {
+function policyOf(options: NeighborOptions | RangeOptions) {
+  const { localAsn, allowedLocalAs, removePrivateAs, maxPrefixes, bfd, advertisementIntervalSeconds } = options;
   const { minTxMs = 0, minRxMs = 0, multiplier = 0, multihop = false } = bfd ?? {};
   return {
     ...(localAsn === undefined ? {} : { localAsn }),
     ...(allowedLocalAs === undefined ? {} : { allowedLocalAs }),
     ...(removePrivateAs ? { removePrivateAs } : {}),
+    ...(advertisementIntervalSeconds > 0 ? { advertisementIntervalSeconds } : {}),
     ...(maxPrefixes ? { maxPrefixes: limitOf(maxPrefixes) } : {}),
     ...(bfd ? { bfd: { minTxMs, minRxMs, multiplier, multihop } } : {}),
   } satisfies Partial<PeerConfig>;

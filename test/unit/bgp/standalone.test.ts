@@ -56,6 +56,7 @@ test('a neighbour with every option', () => {
     localAsn: 65001,
     allowedLocalAs: 1,
     removePrivateAs: true,
+    advertisementIntervalSeconds: 5,
     maxPrefixes: { limit: 1000, restartSeconds: 60 },
     bfd: { multiplier: 5 },
   };
@@ -82,6 +83,7 @@ test('a neighbour with every option', () => {
     localAsn: 65001,
     allowedLocalAs: 1,
     removePrivateAs: true,
+    advertisementIntervalSeconds: 5,
     maxPrefixes: { limit: 1000, warnPercent: 75, restartSeconds: 60 },
     bfd: { minTxMs: 300, minRxMs: 300, multiplier: 5, multihop: false },
   });
