@@ -7,6 +7,7 @@ import { openStore } from '../datastore/open.ts';
 import { StoreUnavailableError } from '../datastore/store.ts';
 import { idleVariables } from './calico-environment.ts';
 import { type Environment, hasBgp, logLevel, nodename } from './environment.ts';
+import { felixHeap } from './heap.ts';
 import { checkBgp, checkFelix } from './preflight.ts';
 import { poolsFrom, startup } from './startup.ts';
 import { stopSignal, supervise } from './supervisor.ts';
@@ -39,7 +40,7 @@ export async function runNode(env: NodeJS.ProcessEnv): Promise<void> {
   const programs = (bgp ? ['felix', 'bgp'] : ['felix']).map((name) => ({
     name,
     command: process.execPath,
-    args: [...process.execArgv, script, name],
+    args: [...process.execArgv, ...(name === 'felix' ? felixHeap : []), script, name],
     env,
   }));
   await supervise(programs, { clock: systemClock, log, signal });

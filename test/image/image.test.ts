@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
+import { felixHeap } from '../../src/cli/heap.ts';
 import type { Sandbox } from '../containerd/cri.ts';
 import { image as busybox, Runtime } from '../containerd/runtime.ts';
 import { build, finish, labName } from '../e2e/support.ts';
@@ -214,6 +215,11 @@ test('felix and bgp become ready as the manifest confines them', async () => {
     const { code, output } = await ask(name, ...nodeScript("require('fs').writeFileSync('/opt/margay/x', '')"));
     expect([code, /EROFS/.test(output)], output).toEqual([1, true]);
   }
+  const started = await ask(
+    'felix',
+    ...nodeScript("process.stdout.write(require('fs').readFileSync('/proc/1/cmdline', 'utf8'))"),
+  );
+  expect(started.output.split('\0')).toEqual(expect.arrayContaining([...felixHeap]));
   const { output } = await ask('bgp', 'node', '/opt/margay/dist/margayctl.js', 'bgp', 'peers', '-o', 'json');
   expect(output).toMatch(/[[{]/);
 });
