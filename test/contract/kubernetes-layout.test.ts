@@ -55,10 +55,16 @@ function line(event: Event): string {
   return `${event.op} ${keyText(event.op === 'delete' ? event.key : event.entry.key)}`;
 }
 
-async function pod(name: string, more: { spec?: object; status?: object; annotations?: Record<string, string> } = {}) {
-  const { annotations, spec, status } = more;
+async function pod(
+  name: string,
+  more: { spec?: object; status?: object; annotations?: Record<string, string>; metadata?: object } = {},
+) {
+  const { annotations, spec, status, metadata } = more;
   return cluster.api.create('pods', {
-    metadata: { name, namespace: 'shop', labels: { app: 'cart', 'pcns.x': 'y' }, ...(annotations && { annotations }) },
+    metadata: {
+      ...{ name, namespace: 'shop', labels: { app: 'cart', 'pcns.x': 'y' }, ...(annotations && { annotations }) },
+      ...metadata,
+    },
     spec: { nodeName: 'n-1', serviceAccountName: 'till', containers: [{ name: 'c' }], ...spec },
     ...(status && { status: { ...status } }),
   });
@@ -299,10 +305,15 @@ describe('endpoints', () => {
     await pod('host', { status: ip, spec: { hostNetwork: true } });
     await pod('unscheduled', { spec: { nodeName: '' } });
     await pod('finished', { status: { ...ip, phase: 'Succeeded' } });
+    // Told to end, it runs until its grace period is over; what took the network down says that the address is free.
+    const ending = { deletionTimestamp: '2026-01-01T00:00:00Z', deletionGracePeriodSeconds: 30 };
+    await pod('ending', { metadata: ending, status: { ...ip, phase: 'Running' } });
+    const released = { 'cni.projectcalico.org/podIP': '', 'cni.projectcalico.org/podIPs': '' };
+    await pod('ended', { metadata: ending, annotations: released, status: { ...ip, phase: 'Running' } });
     await pod('no-address');
     await pod('hostile', { annotations: { 'cni.projectcalico.org/podIPs': '10.1.0.1/32,;rm -rf /' } });
     const { entries, invalid } = await store.list('WorkloadEndpoint');
-    expect(entries.map(({ value }) => value.spec.pod)).toEqual(['status-only']);
+    expect(entries.map(({ value }) => value.spec.pod).sort()).toEqual(['ending', 'status-only']);
     expect(entries[0]?.value.spec.ipNetworks).toEqual(['10.1.0.1/32']);
     expect(invalid.map(({ key }) => keyText(key))).toEqual([keyText(endpoint('hostile'))]);
   });

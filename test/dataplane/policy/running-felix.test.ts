@@ -78,6 +78,42 @@ test('a tightened policy cuts the connections that it refuses, and no others', a
   await until(() => reaches('outside', address, 8080), { within, what: 'the port to open again' });
 });
 
+test('a pod is a peer as long as it has its address, and one on its host network only by that of its node', async () => {
+  const address = pod.addresses[0] ?? '';
+  // What comes from outside comes from the pod of another node that has the address there.
+  const far = (own: readonly string[]) =>
+    endpointEvent({ name: 'far', namespace: 'shop', labels: { app: 'far' }, addresses: own, ports: [] }, 'node-2');
+  const onlyFrom = (...from: object[]) =>
+    policyEvent({ name: 'far', namespace: 'shop', spec: { podSelector: {}, ingress: [{ from }] } });
+  const becomes = (open: boolean, what: string) =>
+    until(async () => (await reaches('outside', address, 80)) === open, { within, what });
+  const anyPod = { namespaceSelector: {}, podSelector: {} };
+  await put(onlyFrom({ podSelector: { matchLabels: { app: 'far' } } }));
+  await becomes(false, 'the pod closed to strangers');
+  await put(far(outside.addresses));
+  await becomes(true, 'the peer let in');
+  expect(await reaches('node', address, 80)).toBe(true);
+  expect(await network.onNode('ipset', 'save')).toContain('192.0.2.130');
+  // Its termination has begun: nothing changes until the address is released.
+  await put(far(outside.addresses));
+  expect(await reaches('outside', address, 80)).toBe(true);
+  await put(far([]));
+  await becomes(false, 'the peer without its address kept out');
+  expect(await network.onNode('ipset', 'save')).not.toContain('192.0.2.130');
+  await put(far(outside.addresses));
+  await becomes(true, 'the peer back with an address');
+  await put(remove(far([])));
+  await becomes(false, 'the peer that is gone kept out');
+  // A pod on its host network is no endpoint: selectors of pods do not reach it, its node's address does.
+  const host = calicoEvent('Node', { name: 'node-2' }, { bgp: { ipv4Address: '192.0.2.130/24' } });
+  await put(host, onlyFrom(anyPod));
+  expect(await reaches('outside', address, 80)).toBe(false);
+  await put(onlyFrom(anyPod, { ipBlock: { cidr: '192.0.2.130/32' } }));
+  await becomes(true, 'the address of a node let in');
+  await put(remove(host), remove(onlyFrom()));
+  await becomes(true, 'the pod open again');
+});
+
 test('a staged policy counts what it would decide, and decides nothing', async () => {
   const address = pod.addresses[0] ?? '';
   const staged = calicoEvent(
