@@ -21,6 +21,8 @@ export interface Kernel {
   readonly ipsets: Ipsets;
   readonly writeSysctl: WriteSysctl;
   readonly openUdpTunnel?: OpenUdpTunnel;
+  /** Whether forwarding is switched on; without it, it is. */
+  readonly forwarding?: () => boolean;
   /** As in FelixDependencies. */
   readonly readingRoutes?: (read: () => void) => void;
 }
@@ -274,7 +276,7 @@ export class Dataplane {
 
   /** Forwarding, without which no route of ours has an effect. At the start and with every check. */
   #hostSysctls(): Failure | undefined {
-    if (this.#hostSettled) return undefined;
+    if (this.#hostSettled || this.kernel.forwarding?.() === false) return undefined;
     try {
       if (this.#tables.has(4)) this.kernel.writeSysctl('net/ipv4/ip_forward', '1');
       if (this.#tables.has(6)) this.kernel.writeSysctl('net/ipv6/conf/all/forwarding', '1');

@@ -1,8 +1,9 @@
 import { InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { parseCidr } from '../model/address.ts';
+import { familyOf, parseCidr, parseIp } from '../model/address.ts';
 import { durationSeconds, type FelixField } from '../model/felix-configuration.ts';
 import { defaultFailsafe, formatFailsafe, parseFailsafe } from '../policy/render/failsafe.ts';
+import { defaultRenderOptions } from '../policy/render.ts';
 import type { NatExclusions } from './calc/nat.ts';
 import type { LoopPrevention } from './calc/service-loops.ts';
 import { nearest } from './nearest.ts';
@@ -60,6 +61,21 @@ export interface FelixConfig {
   readonly verdictLogs: 'denied' | 'all' | 'none';
   /** Whither packets of pools with natOutgoing go with the pod's address: the pools, or the nodes as well. */
   readonly natExclusions: NatExclusions;
+  /** IPv4 address, range of ports and device of outgoing NAT; empty: any. */
+  readonly natAddress: string;
+  readonly natPorts: string;
+  readonly natDevice: string;
+  /** Whether forwarding is switched on in the kernel. */
+  readonly ipForwarding: boolean;
+  /** Whether pods may send packets of tunnels of their own. */
+  readonly allowVxlan: boolean;
+  readonly allowIpip: boolean;
+  /** Whether packets that belong to no connection pass on to policy. */
+  readonly passInvalid: boolean;
+  /** Begins the kernel's log line of a Log rule. */
+  readonly logPrefix: string;
+  /** Seconds that a pass may take before the agent counts as hung. */
+  readonly watchdogSeconds: number;
   /** What becomes of packets to a service address that nobody serves. */
   readonly serviceLoops: LoopPrevention;
 }
@@ -135,6 +151,15 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
     parse: choice({ ippoolsonly: 'pools', ippoolsandhostips: 'poolsAndHosts' }),
     absent: 'pools',
   },
+  natAddress: { field: 'natOutgoingAddress', parse: address4, absent: '' },
+  natPorts: { field: 'natPortRange', parse: portRange, absent: '' },
+  natDevice: { field: 'iptablesNATOutgoingInterfaceFilter', parse: deviceFilter, absent: '' },
+  ipForwarding: { field: 'ipForwarding', parse: choice({ enabled: true, disabled: false }), absent: true },
+  allowVxlan: { field: 'allowVXLANPacketsFromWorkloads', parse: boolean, absent: false },
+  allowIpip: { field: 'allowIPIPPacketsFromWorkloads', parse: boolean, absent: false },
+  passInvalid: { field: 'disableConntrackInvalidCheck', parse: boolean, absent: false },
+  logPrefix: { field: 'logPrefix', parse: prefix, absent: defaultRenderOptions.logPrefix },
+  watchdogSeconds: { field: 'dataplaneWatchdogTimeout', parse: watchdog, absent: 90 },
   serviceLoops: {
     field: 'serviceLoopPrevention',
     parse: choice({ drop: 'DROP', reject: 'REJECT', disabled: 'DISABLED' }),
@@ -244,6 +269,38 @@ function seconds(text: string, name: string): number {
   return value;
 }
 
+function watchdog(text: string, name: string): number {
+  const value = seconds(text, name);
+  if (value < 1) throw new InputError(name, text, 'at least a second');
+  return value;
+}
+
+function address4(text: string, name: string): string {
+  const found = parseIp(text, name);
+  if (familyOf(found) !== 4) throw new InputError(name, text, 'an IPv4 address');
+  return found;
+}
+
+/** One port or `first:last`; 0 is none. */
+function portRange(text: string, name: string): string {
+  if (text === '0') return '';
+  const [first = Number.NaN, last = first] = /^\d{1,5}(:\d{1,5})?$/.test(text) ? text.split(':').map(Number) : [];
+  if (!(first >= 1 && first <= last && last <= 65535))
+    throw new InputError(name, text, 'a port or a range such as 1024:65535');
+  return `${first}:${last}`;
+}
+
+function deviceFilter(text: string, name: string): string {
+  if (!/^[a-zA-Z0-9:._-]{0,14}[a-zA-Z0-9:._+-]$/.test(text))
+    throw new InputError(name, text, 'the name of a device, or its beginning and +');
+  return text;
+}
+
+function prefix(text: string, name: string): string {
+  if (!/^[\w .-]{1,27}$/.test(text)) throw new InputError(name, text, 'at most 27 letters, digits and . _ -');
+  return text;
+}
+
 function port(text: string, name: string): number {
   return whole(text, name, 1, 65535, 'a port from 1 to 65535');
 }
@@ -282,7 +339,7 @@ function devicePrefix(text: string, name: string): string {
   return text;
 }
 
-function choice<V extends string>(values: Readonly<Record<string, V>>): Parse<V> {
+function choice<V extends string | boolean>(values: Readonly<Record<string, V>>): Parse<V> {
   return (text, name) => {
     const key = text.toLowerCase();
     const found = Object.hasOwn(values, key) ? values[key] : undefined;

@@ -79,6 +79,7 @@ export function kernelOf(deps: FelixDependencies): Kernel {
     writeSysctl,
     ...(openUdpTunnel && { openUdpTunnel }),
     ...(readingRoutes && { readingRoutes }),
+    forwarding: () => (deps.configuration?.current ?? deps.config).ipForwarding,
   };
 }
 
@@ -98,5 +99,6 @@ export function graphOf(
 export function configureGraph(graph: Graph, config: FelixConfig): void {
   graph.remote.configure(tunnelsOf(config));
   graph.services.configure(config.serviceLoops);
-  graph.configureNat(config.natExclusions);
+  const { natExclusions: exclusions, natAddress: address, natPorts: ports, natDevice: device } = config;
+  graph.configureNat({ exclusions, address, ports, device });
 }

@@ -22,6 +22,10 @@ type RenderConfig = Pick<
   | 'failsafeInbound'
   | 'failsafeOutbound'
   | 'verdictLogs'
+  | 'allowVxlan'
+  | 'allowIpip'
+  | 'passInvalid'
+  | 'logPrefix'
 >;
 
 /** What is of a node besides its policy. */
@@ -54,6 +58,10 @@ function rendererOf(
     interfacePrefix,
     endpointToHost,
     vxlanPort,
+    allowVxlanFromWorkloads: config.allowVxlan,
+    allowIpipFromWorkloads: config.allowIpip,
+    dropInvalid: !config.passInvalid,
+    logPrefix: config.logPrefix,
     dropMidstream: config.establishedFlows === 'cut',
     verdictLogs: {
       denied: telling && config.verdictLogs !== 'none',

@@ -28,9 +28,11 @@ export class Servers {
   /** @throws EnvironmentError when an address cannot be listened on */
   apply(config: FelixConfig): Promise<void> {
     const turn = this.#turn.then(async () => {
-      const { healthHost, healthPort, metricsHost, metricsPort } = config;
-      await this.#place('health', config.healthEnabled ? `${healthHost} ${healthPort}` : undefined, () =>
-        serveHealth(this.felix, healthHost, healthPort, this.log),
+      const { healthHost, healthPort, watchdogSeconds, metricsHost, metricsPort } = config;
+      await this.#place(
+        'health',
+        config.healthEnabled ? `${healthHost} ${healthPort} ${watchdogSeconds}` : undefined,
+        () => serveHealth(this.felix, healthHost, healthPort, this.log, watchdogSeconds),
       );
       await this.#place('metrics', config.metricsEnabled ? `${metricsHost} ${metricsPort}` : undefined, () =>
         serveMetrics(this.#metrics, metricsHost, metricsPort, this.log),

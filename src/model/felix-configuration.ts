@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
-import { parseCidr } from './address.ts';
+import { familyOf, parseCidr, parseIp } from './address.ts';
 
 /*
  * FelixConfiguration (`projectcalico.org/v3`): what one node (`node.<name>`), the nodes that `nodeSelector` picks, or all
@@ -27,6 +27,15 @@ function isPrefix(text: string): boolean {
   try {
     parseCidr(text);
     return text.includes('/');
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}
+
+function isAddress4(text: string): boolean {
+  try {
+    return familyOf(parseIp(text)) === 4;
   } catch (thrown) {
     if (thrown instanceof InputError) return false;
     throw thrown;
@@ -71,6 +80,21 @@ export const felixFields = {
   logSeverityScreen: word('Trace', 'Debug', 'Info', 'Warn', 'Warning', 'Error', 'Fatal', 'None'),
   /** Whither packets of pools with natOutgoing go with the pod's address. */
   natOutgoingExclusions: word('IPPoolsOnly', 'IPPoolsAndHostIPs'),
+  natOutgoingAddress: z.string().refine((text) => text === '' || isAddress4(text), 'expected an IPv4 address'),
+  /** A port, or a range as text: `1024:65535`. */
+  natPortRange: z.union([
+    z.number().int().min(0).max(65535),
+    z.string().regex(/^(\d{1,5}(:\d{1,5})?)?$/, 'expected a port or a range'),
+  ]),
+  iptablesNATOutgoingInterfaceFilter: z
+    .string()
+    .regex(/^([a-zA-Z0-9:._-]{0,14}[a-zA-Z0-9:._+-])?$/, 'expected the name of a device, or its beginning and +'),
+  ipForwarding: word('Enabled', 'Disabled'),
+  allowVXLANPacketsFromWorkloads: z.boolean(),
+  allowIPIPPacketsFromWorkloads: z.boolean(),
+  disableConntrackInvalidCheck: z.boolean(),
+  logPrefix: z.string().regex(/^[\w .-]{0,27}$/, 'expected at most 27 letters, digits and . _ -'),
+  dataplaneWatchdogTimeout: duration,
   ipipEnabled: z.boolean(),
   ipipMTU: mtu,
   /** Hosts besides the nodes that may send tunnel packets. */

@@ -7,7 +7,7 @@ import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
 import { isLimited, limitChains } from './limits.ts';
-import { type NatExclusions, natSets, natTable, type PoolNat } from './nat.ts';
+import { type NatOptions, natSets, natTable, type PoolNat, usualNat } from './nat.ts';
 import type { PolicySource } from './policy-source.ts';
 import { isRawEndpoint, rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
@@ -76,7 +76,7 @@ export class Graph {
   /** What the next hops that were looked at last come to. */
   #feedForm: { readonly nextHops: readonly Hop[]; readonly form: RouteForm | undefined } | undefined;
   #nat: DesiredFirewall | undefined;
-  #natExclusions: NatExclusions = 'pools';
+  #natOptions: NatOptions = usualNat;
   #firewall: DesiredFirewall | undefined;
   /** Version of `remote` and the standing tunnels that the firewall was made of. */
   #tunnelVersion = '';
@@ -133,10 +133,10 @@ export class Graph {
     }
   }
 
-  /** Which destinations outgoing NAT leaves alone. */
-  configureNat(exclusions: NatExclusions): void {
-    if (exclusions !== this.#natExclusions) this.#nat = undefined;
-    this.#natExclusions = exclusions;
+  /** How outgoing NAT is done. */
+  configureNat(options: NatOptions): void {
+    if (JSON.stringify(options) !== JSON.stringify(this.#natOptions)) this.#nat = undefined;
+    this.#natOptions = options;
   }
 
   /** An endpoint of this node that is being written: until it is stored it has chains, and is neither routed nor in a set. */
@@ -371,12 +371,12 @@ export class Graph {
         family,
         new Map([
           ['raw', rawTable(family, this.options.interfacePrefix, special)],
-          ['nat', natTable(pools, family, this.remote.natRules(family), this.#natExclusions)],
+          ['nat', natTable(pools, family, this.remote.natRules(family), this.#natOptions)],
         ]),
       );
     const sets = this.options.families.flatMap((family) => {
       const own = natSets(pools, family);
-      const hosts = own.length > 0 && this.#natExclusions === 'poolsAndHosts';
+      const hosts = own.length > 0 && this.#natOptions.exclusions === 'poolsAndHosts';
       return [...own, ...this.remote.sets(family, standing, hosts)];
     });
     return { tables, sets: new Map(sets.map((set) => [set.name, set])) };

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Graph } from '../../../src/felix/calc/graph.ts';
 import { isLimited, limitChains } from '../../../src/felix/calc/limits.ts';
-import { natSets, natTable } from '../../../src/felix/calc/nat.ts';
+import { type NatOptions, natSets, natTable, usualNat } from '../../../src/felix/calc/nat.ts';
 import { rawTable } from '../../../src/felix/calc/raw.ts';
 import { blackhole, deviceRoute, gatewayRoute, sameRoute } from '../../../src/felix/calc/route.ts';
 import { preceded } from '../../../src/felix/calc/table.ts';
@@ -46,7 +46,7 @@ test('where nodes are excluded as well, the set of them is there with the rule t
   const rule = () => calc.firewall().tables.get(4)?.get('nat')?.chains.get('cali-nat-outgoing')?.[0];
   const hosts = () => calc.firewall().sets.get('cali40all-hosts-net')?.members;
   expect([rule()?.includes('all-hosts-net'), hosts()]).toEqual([false, undefined]);
-  calc.configureNat('poolsAndHosts');
+  calc.configureNat({ ...usualNat, exclusions: 'poolsAndHosts' });
   expect(rule()).toBe(
     '-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst ' +
       '-m set ! --match-set cali40all-hosts-net dst -j MASQUERADE',
@@ -212,4 +212,27 @@ test('packets and connections beyond the limits end before policy, each count in
   const policy: DesiredTable = { chains: new Map([['cali-FORWARD', ['-j DROP']]]), insertions: new Map() };
   expect(preceded(policy, chains).chains.get('cali-FORWARD')?.at(-1)).toBe('-j DROP');
   expect(preceded(policy, new Map([['cali-INPUT', []]]))).toBe(policy);
+});
+
+test('outgoing NAT with an address, a range of ports and a device', () => {
+  const pools = [
+    { cidr: parseCidr('10.65.0.0/16'), natOutgoing: true },
+    { cidr: parseCidr('fd00::/64'), natOutgoing: true },
+  ];
+  const rules = (family: 4 | 6, options: Partial<NatOptions>) =>
+    natTable(pools, family, [], { ...usualNat, ...options })
+      .chains.get('cali-nat-outgoing')
+      ?.map((rule) => rule.replace(/ ?-m set ! --match-set \S+ dst/, '').replace(/-m set --match-set \S+ src/, 'POOL'));
+  expect(rules(4, { device: 'eth+' })).toEqual(['-o eth+ POOL -j MASQUERADE']);
+  expect(rules(4, { address: '192.0.2.9' })).toEqual(['POOL -j SNAT --to-source 192.0.2.9']);
+  // The address is one of IPv4.
+  expect(rules(6, { address: '192.0.2.9' })).toEqual(['POOL -j MASQUERADE']);
+  expect(rules(4, { ports: '1024:2047' })).toEqual([
+    '-p tcp POOL -j MASQUERADE --to-ports 1024-2047',
+    '-p udp POOL -j MASQUERADE --to-ports 1024-2047',
+    'POOL -j MASQUERADE',
+  ]);
+  expect(rules(4, { ports: '80:80', address: '192.0.2.9' })?.[0]).toBe(
+    '-p tcp POOL -j SNAT --to-source 192.0.2.9:80-80',
+  );
 });

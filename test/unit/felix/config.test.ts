@@ -4,7 +4,8 @@ import { InputError } from '../../../src/base/errors.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { readFelixConfig } from '../../../src/felix/config.ts';
 import { nearest } from '../../../src/felix/nearest.ts';
-import { silent } from './support.ts';
+import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import { entry, node, pod, podKey, silent } from './support.ts';
 
 test("without settings Calico's defaults hold", () => {
   expect(readFelixConfig({}, silent)).toEqual({
@@ -13,6 +14,15 @@ test("without settings Calico's defaults hold", () => {
     failsafeInbound: 'tcp:22,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667,udp:68',
     failsafeOutbound: 'tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667,udp:53,udp:67',
     natExclusions: 'pools',
+    natAddress: '',
+    natPorts: '',
+    natDevice: '',
+    ipForwarding: true,
+    allowVxlan: false,
+    allowIpip: false,
+    passInvalid: false,
+    logPrefix: 'calico-packet',
+    watchdogSeconds: 90,
     serviceLoops: 'DROP',
     verdictLogs: 'denied',
     ipv6Support: true,
@@ -71,7 +81,60 @@ test('names in any letter case, values as Calico writes them', () => {
   });
 });
 
+test('what policy and NAT take from the settings', () => {
+  const config = readFelixConfig(
+    {
+      FELIX_NATOUTGOINGADDRESS: '192.0.2.9',
+      FELIX_NATPORTRANGE: '1024:65535',
+      FELIX_IPTABLESNATOUTGOINGINTERFACEFILTER: 'eth+',
+      FELIX_IPFORWARDING: 'Disabled',
+      FELIX_ALLOWVXLANPACKETSFROMWORKLOADS: 'true',
+      FELIX_ALLOWIPIPPACKETSFROMWORKLOADS: 'true',
+      FELIX_DISABLECONNTRACKINVALIDCHECK: 'true',
+      FELIX_LOGPREFIX: 'my-prefix',
+      FELIX_DATAPLANEWATCHDOGTIMEOUT: '30',
+    },
+    silent,
+  );
+  expect(config).toMatchObject({
+    natAddress: '192.0.2.9',
+    natPorts: '1024:65535',
+    natDevice: 'eth+',
+    ipForwarding: false,
+    allowVxlan: true,
+    allowIpip: true,
+    passInvalid: true,
+    logPrefix: 'my-prefix',
+    watchdogSeconds: 30,
+  });
+  expect(readFelixConfig({ FELIX_NATPORTRANGE: '0' }, silent).natPorts).toBe('');
+  expect(readFelixConfig({ FELIX_NATPORTRANGE: '80' }, silent).natPorts).toBe('80:80');
+});
+
+test('policy is rendered with them', () => {
+  const rulesWith = (env: Record<string, string>) => {
+    const policy = new RenderedPolicy(node, readFelixConfig(env, silent), silent);
+    policy.apply({ op: 'set', entry: entry(podKey('web'), pod('web', { addresses: ['10.65.0.2'] })) });
+    return [...policy.filter(4).table.chains.values()].flat().join('\n');
+  };
+  const usual = rulesWith({});
+  expect(usual).toContain('--ctstate INVALID -j DROP');
+  expect(usual).toContain('-p udp -m multiport --dports 4789 -j DROP');
+  expect(usual).toContain('-p 4 -j DROP');
+  expect(rulesWith({ FELIX_DISABLECONNTRACKINVALIDCHECK: 'true' })).not.toContain('INVALID');
+  expect(rulesWith({ FELIX_ALLOWVXLANPACKETSFROMWORKLOADS: 'true' })).not.toContain('--dports 4789');
+  expect(rulesWith({ FELIX_ALLOWIPIPPACKETSFROMWORKLOADS: 'true' })).not.toContain('-p 4 -j DROP');
+});
+
 test.each([
+  ['FELIX_NATOUTGOINGADDRESS', 'fd00::1'],
+  ['FELIX_NATOUTGOINGADDRESS', 'no'],
+  ['FELIX_NATPORTRANGE', '2:1'],
+  ['FELIX_NATPORTRANGE', '1:65536'],
+  ['FELIX_IPTABLESNATOUTGOINGINTERFACEFILTER', 'eth0 -j ACCEPT'],
+  ['FELIX_IPFORWARDING', 'perhaps'],
+  ['FELIX_LOGPREFIX', '100%'],
+  ['FELIX_DATAPLANEWATCHDOGTIMEOUT', '0'],
   ['FELIX_IPTABLESBACKEND', 'ebpf'],
   ['FELIX_IPV6SUPPORT', 'maybe'],
   ['FELIX_ROUTEREFRESHINTERVAL', '-1'],

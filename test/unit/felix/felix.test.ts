@@ -464,3 +464,20 @@ test('a machine that is busy otherwise does not put off the looks at rules: thei
     await slow.dispose();
   }
 });
+
+test('forwarding is left as it is where the settings say so', async () => {
+  const config = configured({ ipForwarding: false });
+  const other = new Harness({ config });
+  try {
+    other.link('caliweb');
+    other.start();
+    await other.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+    const standing = other.felix.whenProgrammed(endpoint('web'), undefined, 5000, other.signal);
+    expect(await standing).toBe('programmed');
+    expect(other.sysctls.get('net/ipv4/conf/caliweb/forwarding')).toBe('1');
+    for (const name of ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding'])
+      expect(other.sysctls.has(name)).toBe(false);
+  } finally {
+    await other.dispose();
+  }
+});
