@@ -16,7 +16,7 @@ const programs = {
 
 /** What `margay felix` needs of the host before it starts. @throws EnvironmentError with the remedy */
 export function checkFelix(env: Environment): void {
-  needCapabilities('felix', ['NET_ADMIN', 'NET_RAW', 'SYS_ADMIN']);
+  needCapabilities('margay felix', ['NET_ADMIN', 'NET_RAW', 'SYS_ADMIN']);
   const missing = Object.entries(programs).filter(([program]) => !onPath(program, env['PATH']));
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map(([, name]) => name))].join(' ');
@@ -28,7 +28,12 @@ export function checkFelix(env: Environment): void {
 
 /** What `margay bgp` needs of the host before it starts. @throws EnvironmentError with the remedy */
 export function checkBgp(): void {
-  if (lowestFreePort() > 179) needCapabilities('bgp', ['NET_BIND_SERVICE']);
+  if (lowestFreePort() > 179) needCapabilities('margay bgp', ['NET_BIND_SERVICE']);
+}
+
+/** What a lab needs, whose machines are network namespaces and whose files are root's. @throws EnvironmentError */
+export function checkLab(): void {
+  needCapabilities('the lab', ['NET_ADMIN', 'SYS_ADMIN']);
 }
 
 /** Names of the capabilities that the hexadecimal set of /proc/self/status lacks. Pure. */
@@ -42,7 +47,7 @@ function needCapabilities(who: string, needed: readonly Capability[]): void {
   const lacking = lackingCapabilities(effective ?? '0', needed);
   if (lacking.length === 0) return;
   const list = lacking.map((name) => `CAP_${name}`).join(', ');
-  throw new EnvironmentError(`margay ${who} lacks ${list}`, 'run it as root, or give it these capabilities');
+  throw new EnvironmentError(`${who} lacks ${list}`, 'run it as root, or give it these capabilities');
 }
 
 /** True when a directory of `path` holds an executable of that name. */

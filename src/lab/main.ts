@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { EnvironmentError, errorCode, InputError } from '../base/errors.ts';
 import { ExitError, exitCode, runProgram } from '../cli/exit.ts';
 import { parseArguments } from '../cli/parse.ts';
+import { checkLab } from '../cli/preflight.ts';
 import { findMachine, runInside } from './checks.ts';
 import { claimState, nodeEnvironment, planFile, programs } from './cluster.ts';
 import { takeDown } from './down.ts';
@@ -78,6 +79,7 @@ function countOf(option: string): (text: string) => number {
 }
 
 async function lab(given: Given): Promise<void> {
+  checkLab();
   if (given.down) return down(checkName(given.name ?? 'lab'));
   const name = given.name ?? (given.once ? uniqueName() : 'lab');
   const plan = planLab(
@@ -135,6 +137,7 @@ async function down(name: string): Promise<void> {
 
 /** `margayctl` on a node; `--node` may stand among its arguments. */
 async function control(lab: string | undefined, args: readonly string[], chosen: string | undefined): Promise<void> {
+  checkLab();
   const at = args.indexOf('--node');
   const name = chosen ?? (at >= 0 ? (args[at + 1] ?? '') : 'n1');
   const rest = at >= 0 ? args.toSpliced(at, 2) : args;
@@ -146,6 +149,7 @@ async function control(lab: string | undefined, args: readonly string[], chosen:
 }
 
 async function inside(lab: string | undefined, name: string, given: readonly string[]): Promise<void> {
+  checkLab();
   const words = given[0] === '--' ? given.slice(1) : given;
   const [program] = words;
   if (program === undefined) throw new InputError('command', program, 'a command, for example: exec n1 -- ip route');

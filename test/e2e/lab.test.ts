@@ -1,5 +1,6 @@
+import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { build, kernelState, lab, labName, startLab } from './support.ts';
+import { build, dist, finish, kernelState, lab, labName, startLab } from './support.ts';
 
 const used: string[] = [];
 const fresh = (letter: string) => {
@@ -82,6 +83,18 @@ describe('taking down', () => {
     const route = await lab('--name', name, 'exec', 'shop/web-1', '--', 'ip', 'route');
     expect(route.stdout).toContain('default via 169.254.1.1 dev eth0');
   });
+});
+
+test('without the capabilities it needs, the lab says so and makes nothing', async () => {
+  for (const args of [['--once'], ['--down'], ['ctl', 'status'], ['exec', 'n1', 'true']]) {
+    const command = ['--bounding-set=-all', '--inh-caps=-all', process.execPath, join(dist, 'lab.js'), ...args];
+    const { code, stdout, stderr } = await finish('setpriv', command);
+    expect([code, stdout, stderr]).toEqual([
+      1,
+      '',
+      'lab: the lab lacks CAP_NET_ADMIN, CAP_SYS_ADMIN; run it as root, or give it these capabilities\n',
+    ]);
+  }
 });
 
 describe('bad options', () => {

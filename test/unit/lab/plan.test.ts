@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { fabricCommands } from '../../../src/lab/network.ts';
 import { addressIn, checkOptions, type LabOptions, planLab } from '../../../src/lab/plan.ts';
 import { birdConfig, frrConfig } from '../../../src/lab/tor.ts';
+import { patience } from '../../../src/lab/wait.ts';
 
 const options: LabOptions = { name: 'lab', nodes: 3, pods: 2, family: 'v4', tor: 'bird' };
 
@@ -79,4 +80,9 @@ describe('configuration of the ToR', () => {
     expect(text).toContain('  network 192.168.90.0/24');
     expect(text).toContain('  network fd90::/64');
   });
+});
+
+test('more nodes on the same processors get more time, fewer no less', () => {
+  const nodes = (count: number) => ({ nodes: Array.from({ length: count }, () => undefined) });
+  expect([1, 3, 9, 20].map((count) => patience(30_000, nodes(count)))).toEqual([30_000, 30_000, 90_000, 200_000]);
 });
