@@ -70,3 +70,34 @@ test('ours converge, those of others stay', async () => {
     { numRuns: 400 },
   );
 });
+
+test('a route of ours with another metric goes once the one with the usual stands', async () => {
+  const netlink = new FakeNetlink();
+  const table = new RouteTable();
+  const manager = new RouteManager(netlink, table, { families: [4], interfacePrefix: 'cali' });
+  const to = parseCidr('10.0.0.0/26');
+  const calls: string[] = [];
+  netlink.applyRoutes(
+    [
+      { ...via(to, 1), metric: 1024 },
+      { ...via(to, 1, 4), metric: 512 },
+    ],
+    [],
+  );
+  const write = netlink.writeRoutes.bind(netlink);
+  netlink.writeRoutes = (what, routes) => {
+    calls.push(what);
+    return write(what, routes);
+  };
+  manager.read();
+  table.add({ class: 'bgp', owner: to, preference: '', route: via(to, 0) });
+  await manager.apply(() => true);
+  expect(calls).toEqual(['set', 'delete']);
+  expect(netlink.routes().map(({ protocol, metric }) => [protocol, metric])).toEqual(
+    expect.arrayContaining([
+      [80, 0],
+      [4, 512],
+    ]),
+  );
+  expect(netlink.routes()).toHaveLength(2);
+});
