@@ -44,9 +44,13 @@ test('cases pass or fail, and those that fail say why', () => {
 });
 
 test.each([
-  ['a wrong expectation', text.replace('expect: deny', 'expect: drop'), /^cases\.yaml\.cases\[1\]\.expect: "drop"/],
+  [
+    'a wrong expectation',
+    text.replace('expect: deny', 'expect: drop'),
+    /^cases\.yaml:6: cases\[1\]\.expect: "drop": expected one of allow, deny$/,
+  ],
   ['an unknown field', text.replace('name: not', 'nome: not'), /cases\[1\]\.nome: .*no such field/],
-  ['no cases', 'pods: []\n', /cases\.yaml\.cases: missing/],
+  ['no cases', 'pods: []\n', /^cases\.yaml:1: cases: missing: expected a list/],
   [
     'a pod that is nowhere',
     text.replace('from: web, to: "db:80"', 'from: wob, to: "db:80"'),
@@ -54,7 +58,10 @@ test.each([
   ],
   ['an end without a port', text.replace('db:80', 'db'), /^cases\[1\]\.to: "db"/],
   ['an address that is none', text.replace('{name: web,', '{name: web, address: 10.0.0.300,'), /^pods\[0\]\.address/],
-  ['broken YAML', 'a: [\n', /^cases\.yaml: "YAML": expected one readable/],
+  ['two documents', `${text}---\n${text}`, /^cases\.yaml: "2 documents": expected one document/],
+  ['nothing', '', /^cases\.yaml: "0 documents"/],
+  ['a list', '- a\n', /^cases\.yaml:1: document: \["a"\]: expected an object/],
+  ['broken YAML', 'a: [\n', /^cases\.yaml:2: .*: expected readable YAML/],
 ])('%s', (_, cases, message) => {
   expect(() => results(cases)).toThrow(message);
 });
