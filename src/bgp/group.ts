@@ -4,6 +4,7 @@ import { Exporter } from './exporter.ts';
 import type { ExportContext } from './exporting.ts';
 import type { Pace } from './pacing.ts';
 import { UpdatePacker } from './packing.ts';
+import type { Partition } from './partitions.ts';
 import type { Rib } from './rib.ts';
 import type { Source, SourceId } from './sources.ts';
 import type { Attributes } from './wire/attributes.ts';
@@ -71,6 +72,8 @@ export abstract class Group<Pending extends Owed = Owed> {
     return this.members.size === 0;
   }
 
+  /** Prefixes that are followed between two looks at the clock. */
+  abstract readonly step: number;
   /** Routes that a member is told. */
   abstract advertised(source: Source): number;
   /** The routes that a member is told. */
@@ -87,6 +90,11 @@ export abstract class Group<Pending extends Owed = Owed> {
   protected abstract oweKnown(source: Source, before: Pending | undefined, pending: Pending): void;
   /** Sends some of what the member lacks. */
   protected abstract catchUp(member: Member<Pending>, pending: Pending): void;
+  /** What changed is owed as well. @param told the member knows what was told before */
+  protected abstract oweChanged(pending: Pending, partition: Partition, told: boolean): void;
+  /** Messages that announce, or withdraw, all of a partition. */
+  protected abstract announcementsOf(partition: Partition): readonly Uint8Array[];
+  protected abstract withdrawalsOf(partition: Partition): readonly Uint8Array[];
 
   /** The member gets everything, then the end-of-RIB mark. `pump` does the sending. */
   join(receiver: Receiver): void {
@@ -151,6 +159,42 @@ export abstract class Group<Pending extends Owed = Owed> {
     if (pending.size > 0) return receiver.writable();
     if (complete) this.#caughtUp(member);
     return false;
+  }
+
+  /** By members, in their order; 0: no route comes from one. */
+  protected selves(): SourceId[] {
+    const selves: SourceId[] = [];
+    for (const member of this.members.values()) selves.push(this.idOf(member));
+    return selves;
+  }
+
+  /**
+   * Tells of what changed: those who can take it share one encoding, to the others it is owed.
+   * @param selves as they were before it changed
+   */
+  protected tell(partitions: readonly Partition[], selves: readonly SourceId[]): void {
+    let at = 0;
+    for (const member of this.members.values()) {
+      const self = selves[at++] ?? 0;
+      for (const partition of partitions) this.#tellOne(member, self, partition);
+    }
+  }
+
+  #tellOne(member: Member<Pending>, self: SourceId, partition: Partition): void {
+    const told = partition.before !== 0 && partition.before !== self;
+    const tell = partition.after !== 0 && partition.after !== self;
+    if (member.pending !== undefined || member.receiver.pace?.wanted || !member.receiver.writable()) {
+      member.pending ??= this.none();
+      if (told || tell) this.oweChanged(member.pending, partition, told);
+      return;
+    }
+    if (tell && !(told && partition.same)) {
+      partition.announcements ??= this.announcementsOf(partition);
+      member.receiver.send(partition.announcements);
+    } else if (told && !tell) {
+      partition.withdrawals ??= this.withdrawalsOf(partition);
+      member.receiver.send(partition.withdrawals);
+    }
   }
 
   /** 0: no route comes from the member. */

@@ -2,20 +2,9 @@ import type { PrefixId } from '../model/prefixes.ts';
 import { ChosenRoutes } from './chosen.ts';
 import { Group, type Member, type ToldRoute } from './group.ts';
 import type { AttributeId } from './intern.ts';
+import { type Partition, Partitions } from './partitions.ts';
 import { Pending } from './pending.ts';
-import type { Source, SourceId } from './sources.ts';
-
-/** Prefixes that changed from one source's route to another's, encoded at most once each way. */
-interface Partition {
-  /** 0: none. */
-  readonly before: SourceId;
-  readonly after: SourceId;
-  /** Only the source changed: those who were told the route before need not hear of it. */
-  readonly same: boolean;
-  readonly ids: PrefixId[];
-  announcements: readonly Uint8Array[] | undefined;
-  withdrawals: readonly Uint8Array[] | undefined;
-}
+import type { Source } from './sources.ts';
 
 /** Prefixes that a member which is behind is told of in one go. */
 const pumpSlice = 4096;
@@ -24,6 +13,7 @@ const releaseStep = 4096;
 
 /** Peers that are told the best path of each prefix: one Adj-RIB-Out, and one encoding for all of them. */
 export class UpdateGroup extends Group<Pending> {
+  readonly step = 1024;
   readonly #out = new ChosenRoutes(this.rib);
 
   advertised(source: Source): number {
@@ -52,8 +42,7 @@ export class UpdateGroup extends Group<Pending> {
     if (changed.length === 0) return;
     const out = this.#out;
     // Before anything changes: a source that loses its last route loses its identifier.
-    const selves: SourceId[] = [];
-    for (const member of this.members.values()) selves.push(this.idOf(member));
+    const selves = this.selves();
     const partitions = new Partitions();
     for (const id of changed) {
       const before = out.attributes(id);
@@ -61,14 +50,10 @@ export class UpdateGroup extends Group<Pending> {
       const source = selected.source(id);
       const after = this.exporter.export(id, selected.attributes(id), source);
       const afterSource = after === 0 ? 0 : source;
-      if (out.set(id, after, afterSource)) partitions.add(id, beforeSource, afterSource, before === after);
+      if (out.set(id, after, afterSource)) partitions.of(beforeSource, afterSource, before === after).ids.push(id);
     }
     this.exporter.forget();
-    let at = 0;
-    for (const member of this.members.values()) {
-      const self = selves[at++] ?? 0;
-      for (const partition of partitions.all) this.#tell(member, self, partition);
-    }
+    this.tell(partitions.all, selves);
   }
 
   protected none(): Pending {
@@ -102,21 +87,16 @@ export class UpdateGroup extends Group<Pending> {
     for (const id of taken) this.rib.prefixes.release(id);
   }
 
-  #tell(member: Member<Pending>, self: SourceId, partition: Partition): void {
-    const told = partition.before !== 0 && partition.before !== self;
-    const tell = partition.after !== 0 && partition.after !== self;
-    if (member.pending !== undefined || member.receiver.pace?.wanted || !member.receiver.writable()) {
-      member.pending ??= new Pending(this.rib.prefixes);
-      if (told || tell) for (const id of partition.ids) member.pending.add(id, told);
-      return;
-    }
-    if (tell && !(told && partition.same)) {
-      partition.announcements ??= this.#announcements(partition.ids);
-      member.receiver.send(partition.announcements);
-    } else if (told && !tell) {
-      partition.withdrawals ??= this.#withdrawals(partition.ids);
-      member.receiver.send(partition.withdrawals);
-    }
+  protected oweChanged(pending: Pending, { ids }: Partition, told: boolean): void {
+    for (const id of ids) pending.add(id, told);
+  }
+
+  protected announcementsOf({ ids }: Partition): readonly Uint8Array[] {
+    return this.#announcements(ids);
+  }
+
+  protected withdrawalsOf({ ids }: Partition): readonly Uint8Array[] {
+    return this.#withdrawals(ids);
   }
 
   #announcements(ids: readonly PrefixId[]): Uint8Array[] {
@@ -155,37 +135,4 @@ export class UpdateGroup extends Group<Pending> {
     this.packer.withdraw({ prefixes, length: prefixes.length });
     return this.packer.take();
   }
-}
-
-/** The partitions of one batch; mostly it is a single one. */
-class Partitions {
-  readonly all: Partition[] = [];
-  /** Of several, by what they have in common. */
-  #keyed: Map<number, Partition> | undefined;
-  #last: Partition | undefined;
-
-  add(id: PrefixId, before: SourceId, after: SourceId, same: boolean): void {
-    let last = this.#last;
-    if (last === undefined || last.before !== before || last.after !== after || last.same !== same) {
-      last = this.#partition(before, after, same);
-      this.#last = last;
-    }
-    last.ids.push(id);
-  }
-
-  #partition(before: SourceId, after: SourceId, same: boolean): Partition {
-    const [first] = this.all;
-    // Only a second one needs a map.
-    if (first) this.#keyed ??= new Map([[keyOf(first), first]]);
-    const wanted: Partition = { before, after, same, ids: [], announcements: undefined, withdrawals: undefined };
-    const known = this.#keyed?.get(keyOf(wanted));
-    if (known) return known;
-    this.#keyed?.set(keyOf(wanted), wanted);
-    this.all.push(wanted);
-    return wanted;
-  }
-}
-
-function keyOf({ before, after, same }: Partition): number {
-  return (before * 0x100000 + after) * 2 + (same ? 1 : 0);
 }

@@ -1,72 +1,27 @@
-import type { PrefixId, PrefixTable } from '../model/prefixes.ts';
+import type { PrefixId } from '../model/prefixes.ts';
 import type { ChosenRoutes } from './chosen.ts';
 import { decide } from './decision.ts';
-import { Group, type Member, type Owed, type ToldRoute } from './group.ts';
+import { Group, type Member, type ToldRoute } from './group.ts';
 import type { AttributeId } from './intern.ts';
 import type { CostOf } from './next-hops.ts';
+import { OwedPaths } from './owed-paths.ts';
 import type { PackedItems } from './packing.ts';
+import { type Partition, Partitions } from './partitions.ts';
 import type { Candidate, PathId, Rib } from './rib.ts';
 import type { Source, SourceId } from './sources.ts';
+import { type ToldPath, ToldPaths } from './told-paths.ts';
 
 /** How many paths of a prefix peers are told: all that could be used, or so many of the best. */
 export type PathsToSend = 'all' | number;
 
-/** A path as the members are told it; its number is its identifier on the wire, stable while it lasts. */
-interface ToldPath {
-  readonly path: PathId;
-  readonly attributes: AttributeId;
-  readonly source: SourceId;
-}
-
-interface OwedPath {
-  readonly id: PrefixId;
-  readonly path: PathId;
-  /** The member knows the path, so that it must hear of its end. */
-  readonly told: boolean;
-}
-
 /** Paths in one go for a member that is behind. */
 const pumpSlice = 4096;
 
-/** Paths that one member must still be told of; each retains its prefix. */
-class OwedPaths implements Owed {
-  readonly #owed = new Map<number, OwedPath>();
-
-  constructor(private readonly prefixes: PrefixTable) {}
-
-  get size(): number {
-    return this.#owed.size;
-  }
-
-  add(id: PrefixId, path: PathId, told: boolean): void {
-    const key = id * 0x4000000 + path;
-    if (this.#owed.has(key)) return;
-    this.#owed.set(key, { id, path, told });
-    this.prefixes.retain(id);
-  }
-
-  /** Some of them; their prefixes are the caller's to release. */
-  take(most: number): OwedPath[] {
-    const taken: OwedPath[] = [];
-    for (const [key, owed] of this.#owed) {
-      if (taken.length >= most) break;
-      taken.push(owed);
-      this.#owed.delete(key);
-    }
-    return taken;
-  }
-
-  clear(): void {
-    for (const { id } of this.take(Number.POSITIVE_INFINITY)) this.prefixes.release(id);
-  }
-}
-
 /** Peers that are told several paths of a prefix, each with its identifier. RFC 7911. */
 export class PathGroup extends Group<OwedPaths> {
-  readonly #out = new Map<PrefixId, readonly ToldPath[]>();
-  /** Paths told, by source. */
-  readonly #counts = new Map<SourceId, number>();
-  #count = 0;
+  /** Each may have many paths to be ranked. */
+  readonly step = 128;
+  readonly #out = new ToldPaths(this.rib);
 
   constructor(
     context: Group['context'],
@@ -79,142 +34,132 @@ export class PathGroup extends Group<OwedPaths> {
   }
 
   advertised(source: Source): number {
-    return this.#count - (this.#counts.get(this.rib.sources.find(source)) ?? 0);
+    return this.#out.count - this.#out.countOf(this.rib.sources.find(source));
   }
 
   *told(source: Source): Generator<ToldRoute> {
-    for (const [id, paths] of this.#out)
-      for (const path of paths)
+    for (let id: PrefixId = 0; id < this.#out.bound; id++)
+      for (const path of this.#out.of(id))
         if (this.rib.sources.get(path.source) !== source)
           yield { id, attributes: this.rib.interner.get(path.attributes), pathId: path.path };
   }
 
   dissolve(): void {
-    const ids = this.#out.keys();
+    const out = this.#out;
+    let next: PrefixId = 0;
     this.rib.background((over) => {
-      for (const id of ids) {
-        this.#record(id, []);
-        if (over()) return true;
-      }
-      return false;
+      do {
+        for (const end = Math.min(next + this.step, out.bound); next < end; next++) out.set(next, []);
+      } while (next < out.bound && !over());
+      return next < out.bound;
     });
   }
 
   apply(ids: readonly PrefixId[], _: readonly PrefixId[], selected: ChosenRoutes): void {
     // Before anything changes: a source that loses its last route loses its identifier.
-    const members = [...this.members.values()].map((member) => ({ member, self: this.idOf(member) }));
+    const selves = this.selves();
+    const partitions = new Partitions();
     for (const id of ids) {
-      const before = this.#out.get(id) ?? [];
+      const before = this.#out.of(id);
       const after = selected.attributes(id) === 0 ? [] : this.#wanted(id);
       if (before.length === 0 && after.length === 0) continue;
-      this.#record(id, after);
-      for (const { member, self } of members) this.#owe(member, self, id, before, after);
+      this.#out.set(id, after);
+      compare(partitions, id, before, after);
     }
     this.exporter.forget();
+    this.tell(partitions.all, selves);
   }
 
   protected none(): OwedPaths {
-    return new OwedPaths(this.rib.prefixes);
+    return new OwedPaths(this.rib.prefixes, this.#out);
   }
 
-  protected oweAll(source: Source, pending: OwedPaths, told: boolean): void {
-    const self = this.rib.sources.find(source);
-    for (const [id, paths] of this.#out)
-      for (const path of paths) if (path.source !== self) pending.add(id, path.path, told);
+  protected oweAll(_: Source, pending: OwedPaths, told: boolean): void {
+    pending.addAll(told);
   }
 
   protected oweKnown(source: Source, before: OwedPaths | undefined, pending: OwedPaths): void {
-    for (const { id, path, told } of before?.take(Number.POSITIVE_INFINITY) ?? []) {
-      pending.add(id, path, told);
-      this.rib.prefixes.release(id);
+    pending.addKnown(this.#out, before, this.rib.sources.find(source));
+  }
+
+  protected oweChanged(pending: OwedPaths, { ids, paths }: Partition, told: boolean): void {
+    for (const [i, id] of ids.entries()) pending.add(id, paths[i] ?? 0, told);
+  }
+
+  protected announcementsOf({ ids, paths }: Partition): readonly Uint8Array[] {
+    const lists = new Map<AttributeId, PathList>();
+    for (const [i, id] of ids.entries()) {
+      const path = paths[i] ?? 0;
+      const told = this.#out.find(id, path);
+      if (told) listIn(lists, told.attributes).add(id, path);
     }
-    this.oweAll(source, pending, true);
+    this.#announce(lists);
+    return this.packer.take();
+  }
+
+  protected withdrawalsOf({ ids, paths }: Partition): readonly Uint8Array[] {
+    this.packer.withdraw({ prefixes: ids, paths, length: ids.length });
+    return this.packer.take();
   }
 
   protected catchUp(member: Member<OwedPaths>, pending: OwedPaths): void {
     const self = this.idOf(member);
     const withdraw = new PathList();
     const announce = new Map<AttributeId, PathList>();
-    const taken = pending.take(pumpSlice);
+    const taken = pending.take(pumpSlice, self);
     for (const { id, path, told } of taken) {
-      const now = this.#out.get(id)?.find((one) => one.path === path);
-      if (!now || now.source === self) {
-        if (told) withdraw.add(id, path);
-        continue;
-      }
-      const list = announce.get(now.attributes) ?? new PathList();
-      announce.set(now.attributes, list);
-      list.add(id, path);
+      const now = this.#out.find(id, path);
+      if (now && now.source !== self) listIn(announce, now.attributes).add(id, path);
+      else if (told) withdraw.add(id, path);
     }
     if (withdraw.length > 0) this.packer.withdraw(withdraw);
-    for (const [attributes, list] of announce) {
-      if (this.packer.announce(attributes, list)) continue;
-      this.report(this.rib.interner.get(attributes), list.length);
-      this.packer.withdraw(list);
-    }
+    this.#announce(announce);
     const chunks = this.packer.take();
     if (chunks.length > 0) member.receiver.send(chunks);
     for (const { id } of taken) this.rib.prefixes.release(id);
   }
 
-  #owe(
-    member: Member<OwedPaths>,
-    self: SourceId,
-    id: PrefixId,
-    before: readonly ToldPath[],
-    after: readonly ToldPath[],
-  ): void {
-    for (const { path, attributes, source } of after) {
-      const known = before.find((one) => one.path === path);
-      if (known?.attributes === attributes && known.source === source) continue;
-      const told = known !== undefined && known.source !== self;
-      if (told || source !== self) this.#add(member, id, path, told);
+  #announce(lists: ReadonlyMap<AttributeId, PathList>): void {
+    for (const [attributes, list] of lists) {
+      if (this.packer.announce(attributes, list)) continue;
+      this.report(this.rib.interner.get(attributes), list.length);
+      this.packer.withdraw(list);
     }
-    for (const { path, source } of before)
-      if (source !== self && !after.some((one) => one.path === path)) this.#add(member, id, path, true);
-  }
-
-  #add(member: Member<OwedPaths>, id: PrefixId, path: PathId, told: boolean): void {
-    member.pending ??= this.none();
-    member.pending.add(id, path, told);
   }
 
   #wanted(id: PrefixId): ToldPath[] {
     const wanted: ToldPath[] = [];
-    for (const path of rankedPaths(this.rib, id, this.most, this.costOf)) {
+    for (const path of pathsToTell(this.rib, id, this.most, this.costOf)) {
       const source = this.rib.source(path);
       const attributes = this.exporter.export(id, this.rib.attributes(path), source);
       if (attributes !== 0) wanted.push({ path, attributes, source });
     }
     return wanted;
   }
+}
 
-  /** Each path retains its attributes and its source, any path the prefix. */
-  #record(id: PrefixId, after: readonly ToldPath[]): void {
-    const { prefixes, interner, sources } = this.rib;
-    const before = this.#out.get(id) ?? [];
-    for (const { attributes, source } of after) {
-      interner.retain(attributes);
-      sources.retain(source);
-      this.#tally(source, 1);
-    }
-    if (before.length === 0 && after.length > 0) prefixes.retain(id);
-    if (after.length > 0) this.#out.set(id, after);
-    else this.#out.delete(id);
-    for (const { attributes, source } of before) {
-      this.#tally(source, -1);
-      interner.release(attributes);
-      sources.release(source);
-    }
-    if (before.length > 0 && after.length === 0) prefixes.release(id);
+/** Which paths of a prefix begin, change, or end. */
+function compare(partitions: Partitions, id: PrefixId, before: readonly ToldPath[], after: readonly ToldPath[]): void {
+  const add = (path: PathId, from: SourceId, to: SourceId, same: boolean) => {
+    const { ids, paths } = partitions.of(from, to, same);
+    ids.push(id);
+    paths.push(path);
+  };
+  for (const { path, attributes, source } of after) {
+    const known = before.find((one) => one.path === path);
+    if (known?.attributes === attributes && known.source === source) continue;
+    add(path, known?.source ?? 0, source, known?.attributes === attributes);
   }
+  for (const { path, source } of before) if (!after.some((one) => one.path === path)) add(path, source, 0, false);
+}
 
-  #tally(source: SourceId, by: number): void {
-    this.#count += by;
-    const count = (this.#counts.get(source) ?? 0) + by;
-    if (count === 0) this.#counts.delete(source);
-    else this.#counts.set(source, count);
+function listIn(lists: Map<AttributeId, PathList>, attributes: AttributeId): PathList {
+  let list = lists.get(attributes);
+  if (!list) {
+    list = new PathList();
+    lists.set(attributes, list);
   }
+  return list;
 }
 
 class PathList implements PackedItems {
@@ -231,12 +176,16 @@ class PathList implements PackedItems {
   }
 }
 
-/** The paths of a prefix that could be used, best first: each is the best of those that are left. */
-export function rankedPaths(rib: Rib, id: PrefixId, most: PathsToSend, costOf: CostOf | undefined): PathId[] {
+/** The paths of a prefix that peers are told; of several at most, the best: each is the best of those that are left. */
+function pathsToTell(rib: Rib, id: PrefixId, most: PathsToSend, costOf: CostOf | undefined): PathId[] {
   const left = new Map<Candidate, PathId>();
-  for (let path = rib.first(id); path !== 0; path = rib.next(path)) left.set(rib.candidate(path), path);
+  for (let path = rib.first(id); path !== 0; path = rib.next(path)) {
+    const candidate = rib.candidate(path);
+    if (costOf?.(candidate) !== Number.POSITIVE_INFINITY) left.set(candidate, path);
+  }
+  if (most === 'all') return [...left.values()];
   const ranked: PathId[] = [];
-  while (left.size > 0 && (most === 'all' || ranked.length < most)) {
+  while (left.size > 0 && ranked.length < most) {
     const decision = decide([...left.keys()], costOf);
     const path = decision && left.get(decision.best);
     if (!decision || path === undefined) break;

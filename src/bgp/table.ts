@@ -41,9 +41,9 @@ export interface TableDeps {
   readonly oversized: (attributes: Attributes, prefixes: number) => void;
 }
 
-/** Prefixes decided between two looks at the sockets, in steps between two looks at the clock. */
+/** Prefixes decided between two looks at the sockets, in steps between two looks at the clock: of the groups' size. */
 const slice = 16_384;
-const step = 1024;
+const largestStep = 1024;
 const sliceMilliseconds = 8;
 /** Of what goes on beside that: peers' tables that are given up. */
 const backgroundMilliseconds = 4;
@@ -244,6 +244,7 @@ export class RouteTable {
     if (this.#held) return;
     const { interner } = this.deps;
     const over = this.#sliceOf(sliceMilliseconds);
+    const step = this.#step();
     for (let done = 0; done < slice && this.rib.pending > 0; done += step) {
       this.#decide(Math.min(step, this.rib.pending));
       if (this.rib.pending > 0 && over()) break;
@@ -257,12 +258,18 @@ export class RouteTable {
     if (this.rib.pending === 0) this.deps.settled();
   };
 
+  #step(): number {
+    let step = largestStep;
+    for (const group of this.#groups.values()) step = Math.min(step, group.step);
+    return step;
+  }
+
   /** Tells a new group of selected routes; at least one step of them, so that it comes to an end under any load. */
   #fill(group: Group, from: PrefixId, over: () => boolean): void {
     let next = from;
     do {
       const ids: PrefixId[] = [];
-      for (; next < this.#selected.bound && ids.length < step; next++)
+      for (; next < this.#selected.bound && ids.length < group.step; next++)
         if (this.#selected.attributes(next) !== 0) ids.push(next);
       group.apply(ids, ids, this.#selected);
     } while (next < this.#selected.bound && !over());

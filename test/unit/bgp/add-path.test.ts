@@ -1,19 +1,21 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Reader, Writer } from '../../../src/base/bytes.ts';
 import type { Monitor } from '../../../src/bgp/bmp/monitor.ts';
+import type { ExportContext } from '../../../src/bgp/exporting.ts';
 import { Intake } from '../../../src/bgp/intake.ts';
 import { AttributeInterner } from '../../../src/bgp/intern.ts';
 import { defaultLimits } from '../../../src/bgp/limits.ts';
 import { tableDump } from '../../../src/bgp/mrt.ts';
 import { acceptOpen, openOf, type SessionConfig } from '../../../src/bgp/negotiate.ts';
 import { UpdatePacker } from '../../../src/bgp/packing.ts';
-import { AdjRibIn } from '../../../src/bgp/rib.ts';
+import { AdjRibIn, type Source } from '../../../src/bgp/rib.ts';
 import { compileStandalone } from '../../../src/bgp/standalone.ts';
 import { RouteTable } from '../../../src/bgp/table.ts';
 import { readCapability, writeCapability } from '../../../src/bgp/wire/capabilities.ts';
+import { readFrame } from '../../../src/bgp/wire/framing.ts';
 import { type PathCidr, pathCidrsOf } from '../../../src/bgp/wire/nlri.ts';
 import { readUpdate } from '../../../src/bgp/wire/update.ts';
-import { parseCidr, parseIp } from '../../../src/model/address.ts';
+import { hostCidr, ipFromNumber, parseCidr, parseIp } from '../../../src/model/address.ts';
 import { PrefixTable } from '../../../src/model/prefixes.ts';
 
 /* Several paths of a prefix: RFC 7911. */
@@ -212,4 +214,100 @@ describe('the option of a neighbour', () => {
       ]);
     },
   );
+});
+
+describe('peers that are told several paths', () => {
+  const family = 4;
+  const context: ExportContext = {
+    family,
+    asn: 64512,
+    external: false,
+    fourOctetAs: true,
+    self: parseIp('10.9.0.200'),
+    nextHopMode: 'keep',
+    reflection: { clusterId: parseIp('1.1.1.1'), client: true },
+    paths: 'all',
+  };
+
+  function source(i: number): Source {
+    const address = parseIp(`10.9.0.${i}`);
+    return { name: `peer ${i}`, kind: 'ibgp', address, client: true, identifier: address };
+  }
+
+  /** @param now absent: slices have no end */
+  function tableOf(now?: () => number) {
+    const work: (() => void)[] = [];
+    const interner = new AttributeInterner();
+    const nothing = () => undefined;
+    const deps = { interner, selected: nothing, wanted: () => false, settled: nothing, oversized: nothing };
+    const schedule = (next: () => void) => void work.push(next);
+    const table = new RouteTable(family, { ...deps, schedule, ...(now ? { now } : {}) }, false);
+    const tell = (i: number, count: number) => {
+      const adj = new AdjRibIn(source(i), table.rib);
+      const id = interner.intern({ ...attributes, localPref: 100 + i });
+      for (let n = 0; n < count; n++)
+        adj.announce(table.rib.prefixes.internCidr(hostCidr(ipFromNumber(0x0a000000n + BigInt(n), 4))), id, 1);
+    };
+    /** One slice. */
+    const turn = () => {
+      const [next] = work.splice(0, 1);
+      next?.();
+      return next !== undefined;
+    };
+    return { table, tell, turn };
+  }
+
+  function listen(table: RouteTable, i: number): Uint8Array[] {
+    const heard: Uint8Array[] = [];
+    const send = (chunks: readonly Uint8Array[]) => void heard.push(...chunks);
+    table.join({ source: source(i), send, writable: () => true }, context);
+    return heard;
+  }
+
+  test('share one encoding of what changes', () => {
+    const { table, tell, turn } = tableOf();
+    const [one, two] = [listen(table, 8), listen(table, 9)];
+    while (turn());
+    one.length = 0;
+    two.length = 0;
+    tell(1, 100);
+    tell(2, 100);
+    while (turn());
+    expect(one.length).toBeGreaterThan(0);
+    for (const [i, chunk] of one.entries()) expect(two[i], 'the same octets, not equal ones').toBe(chunk);
+  });
+
+  test('are told of a whole table in slices, and joining or asking for it again looks at none of it', () => {
+    let time = 0;
+    // Every slice is over at the first look at the clock.
+    const { table, tell, turn } = tableOf(() => (time += 1000));
+    tell(1, 12_000);
+    tell(2, 12_000);
+    listen(table, 8);
+    while (turn());
+    const retained = vi.spyOn(table.rib.prefixes, 'retain');
+    const heard = listen(table, 9);
+    table.refresh(source(9));
+    expect(retained).not.toHaveBeenCalled();
+    const slices: number[] = [];
+    while (turn()) {
+      slices.push(retained.mock.calls.length);
+      retained.mockClear();
+    }
+    expect(Math.max(...slices)).toBeLessThanOrEqual(4097);
+    expect(slices.reduce((sum, slice) => sum + slice, 0)).toBe(24_000);
+    const frames = heard.flatMap((chunk) => [...messagesOf(chunk)]);
+    const paths = frames.flatMap(
+      (body) => readUpdate(body, { ...context, pathsReceived: [4] }, new Set([4])).announced,
+    );
+    expect(paths.reduce((sum, { block }) => sum + pathCidrsOf(block).length, 0)).toBe(24_000);
+  });
+
+  function* messagesOf(chunk: Uint8Array): Generator<Uint8Array> {
+    for (let at = 0; at < chunk.length; ) {
+      const frame = readFrame(chunk, at) ?? expect.fail('incomplete');
+      yield frame.body;
+      at += frame.length;
+    }
+  }
 });
