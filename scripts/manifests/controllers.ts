@@ -21,6 +21,13 @@ export const controllersAccount: Tree = tree({
   metadata: { name: controllers, namespace: release('Namespace') },
 });
 
+const readsServices = { apiGroups: [''], resources: ['services'], verbs: read };
+const writesServices = noted('The addresses of services of type LoadBalancer.', {
+  apiGroups: [''],
+  resources: ['services/status'],
+  verbs: ['patch'],
+});
+
 const kubernetesRules = [
   noted('Which nodes and pods there are, and whose addresses.', {
     apiGroups: [''],
@@ -43,12 +50,14 @@ const kubernetesRules = [
     ],
     verbs: read,
   },
-  noted('Addresses that nobody uses any more.', {
+  readsServices,
+  writesServices,
+  noted('Addresses of services, and those that nobody uses any more.', {
     apiGroups: calicoGroups,
     resources: ['ipamblocks', 'ipamhandles'],
-    verbs: ['update', 'delete'],
+    verbs: ['create', 'update', 'delete'],
   }),
-  noted('Blocks of nodes that are gone.', {
+  noted('Blocks of services, and of nodes that are gone.', {
     apiGroups: calicoGroups,
     resources: ['blockaffinities'],
     verbs: ['create', 'update', 'delete'],
@@ -67,6 +76,7 @@ const kubernetesRules = [
 const etcdRules = [
   noted('What is copied to etcd.', readsKubernetes),
   ...readsPolicy,
+  writesServices,
   noted('A watch that hears nothing asks whether the server is alive.', {
     nonResourceURLs: ['/version'],
     verbs: ['get'],

@@ -11,7 +11,9 @@ export type Reason =
   | 'podGone'
   | 'leak'
   | 'orphanedHandle'
-  | 'orphanedAffinity';
+  | 'orphanedAffinity'
+  | 'assignService'
+  | 'releaseService';
 
 /** Who an address was given to, as far as the block says. */
 export interface Holder {

@@ -9,6 +9,7 @@ import type { Auditor } from './auditor.ts';
 import type { Seen } from './collection.ts';
 import { goneEndpoints } from './copying.ts';
 import { actionsFor } from './decide.ts';
+import type { LoadBalancers } from './load-balancers.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import type { Performer } from './perform.ts';
 import type { Settings } from './settings.ts';
@@ -21,9 +22,13 @@ const width = 16;
 /** Work that takes longer than this hangs: every call to a datastore has a deadline of seconds. */
 const hangMs = 600_000;
 
+/** What addresses of services depend on. */
+const forServices: ReadonlySet<Key['type']> = new Set(['Service', 'IPPool', 'IPReservation', 'ClusterInformation']);
+
 export interface ControllersDeps {
   readonly performer: Performer;
   readonly auditor: Auditor;
+  readonly loadBalancers: LoadBalancers;
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
   readonly log: Log;
@@ -43,6 +48,8 @@ export class Controllers {
   #pending = new Map<string, Key>();
   #gonePods: Seen = new Map();
   #auditDueMs = 0;
+  /** Something changed that addresses of services depend on. */
+  #servicesDue = false;
   #busySinceMs: number | undefined;
   #toldLock = false;
 
@@ -75,6 +82,7 @@ export class Controllers {
     for (const view of [this.store, this.cluster])
       for (const key of view?.keys() ?? []) this.#pending.set(keyText(key), key);
     this.#auditDueMs = 0;
+    this.#servicesDue = true;
     this.#trigger.fire();
   }
 
@@ -107,6 +115,7 @@ export class Controllers {
       this.#pending.set(keyText(key), key);
       // What was a departed node's is looked for at once.
       if (key.type === 'Node' && view.known(key) === undefined) this.#auditDueMs = 0;
+      if (forServices.has(key.type)) this.#servicesDue = true;
     }
     this.#trigger.fire();
   }
@@ -118,11 +127,13 @@ export class Controllers {
     try {
       const settled = await this.#drain(signal);
       if (!settled || signal.aborted) return settled;
-      if (clock.monotonic() >= this.#auditDueMs) await this.#audit(signal);
-      return true;
+      const audits = clock.monotonic() >= this.#auditDueMs;
+      if (audits) await this.#audit(signal);
+      return await this.#serve(audits, signal);
     } catch (thrown) {
       if (signal.aborted) return true;
       this.#auditDueMs = 0;
+      this.#servicesDue = true;
       const expected = thrown instanceof StoreUnavailableError || thrown instanceof GoneError;
       if (expected) log.warn({ reason: explain(thrown) }, 'the datastore cannot be reached; trying again');
       else log.error({ err: thrown }, 'a pass failed; trying again');
@@ -186,6 +197,24 @@ export class Controllers {
     const { actions, seen } = goneEndpoints(this.store, this.cluster, this.#gonePods, options);
     this.#gonePods = seen;
     for (const action of actions) if (!signal.aborted && !this.locked) await this.#perform(action);
+  }
+
+  /** Addresses of services. @returns whether all have what they should */
+  async #serve(thorough: boolean, signal: AbortSignal): Promise<boolean> {
+    const { assignIps } = this.deps.settings();
+    if (assignIps === undefined || !(this.#servicesDue || thorough) || this.locked) return true;
+    this.#servicesDue = false;
+    const { cluster = this.store } = this;
+    const done = await this.deps.loadBalancers.pass(
+      this.store,
+      cluster,
+      assignIps,
+      thorough,
+      () => this.locked,
+      signal,
+    );
+    if (!done) this.#servicesDue = true;
+    return done;
   }
 
   /** One log line for each decision. @throws StoreUnavailableError */

@@ -11,6 +11,7 @@ import { Auditor } from './auditor.ts';
 import { Controllers } from './controllers.ts';
 import { copiedTypes } from './copying.ts';
 import { campaign, type ElectionTimes } from './election.ts';
+import { LoadBalancers } from './load-balancers.ts';
 import { ControllerMetrics } from './metrics.ts';
 import { Performer } from './perform.ts';
 import { serveHealth, serveMetrics } from './serve.ts';
@@ -38,11 +39,18 @@ export interface RunOptions {
 }
 
 const configuration = { type: 'KubeControllersConfiguration', name: 'default' } as const;
-const always = ['ClusterInformation', 'KubeControllersConfiguration', 'Node', 'HostEndpoint'] as const;
+const always = [
+  'ClusterInformation',
+  'KubeControllersConfiguration',
+  'Node',
+  'HostEndpoint',
+  'IPPool',
+  'IPReservation',
+] as const;
 
 /** What is followed in the datastore and in Kubernetes. */
 export const followed = {
-  kubernetes: always,
+  kubernetes: [...always, 'Service'] satisfies readonly Type[],
   store: [
     ...always,
     ...copiedTypes,
@@ -68,6 +76,7 @@ export async function runControllers(options: RunOptions): Promise<void> {
     ...{ metrics, clock, log, settings: () => control.settings },
     performer: new Performer({ store, cluster, clock, log }),
     auditor: new Auditor({ store, clock, log, metrics }),
+    loadBalancers: new LoadBalancers({ store, cluster, clock, log, metrics }),
     copies: options.cluster !== undefined,
   });
   const servers = new Servers(options, metrics, {

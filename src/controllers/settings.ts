@@ -16,6 +16,8 @@ export interface Settings {
   readonly nodes: boolean;
   readonly syncLabels: boolean;
   readonly autoHostEndpoints: boolean;
+  /** Which services of type LoadBalancer get addresses of pools; undefined: none. */
+  readonly assignIps: 'AllServices' | 'RequestedServicesOnly' | undefined;
   /** What is copied from Kubernetes, where it is not the datastore itself. */
   readonly copies: {
     readonly policies: boolean;
@@ -40,9 +42,10 @@ const controllers = {
   namespace: 'namespace',
   serviceaccount: 'serviceAccount',
   workloadendpoint: 'workloadEndpoint',
+  loadbalancer: 'loadBalancer',
 } as const;
 
-const unsupported = ['loadbalancer', 'migration'];
+const unsupported = ['migration'];
 
 /**
  * Calico's settings of its kube-controllers: ENABLED_CONTROLLERS, LOG_LEVEL, RECONCILER_PERIOD, SYNC_NODE_LABELS,
@@ -66,6 +69,7 @@ export function readSettings(env: Environment, resource?: KubeControllersConfigu
       has('node') &&
       node?.hostEndpoint?.createDefaultHostEndpoint !== 'Disabled' &&
       (switchOf(env, 'AUTO_HOST_ENDPOINTS') ?? node?.hostEndpoint?.autoCreate === 'Enabled'),
+    assignIps: has('loadbalancer') ? (spec?.controllers?.loadBalancer?.assignIPs ?? 'AllServices') : undefined,
     copies: {
       policies: has('policy'),
       namespaces: has('namespace'),
@@ -102,7 +106,6 @@ function withoutEffect(env: Environment, resource: KubeControllersConfiguration 
   const note = (field: string, value: unknown) => value !== undefined && found.push(field);
   note('COMPACTION_PERIOD', env['COMPACTION_PERIOD'] || undefined);
   note('spec.etcdV3CompactionPeriod', spec?.['etcdV3CompactionPeriod']);
-  note('spec.controllers.loadBalancer', spec?.controllers?.['loadBalancer']);
   const { hostEndpoint } = spec?.controllers?.node ?? {};
   note('spec.controllers.node.hostEndpoint.templates', hostEndpoint?.['templates']);
   for (const name of ['policy', 'workloadEndpoint', 'serviceAccount', 'namespace'] as const)

@@ -1,5 +1,6 @@
 import { InputError } from '../base/errors.ts';
 import { type Cidr, cidrParts, familyOf, parseCidr } from '../model/address.ts';
+import { ownerParts } from '../model/ipam.ts';
 import { isKind, type Kind, kinds } from '../model/kinds.ts';
 import type { Key, Other, Report, Scope, Type } from './store.ts';
 
@@ -8,6 +9,7 @@ import type { Key, Other, Report, Scope, Type } from './store.ts';
 const resources = '/calico/resources/v3/projectcalico.org/';
 const blocks = '/calico/ipam/v2/assignment/';
 const hosts = '/calico/ipam/v2/host/';
+const virtual = '/calico/ipam/v2/virtual/';
 const handles = '/calico/ipam/v2/handle/';
 const config = '/calico/ipam/v2/config';
 
@@ -21,7 +23,7 @@ export function etcdKey(key: Key): string {
     case 'Block':
       return `${blocks}${blockPart(key.cidr)}`;
     case 'BlockAffinity':
-      return `${hosts}${segment('BlockAffinity.host', key.host)}/${blockPart(key.cidr)}`;
+      return `${ownerPrefix('BlockAffinity.host', key.host)}${blockPart(key.cidr)}`;
     case 'Handle':
       if (key.id === '') throw new InputError('Handle.id', key.id, 'a name');
       return `${handles}${key.id}`;
@@ -50,10 +52,11 @@ export function parseEtcdKey(text: string): Key | undefined {
     const cidr = parseBlockPart(text.slice(blocks.length).split('/'));
     return cidr && { type: 'Block', cidr };
   }
-  if (text.startsWith(hosts)) {
-    const [host, ...rest] = text.slice(hosts.length).split('/');
-    const cidr = host ? parseBlockPart(rest) : undefined;
-    return host && cidr ? { type: 'BlockAffinity', host, cidr } : undefined;
+  for (const [prefix, mark] of [[hosts, ''] as const, [virtual, 'virtual:'] as const]) {
+    if (!text.startsWith(prefix)) continue;
+    const [name, ...rest] = text.slice(prefix.length).split('/');
+    const cidr = name ? parseBlockPart(rest) : undefined;
+    return name && cidr ? { type: 'BlockAffinity', host: mark + name, cidr } : undefined;
   }
   return undefined;
 }
@@ -84,7 +87,7 @@ export function etcdPrefix(type: Type, scope: Scope = {}): string {
     case 'Block':
       return blocks;
     case 'BlockAffinity':
-      return scope.host === undefined ? hosts : `${hosts}${segment('host', scope.host)}/`;
+      return scope.host === undefined ? hosts : ownerPrefix('host', scope.host);
     case 'Handle':
       return handles;
     case 'IpamConfig':
@@ -95,6 +98,11 @@ export function etcdPrefix(type: Type, scope: Scope = {}): string {
       return `${resources}${plural}/${segment('namespace', scope.namespace)}/`;
     }
   }
+}
+
+function ownerPrefix(field: string, owner: string): string {
+  const { type, name } = ownerParts(owner);
+  return `${type === 'virtual' ? virtual : hosts}${segment(field, name)}/`;
 }
 
 /** The longest prefix that all the types share, for one ordered watch over them. */

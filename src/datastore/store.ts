@@ -1,4 +1,4 @@
-import type { Cidr } from '../model/address.ts';
+import type { Cidr, Ip } from '../model/address.ts';
 import type { Block, BlockAffinity, Handle, IpamConfig } from '../model/ipam.ts';
 import type { Kind, ResourceOf } from '../model/kinds.ts';
 
@@ -15,7 +15,12 @@ export type Key<T extends Type = Type> = T extends Kind
   : T extends 'Block'
     ? { readonly type: 'Block'; readonly cidr: Cidr }
     : T extends 'BlockAffinity'
-      ? { readonly type: 'BlockAffinity'; readonly host: string; readonly cidr: Cidr }
+      ? {
+          readonly type: 'BlockAffinity';
+          /** A node's name, or `virtual:<name>`. */
+          readonly host: string;
+          readonly cidr: Cidr;
+        }
       : T extends 'Handle'
         ? { readonly type: 'Handle'; readonly id: string }
         : { readonly type: 'IpamConfig' };
@@ -101,6 +106,7 @@ export class StoreUnavailableError extends Error {
 /** A namespace, host and so on to narrow a list to. */
 export interface Scope {
   readonly namespace?: string;
+  /** Without it, affinities of nodes alone are listed. */
   readonly host?: string;
   /**
    * Read as of this revision, so that several lists, each at the revision of the one before, show one moment; where the
@@ -146,6 +152,14 @@ export interface Store {
   report?(node: string, report: Report, value: object, ttlSeconds?: number): Promise<void>;
   /** Calico's objects of kinds that are not known here, for those who must not lose any; absent where there are none. */
   others?(): Promise<readonly Other[]>;
+  /**
+   * Writes the addresses of a Service's load balancer into its status: all of them, or those that stand there without
+   * some. Absent where the store is not Kubernetes. @throws StoreUnavailableError
+   */
+  writeServiceAddresses?(
+    service: { readonly namespace: string; readonly name: string },
+    change: { readonly all: readonly Ip[] } | { readonly without: readonly Ip[] },
+  ): Promise<'written' | 'conflict' | 'missing'>;
   /**
    * What Kubernetes knows of a pod of the pod network that has a node; undefined when there is no such pod. Absent where
    * the store is not Kubernetes. @throws StoreUnavailableError

@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts';
 import type { Entry, Store, Write } from '../datastore/store.ts';
 import type { Update } from '../datastore/update.ts';
 import { type Cidr, type Family, familyOf, hostCidr, type Ip, parseCidr } from '../model/address.ts';
-import type { AllocationAttribute } from '../model/ipam.ts';
+import { type AllocationAttribute, ownerParts } from '../model/ipam.ts';
 import { Batches } from './batches.ts';
 import { addressAt, allocate, allocateAt, ordinalsOf, touched } from './block.ts';
 import { ContentionError, WriteConflictError } from './errors.ts';
@@ -51,6 +51,7 @@ export interface AssignRequest {
 
 export interface IpamOptions {
   readonly store: Store;
+  /** Whose blocks these are: a node's name, or `virtual:load-balancer`. */
   readonly node: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -268,7 +269,8 @@ export class Ipam {
 
   #attribute({ handle, attributes }: AssignRequest): AllocationAttribute {
     const { clock, node } = this.options;
-    return { handle_id: handle, secondary: sorted({ node, timestamp: goTime(clock.wall()), ...attributes }) };
+    const where = ownerParts(node).type === 'host' ? { node } : {};
+    return { handle_id: handle, secondary: sorted({ ...where, timestamp: goTime(clock.wall()), ...attributes }) };
   }
 
   #allocate(request: AssignRequest, sources: readonly Source[]) {

@@ -1,5 +1,5 @@
 import { bits, type Cidr, cidrParts, contains, type Ip, ipFromNumber, ipNumber } from '../model/address.ts';
-import type { AllocationAttribute, Block } from '../model/ipam.ts';
+import { type AllocationAttribute, type Block, ownerParts } from '../model/ipam.ts';
 import type { ReservedOrdinals } from './reserved.ts';
 import { rfc3339, unixNano } from './time.ts';
 
@@ -33,8 +33,10 @@ export function newBlock(cidr: Cidr, node: string, now: Date): Block {
   };
 }
 
-export function affinityOf(node: string): string {
-  return `host:${node}`;
+/** @param owner a node's name, or `virtual:<name>` */
+export function affinityOf(owner: string): string {
+  const { type, name } = ownerParts(owner);
+  return `${type}:${name}`;
 }
 
 export function addressAt(block: Block, ordinal: number): Ip {

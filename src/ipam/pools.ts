@@ -24,7 +24,7 @@ export interface UsablePool {
   readonly blockLength: number;
 }
 
-export type PoolUse = 'Workload' | 'Tunnel';
+export type PoolUse = 'Workload' | 'Tunnel' | 'LoadBalancer';
 
 export interface Choice {
   readonly pools: readonly IpPool[];

@@ -132,8 +132,10 @@ export class Supply {
    */
   async #claimFree(pools: readonly UsablePool[], snapshot: Snapshot): Promise<Source | undefined> {
     const { entries } = await this.scene.store.list('BlockAffinity');
-    const taken = new Set(entries.map(({ key }) => key.cidr));
-    const sure = new Set(entries.flatMap(({ key, value }) => (isConfirmed(value) ? [key.cidr] : [])));
+    // Affinities of services are listed with nobody else's.
+    const own = [...this.#own.keys()];
+    const taken = new Set([...own, ...entries.map(({ key }) => key.cidr)]);
+    const sure = new Set([...own, ...entries.flatMap(({ key, value }) => (isConfirmed(value) ? [key.cidr] : []))]);
     return (
       (await this.#claimOutside(taken, pools, snapshot)) ??
       (taken.size > sure.size ? await this.#claimOutside(sure, pools, snapshot) : undefined)

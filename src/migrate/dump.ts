@@ -7,6 +7,7 @@ import {
   type Type,
   type Value,
 } from '../datastore/store.ts';
+import { loadBalancer } from '../model/ipam.ts';
 import { isKind, type Kind, kinds } from '../model/kinds.ts';
 import { kubernetesName } from '../model/kubernetes.ts';
 import type { Metadata, Resource } from '../model/resource.ts';
@@ -49,6 +50,10 @@ export async function readDump(store: Store): Promise<Dump> {
     revision = listing.revision;
     for (const { key, value } of listing.entries) items.push(itemOf(key, value));
     invalid.push(...listing.invalid);
+    if (type !== 'BlockAffinity') continue;
+    const services = await store.list(type, { revision, host: loadBalancer });
+    for (const { key, value } of services.entries) items.push(itemOf(key, value));
+    invalid.push(...services.invalid);
   }
   return { items, invalid, others: (await store.others?.()) ?? [] };
 }

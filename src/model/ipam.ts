@@ -47,3 +47,13 @@ export interface IpamConfig {
   /** How long a released address is not used again. */
   readonly ipCooldownSeconds?: number;
 }
+
+/** Owner of the blocks that services' addresses come from: as it stands in a block's affinity. */
+export const loadBalancer = 'virtual:load-balancer';
+
+/** What owns a block: a node by its name, or something that is none, `virtual:<name>`. No node's name has a colon. */
+export function ownerParts(owner: string): { readonly type: 'host' | 'virtual'; readonly name: string } {
+  return owner.startsWith('virtual:')
+    ? { type: 'virtual', name: owner.slice('virtual:'.length) }
+    : { type: 'host', name: owner };
+}

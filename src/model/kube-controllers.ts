@@ -32,6 +32,9 @@ export const kubeControllersConfigurationSpec = z.looseObject({
       workloadEndpoint: periodic.optional(),
       serviceAccount: periodic.optional(),
       namespace: periodic.optional(),
+      loadBalancer: z
+        .looseObject({ assignIPs: z.enum(['AllServices', 'RequestedServicesOnly']).optional() })
+        .optional(),
     })
     .optional(),
 });

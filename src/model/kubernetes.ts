@@ -153,10 +153,18 @@ export function convertServiceAccount(value: unknown, defaultNamespace = 'defaul
 /** v1 Service: its addresses, ports and traffic policies. @throws InputError */
 export function convertService(value: unknown, defaultNamespace = 'default'): Service {
   const found = check('Service', service, value);
+  // What is asked of its load balancer.
+  const annotations = Object.entries(found.metadata.annotations ?? {}).filter(([name]) =>
+    name.startsWith('projectcalico.org/'),
+  );
   return parseResource('Service', {
     kind: 'Service',
     apiVersion,
-    metadata: { name: found.metadata.name, namespace: found.metadata.namespace ?? defaultNamespace },
+    metadata: {
+      name: found.metadata.name,
+      namespace: found.metadata.namespace ?? defaultNamespace,
+      ...(annotations.length > 0 && { annotations: Object.fromEntries(annotations) }),
+    },
     spec: serviceSpecOf(found),
   });
 }

@@ -27,6 +27,8 @@ export const serviceSpec = z.looseObject({
   externalIPs: z.array(ip).default([]),
   /** Of the object's `status.loadBalancer.ingress`; names of hosts are left out. */
   loadBalancerIPs: z.array(ip).default([]),
+  /** Who gives it addresses; absent: whoever gives them to all. */
+  loadBalancerClass: z.string().optional(),
   externalTrafficPolicy: trafficPolicy.default('Cluster'),
   internalTrafficPolicy: trafficPolicy.default('Cluster'),
   /** What it is reached on. Its EndpointSlices say by the same names where that leads. */

@@ -1,6 +1,6 @@
 import { InputError } from '../../base/errors.ts';
 import { type Cidr, parseCidr } from '../../model/address.ts';
-import type { Block, BlockAffinity, Handle, IpamConfig } from '../../model/ipam.ts';
+import { type Block, type BlockAffinity, type Handle, type IpamConfig, ownerParts } from '../../model/ipam.ts';
 import { parseAffinity, parseBlock, parseHandle, parseIpamConfig } from '../schemas.ts';
 import type { Key, KeyOf } from '../store.ts';
 import { affinityLabels, affinityName, cidrName, handleName, parseCidrName } from './names.ts';
@@ -70,10 +70,10 @@ export const affinitySource: Source = {
     return { resource: affinities, name: affinityName(host, cidr) };
   },
   keyOf: ({ spec = {} }) => {
-    const { node: host, type = 'host' } = spec;
+    const { node: name, type = 'host' } = spec;
     const cidr = cidrOf(spec['cidr']);
-    // Affinities of another type are load balancers'.
-    return typeof host === 'string' && type === 'host' && cidr ? { type: 'BlockAffinity', host, cidr } : undefined;
+    if (typeof name !== 'string' || (type !== 'host' && type !== 'virtual') || cidr === undefined) return undefined;
+    return { type: 'BlockAffinity', host: type === 'virtual' ? `virtual:${name}` : name, cidr };
   },
   read: ({ spec = {} }, key) => {
     const { node: _n, type: _t, cidr: _c, deleted, ...fields } = spec;
@@ -87,7 +87,8 @@ export const affinitySource: Source = {
       const { host, cidr } = key as KeyOf<'BlockAffinity'>;
       const affinity = parseAffinity(value, `BlockAffinity(${host} ${cidr})`) as BlockAffinity;
       const labels = affinityLabels(host, cidr);
-      const spec = { ...affinity, node: host, type: 'host', cidr, deleted: String(affinity.deleted) };
+      const { type, name: node } = ownerParts(host);
+      const spec = { ...affinity, node, type, cidr, deleted: String(affinity.deleted) };
       const annotations = { 'projectcalico.org/metadata': JSON.stringify({ labels }) };
       return object(affinities, affinityName(host, cidr), spec, { labels, annotations });
     },

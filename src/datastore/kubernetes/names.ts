@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { InputError } from '../../base/errors.ts';
 import { type Cidr, cidrParts, parseCidr } from '../../model/address.ts';
+import { ownerParts } from '../../model/ipam.ts';
 
 /* Names of IPAM's resources, as Calico makes them. */
 
@@ -27,7 +28,8 @@ export function parseCidrName(name: string): Cidr | undefined {
 }
 
 /** `<node>-<cidrname>`; for a node of a very long name its beginning, the prefix, and a digest of both. */
-export function affinityName(host: string, cidr: Cidr): string {
+export function affinityName(owner: string, cidr: Cidr): string {
+  const { name: host } = ownerParts(owner);
   const block = cidrName(cidr);
   const name = `${host}-${block}`;
   if (name.length < longest) return name;
@@ -36,9 +38,10 @@ export function affinityName(host: string, cidr: Cidr): string {
 }
 
 /** Labels by which a node finds its own affinities. */
-export function affinityLabels(host: string, cidr: Cidr): Record<string, string> {
+export function affinityLabels(owner: string, cidr: Cidr): Record<string, string> {
+  const { type, name: host } = ownerParts(owner);
   return {
-    'projectcalico.org/affinity-type': 'host',
+    'projectcalico.org/affinity-type': type,
     'projectcalico.org/ip-version': String(cidrParts(cidr).family),
     'projectcalico.org/hostname-hash': hostnameHash(host),
   };

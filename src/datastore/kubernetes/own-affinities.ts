@@ -1,4 +1,5 @@
 import type { Log } from '../../base/log.ts';
+import { ownerParts } from '../../model/ipam.ts';
 import type { ApiClient, ApiListing } from './client.ts';
 import { affinitySource, missingLabels } from './ipam.ts';
 import { hostnameHash } from './names.ts';
@@ -18,7 +19,8 @@ export class Affinities {
 
   async list(resource: ApiResource, host: string, scope: { resourceVersion?: string }): Promise<ApiListing> {
     if (scope.resourceVersion === undefined && !this.#labelled.has(host)) await this.#label(resource, host);
-    const labelSelector = `projectcalico.org/hostname-hash=${hostnameHash(host)},projectcalico.org/affinity-type=host`;
+    const { type, name } = ownerParts(host);
+    const labelSelector = `projectcalico.org/hostname-hash=${hostnameHash(name)},projectcalico.org/affinity-type=${type}`;
     return this.client.list(resource, { ...scope, query: { labelSelector } });
   }
 

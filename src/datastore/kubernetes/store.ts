@@ -3,6 +3,7 @@ import { Backoff } from '../../base/backoff.ts';
 import { type Clock, pause, systemClock } from '../../base/clock.ts';
 import { InputError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { ownerParts } from '../../model/ipam.ts';
 import { writeInOrder } from '../in-order.ts';
 import {
   type DeleteOutcome,
@@ -29,6 +30,7 @@ import { ApiClient, type ClientOptions, type Written } from './client.ts';
 import type { KubernetesConfig } from './config.ts';
 import { Credentials } from './credentials.ts';
 import { ApiServer } from './http.ts';
+import { type ServiceAddresses, writeIngress } from './ingress.ts';
 import { Affinities } from './own-affinities.ts';
 import { readPodFacts } from './pod-facts.ts';
 import { type ApiObject, calicoGroup, type Place, resourceId } from './resources.ts';
@@ -181,6 +183,14 @@ class KubernetesStore implements Store {
     return found;
   }
 
+  async writeServiceAddresses(
+    service: { readonly namespace: string; readonly name: string },
+    change: ServiceAddresses,
+  ): Promise<'written' | 'conflict' | 'missing'> {
+    const located = (await this.sources.get()).locate({ type: 'Service', ...service });
+    return located === undefined ? 'missing' : writeIngress(this.client, located.place, change);
+  }
+
   podFacts(namespace: string, name: string): Promise<PodFacts | undefined> {
     return readPodFacts(this.client, namespace, name);
   }
@@ -307,5 +317,6 @@ function notOurs(key: Key, verb: string): InputError {
 
 /** Lists of a namespace are narrow already; hosts of affinities are labels, which may be stale. */
 function within(key: Key, { host }: Scope): boolean {
-  return host === undefined || key.type !== 'BlockAffinity' || key.host === host;
+  if (key.type !== 'BlockAffinity') return true;
+  return host === undefined ? ownerParts(key.host).type === 'host' : key.host === host;
 }

@@ -129,12 +129,18 @@ const ips = z.array(z.string()).nullish();
 export const service = z.looseObject({
   kind: z.literal('Service'),
   apiVersion: z.literal('v1'),
-  metadata: z.looseObject({ name: objectName, namespace: namespaceName.nullish(), labels: labels.nullish() }),
+  metadata: z.looseObject({
+    name: objectName,
+    namespace: namespaceName.nullish(),
+    labels: labels.nullish(),
+    annotations: z.record(z.string(), z.string()).nullish(),
+  }),
   spec: z.looseObject({
     type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).nullish(),
     clusterIP: z.string().nullish(),
     clusterIPs: ips,
     externalIPs: ips,
+    loadBalancerClass: z.string().nullish(),
     externalTrafficPolicy: trafficPolicy.or(z.literal('')),
     internalTrafficPolicy: trafficPolicy,
     ports: z

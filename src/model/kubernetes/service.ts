@@ -15,6 +15,7 @@ export function serviceSpecOf({ spec, status }: KubernetesService): Input<Servic
     ...(clusterIPs.length > 0 ? { clusterIPs } : {}),
     ...(spec.externalIPs?.length ? { externalIPs: spec.externalIPs } : {}),
     ...(ingress.length > 0 ? { loadBalancerIPs: ingress } : {}),
+    ...(spec.loadBalancerClass ? { loadBalancerClass: spec.loadBalancerClass } : {}),
     ...(spec.externalTrafficPolicy ? { externalTrafficPolicy: spec.externalTrafficPolicy } : {}),
     ...(spec.internalTrafficPolicy ? { internalTrafficPolicy: spec.internalTrafficPolicy } : {}),
     ...(spec.ports?.length

@@ -4,6 +4,7 @@ import { createLog } from '../../../src/base/log.ts';
 import { subjectOf } from '../../../src/controllers/action.ts';
 import { Auditor } from '../../../src/controllers/auditor.ts';
 import { Controllers } from '../../../src/controllers/controllers.ts';
+import { LoadBalancers } from '../../../src/controllers/load-balancers.ts';
 import { ControllerMetrics } from '../../../src/controllers/metrics.ts';
 import { Performer } from '../../../src/controllers/perform.ts';
 import { readSettings } from '../../../src/controllers/settings.ts';
@@ -38,7 +39,12 @@ beforeEach(() => {
   };
   const { settings } = readSettings({});
   const auditor = new Auditor({ store, clock, log, metrics });
-  controllers = new Controllers({ performer, auditor, metrics, clock, log, settings: () => settings, copies: true });
+  const loadBalancers = new LoadBalancers({ store, cluster: createMemoryStore(), clock, log, metrics });
+  controllers = new Controllers({
+    ...{ performer, auditor, loadBalancers, metrics, clock, log },
+    settings: () => settings,
+    copies: true,
+  });
   over = new AbortController();
   leading = controllers.lead(over.signal);
 });

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import type { Auditor } from '../../../src/controllers/auditor.ts';
 import { Controllers } from '../../../src/controllers/controllers.ts';
+import type { LoadBalancers } from '../../../src/controllers/load-balancers.ts';
 import { ControllerMetrics } from '../../../src/controllers/metrics.ts';
 import type { Performer } from '../../../src/controllers/perform.ts';
 import { readSettings } from '../../../src/controllers/settings.ts';
@@ -32,6 +33,7 @@ test('a locked datastore is let alone, and looked at as soon as it is unlocked',
   const { settings } = readSettings({});
   const controllers = new Controllers({
     ...{ performer: {} as unknown as Performer, auditor, metrics: new ControllerMetrics(), clock },
+    loadBalancers: { pass: async () => true } as unknown as LoadBalancers,
     ...{ log: createLog('test', 'silent'), settings: () => settings, copies: false },
   });
   controllers.store.consume({ op: 'events', events: [cluster(false)] });

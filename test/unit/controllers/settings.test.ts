@@ -14,7 +14,7 @@ test('without anything they are Calico’s defaults', () => {
   expect(readSettings({})).toEqual({
     settings: {
       ...{ logLevel: 'info', health: true, metricsPort: 9094, auditSeconds: 300, leakGraceSeconds: 900 },
-      ...{ nodes: true, syncLabels: true, autoHostEndpoints: false },
+      ...{ nodes: true, syncLabels: true, autoHostEndpoints: false, assignIps: 'AllServices' },
       copies: { policies: true, namespaces: true, serviceAccounts: true, endpoints: true },
     },
     ignored: [],
@@ -34,7 +34,7 @@ test('the resource says what runs, and the environment wins over it', () => {
   });
   expect(readSettings({}, resource).settings).toEqual({
     ...{ logLevel: 'Debug', health: false, metricsPort: 0, auditSeconds: 90, leakGraceSeconds: 0 },
-    ...{ nodes: true, syncLabels: false, autoHostEndpoints: true },
+    ...{ nodes: true, syncLabels: false, autoHostEndpoints: true, assignIps: undefined },
     copies: { policies: false, namespaces: true, serviceAccounts: false, endpoints: false },
   });
   const env = {
@@ -58,13 +58,21 @@ test('what has no effect is named', () => {
   });
   expect(readSettings({}, resource).ignored).toEqual([
     'spec.etcdV3CompactionPeriod',
-    'spec.controllers.loadBalancer',
     'spec.controllers.node.hostEndpoint.templates',
     'spec.controllers.policy.reconcilerPeriod',
   ]);
-  expect(readSettings({ ENABLED_CONTROLLERS: 'node,loadbalancer' }).ignored).toEqual([
-    'ENABLED_CONTROLLERS: loadbalancer',
-  ]);
+  expect(readSettings({ ENABLED_CONTROLLERS: 'node,migration' }).ignored).toEqual(['ENABLED_CONTROLLERS: migration']);
+});
+
+test('which services get addresses', () => {
+  const assigned = (spec: object, env = {}) => readSettings(env, configuration(spec)).settings.assignIps;
+  expect(assigned({ controllers: { loadBalancer: {} } })).toBe('AllServices');
+  expect(assigned({ controllers: { loadBalancer: { assignIPs: 'RequestedServicesOnly' } } })).toBe(
+    'RequestedServicesOnly',
+  );
+  expect(assigned({ controllers: { node: {} } })).toBeUndefined();
+  expect(assigned({}, { ENABLED_CONTROLLERS: 'node' })).toBeUndefined();
+  expect(assigned({}, { ENABLED_CONTROLLERS: 'node,loadbalancer' })).toBe('AllServices');
 });
 
 test.each([

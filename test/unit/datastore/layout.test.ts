@@ -44,7 +44,6 @@ describe('keys', () => {
     '/calico/v1/Ready',
     '/calico/felix/v2/no-region/host/rack7-n3/status',
     '/calico/ipam/v2/host/rack7-n3',
-    '/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.65.3.64-26',
     '/calico/ipam/v2/assignment/ipv6/block/10.65.3.64-26',
     '/calico/ipam/v2/assignment/ipv4/block/10.65.3.65-26',
     '/calico/ipam/v2/assignment/ipv4/block/10.65.3.64',
@@ -56,6 +55,14 @@ describe('keys', () => {
     '/calico/resources/v3/projectcalico.org/workloadendpoints//a',
     '/elsewhere',
   ])('%s is none of ours', (text) => expect(parseEtcdKey(text)).toBeUndefined());
+
+  test('affinities of services lie apart from those of nodes', () => {
+    const key = { type: 'BlockAffinity', host: 'virtual:load-balancer', cidr: v4 } as const;
+    const text = '/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.65.3.64-26';
+    expect([etcdKey(key), parseEtcdKey(text)]).toEqual([text, key]);
+    expect(text.startsWith(etcdPrefix('BlockAffinity', { host: key.host }))).toBe(true);
+    expect(text.startsWith(etcdPrefix('BlockAffinity'))).toBe(false);
+  });
 
   test.each<Key>([
     { type: 'IPPool', name: 'a/b' },
