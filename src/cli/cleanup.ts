@@ -6,8 +6,10 @@ import { cleanup, describeCleanup } from '../felix/cleanup.ts';
 import { readFelixConfig } from '../felix/config.ts';
 import { isServed } from '../felix/control.ts';
 import { createIpsets } from '../kernel/ipset.ts';
+import { savedRules } from '../kernel/iptables/backend.ts';
 import { createIptables } from '../kernel/iptables/driver.ts';
 import { openNetlink } from '../kernel/rtnetlink/driver.ts';
+import type { Iptables } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import { type Environment, runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
@@ -25,15 +27,16 @@ export async function cleanupNode(env: Environment, { devices = false }: { devic
     throw new EnvironmentError(`felix runs here and serves ${socket}`, 'stop it first: it would put everything back');
   const { interfacePrefix } = readFelixConfig(env, log);
   const families: Family[] = existsSync('/proc/sys/net/ipv6') ? [4, 6] : [4];
-  const drivers = families.flatMap((family) =>
-    (['nft', 'legacy'] as const).map(
-      (backend) => [`IPv${family} ${backend}`, createIptables({ family, backend, log })] as const,
-    ),
-  );
+  const drivers = new Map<string, Iptables>();
+  for (const family of families)
+    for (const backend of ['nft', 'legacy'] as const)
+      if ((await savedRules(family, backend)) === undefined)
+        log.warn({ family, backend }, 'the programs of this iptables backend are not installed: not looked at');
+      else drivers.set(`IPv${family} ${backend}`, createIptables({ family, backend, log }));
   const netlink = openNetlink();
   try {
     const ipsets = createIpsets({ log });
-    const report = await cleanup({ netlink, iptables: new Map(drivers), ipsets, families, interfacePrefix, devices });
+    const report = await cleanup({ netlink, iptables: drivers, ipsets, families, interfacePrefix, devices });
     process.stdout.write(describeCleanup(report));
     if (report.failures.length > 0) throw new ExitError(exitCode.failure, `${report.failures.length} things are left`);
   } finally {

@@ -1,5 +1,5 @@
-import { type Launch, runCommand } from '../kernel/command.ts';
-import type { Backend } from '../kernel/iptables/backend.ts';
+import type { Launch } from '../kernel/command.ts';
+import { type Backend, savedRules } from '../kernel/iptables/backend.ts';
 import type { DesiredTable, Iptables, TableName } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 
@@ -8,7 +8,7 @@ const nothing: DesiredTable = { chains: new Map(), insertions: new Map() };
 /**
  * Takes away what an agent left in the backend that is no longer used: its packets would be filtered twice, the second
  * time by rules that nobody keeps. Only tables that hold chains of ours are touched, as naming a table creates it.
- * To be called when the rules of the present backend stand.
+ * To be called when the rules of the present backend stand. Without its programs there is nothing to be done.
  * @returns chains that went, and kernel chains that lost a rule of ours
  * @throws IptablesError, InputError
  */
@@ -21,9 +21,7 @@ export async function sweepOtherBackend(
   const other = present === 'nft' ? 'legacy' : 'nft';
   let changed = 0;
   for (const family of families) {
-    const program = `${family === 4 ? 'iptables' : 'ip6tables'}-${other}-save`;
-    const { status, stdout } = await runCommand([program], { ...launch, package: 'iptables' });
-    const tables = status === 0 ? tablesWithOurs(stdout) : [];
+    const tables = tablesWithOurs((await savedRules(family, other, launch)) ?? '');
     if (tables.length === 0) continue;
     const empty = new Map(tables.map((table) => [table, nothing]));
     changed += (await driverOf(family, other).apply(empty)).changedChains;

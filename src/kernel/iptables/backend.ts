@@ -1,4 +1,5 @@
 import { EnvironmentError } from '../../base/errors.ts';
+import type { Family } from '../../model/address.ts';
 import { type Launch, runCommand } from '../command.ts';
 
 /** Which of the kernel's two packet filters the iptables programs drive: x_tables or nf_tables. */
@@ -10,21 +11,37 @@ const hints = [/^:(KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY) /m, /^:KUBE-PROXY-CAN
 /**
  * The backend that the node's kubelet uses, or its kube-proxy; without either, that of the host's `iptables`. Both at
  * once would filter every packet twice and each be blind for the other's rules.
+ * A backend without programs here is nobody's on this node.
  * @throws EnvironmentError when the programs are missing or do not say
  */
 export async function detectBackend(launch: Launch = {}): Promise<Backend> {
   const options = { ...launch, package: 'iptables' };
   const saved: [Backend, string][] = [];
   for (const backend of ['nft', 'legacy'] as const) {
-    // Without -t: naming a table would create it.
-    const { status, stdout } = await runCommand([`iptables-${backend}-save`], options);
-    if (status === 0) saved.push([backend, mangleOf(stdout)]);
+    const text = await savedRules(4, backend, launch);
+    if (text !== undefined) saved.push([backend, mangleOf(text)]);
   }
   for (const hint of hints) for (const [backend, mangle] of saved) if (hint.test(mangle)) return backend;
   const { stdout } = await runCommand(['iptables', '--version'], options);
   if (stdout.includes('nf_tables')) return 'nft';
   if (stdout.startsWith('iptables v')) return 'legacy';
   throw new EnvironmentError(`iptables --version says ${JSON.stringify(stdout.trim())}`, 'set FELIX_IPTABLESBACKEND');
+}
+
+/**
+ * What a backend's save program says of all tables; empty when it fails, as in a kernel without that backend. Without a
+ * table's name, since naming a table would create it.
+ * @returns undefined where the program is not installed
+ */
+export async function savedRules(family: Family, backend: Backend, launch: Launch = {}): Promise<string | undefined> {
+  const program = `ip${family === 6 ? '6' : ''}tables-${backend}-save`;
+  try {
+    const { status, stdout } = await runCommand([program], { ...launch, package: 'iptables' });
+    return status === 0 ? stdout : '';
+  } catch (thrown) {
+    if (thrown instanceof EnvironmentError) return undefined;
+    throw thrown;
+  }
 }
 
 /** Its part of what a save program says; empty without the table. */

@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { detectBackend } from '../../../src/kernel/iptables/backend.ts';
+import { sweepOtherBackend } from '../../../src/felix/other-backend.ts';
+import { detectBackend, savedRules } from '../../../src/kernel/iptables/backend.ts';
 import { createIptables } from '../../../src/kernel/iptables/driver.ts';
 import { type DesiredTable, IptablesError, type RuleText, type TableName } from '../../../src/kernel/types.ts';
 import { silent, TestNamespace } from './namespaces.ts';
@@ -280,6 +281,23 @@ describe('backend', () => {
     expect(await detectBackend({ launcher: space.launcher })).toBe('nft');
     space.run(`iptables-${backend}`, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT');
     expect(await detectBackend({ launcher: space.launcher })).toBe(backend);
+  });
+
+  test.each(['legacy', 'nft'] as const)('a host with the programs of %s alone has that one', async (backend) => {
+    const space = namespace();
+    const programs = mkdtempSync(join(tmpdir(), 'margay-path-'));
+    onTestFinished(() => rmSync(programs, { recursive: true }));
+    symlinkSync(`/usr/sbin/iptables-${backend}-save`, join(programs, `iptables-${backend}-save`));
+    symlinkSync(`/usr/sbin/iptables-${backend}`, join(programs, 'iptables'));
+    const launcher = [...space.launcher, '/usr/bin/env', `PATH=${programs}`];
+    expect(await detectBackend({ launcher })).toBe(backend);
+    const other = backend === 'nft' ? 'legacy' : 'nft';
+    expect([await savedRules(4, backend, { launcher }), await savedRules(4, other, { launcher })]).toEqual([
+      expect.any(String),
+      undefined,
+    ]);
+    const driverOf = () => expect.fail('there is no driver to be asked');
+    expect(await sweepOtherBackend(backend, [4, 6], driverOf, { launcher })).toBe(0);
   });
 
   test("without kubelet's, kube-proxy's chain decides; other chains and tables do not", async () => {
