@@ -1,4 +1,5 @@
 import type { Counters } from '../kernel/iptables/counters.ts';
+import type { TableName } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import type { NodePolicy, PolicyRules } from '../policy/ir.ts';
 import { chainName, prefixes } from '../policy/render/names.ts';
@@ -13,19 +14,31 @@ export interface StagedCount {
   readonly rule: number;
   /** What the rule would do; without a rule, what the end of its tier would, if no other policy decides. */
   readonly action: 'allow' | 'deny' | 'pass' | 'none';
-  /** First packets of connections since the chain was written. */
+  /** First packets of connections since the chain was written; with doNotTrack all packets. */
   readonly packets: number;
   readonly bytes: number;
 }
 
+/** The tables that staged policies have chains in. */
+export function stagedTables(policy: NodePolicy): TableName[] {
+  const stages = new Set([...policy.policies.values()].flatMap(({ staged, stage }) => (staged ? [stage] : [])));
+  return (
+    [
+      ['raw', 'untracked'],
+      ['mangle', 'preDnat'],
+      ['filter', undefined],
+    ] as const
+  ).flatMap(([table, stage]) => (stages.has(stage) ? [table] : []));
+}
+
 /**
- * The counters of staged policies' chains, sums over the families. A chain that is being written has other lines than the
+ * The counters of staged policies' chains, which stand in one table each, sums over the families. A chain that is being written has other lines than the
  * policy of now: it is left out.
  */
 export function stagedCounts(policy: NodePolicy, tables: ReadonlyMap<Family, Counters>): StagedCount[] {
   const tiers = [...policy.endpoints.values()].flatMap((endpoint) => [
     ...endpoint.tiers,
-    ...(endpoint.host?.forward ?? []),
+    ...(endpoint.host ? [...endpoint.host.forward, ...endpoint.host.untracked, ...endpoint.host.preDnat] : []),
   ]);
   const counts = (['ingress', 'egress'] as const).flatMap((direction) => {
     const names = new Set(tiers.flatMap(({ staged }) => (staged?.[direction] ?? []).map((place) => place.policy)));

@@ -1,7 +1,7 @@
 import { InputError } from '../base/errors.ts';
 import type { DesiredSet, DesiredTable, RuleText } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
-import type { EndpointPolicy, IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
+import type { EarlyStage, EndpointPolicy, IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
 import { dispatchTree } from './render/dispatch.ts';
 import { endpointChain } from './render/endpoint.ts';
 import { defaultFailsafe } from './render/failsafe.ts';
@@ -112,14 +112,14 @@ export class FilterRenderer {
           return [chain, rendered.rules] as const;
         }),
       );
-    const policies = Map.groupBy(
-      policy.policies.values(),
-      ({ stage, staged }) => stage ?? (staged ? 'staged' : 'normal'),
-    );
-    for (const [name, rules] of write('staged', policies.get('staged') ?? [])) all.set(name, rules);
-    for (const [name, rules] of write('policy', policies.get('normal') ?? [])) all.set(name, rules);
+    const policies = Map.groupBy(policy.policies.values(), ({ stage }) => stage ?? 'normal');
+    const writeAll = (stage: EarlyStage | 'normal') => {
+      const [staged, enforced] = partition(policies.get(stage) ?? [], (rules) => rules.staged === true);
+      return [...write('staged', staged), ...write('policy', enforced)];
+    };
+    for (const [name, rules] of writeAll('normal')) all.set(name, rules);
     for (const [name, rules] of write('profile', [...policy.profiles.values()])) all.set(name, rules);
-    const early = earlyTables(policy, family, this.options, (stage) => write('policy', policies.get(stage) ?? []));
+    const early = earlyTables(policy, family, this.options, writeAll);
     return { table: { chains: cache.kept(all), insertions, appendices }, early };
   }
 
@@ -176,6 +176,10 @@ export class FilterRenderer {
       ),
     ];
   }
+}
+
+function partition<T>(list: readonly T[], wanted: (item: T) => boolean): [T[], T[]] {
+  return [list.filter(wanted), list.filter((item) => !wanted(item))];
 }
 
 const insertions = new Map([

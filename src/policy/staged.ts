@@ -51,8 +51,7 @@ export function unstaged(staged: StagedPolicy): NetworkPolicy | GlobalNetworkPol
 }
 
 /**
- * The rules of a staged policy, to be counted; undefined for one that would delete, one whose tier does not exist, and one
- * that would come before connection tracking or address translation.
+ * The rules of a staged policy, to be counted; undefined for one that would delete, and one whose tier does not exist.
  * @throws InputError as `unstaged`
  */
 export function compileStaged(staged: StagedPolicy, tierExists: (tier: string) => boolean): CompiledPolicy | undefined {
@@ -60,7 +59,6 @@ export function compileStaged(staged: StagedPolicy, tierExists: (tier: string) =
   const policy = unstaged(staged);
   if (!tierExists(policy.spec.tier ?? 'default')) return undefined;
   const compiled = compilePolicy(policy, tierExists);
-  if (compiled.rules.stage) return undefined;
   const { name, namespace } = staged.metadata;
   const title = `${staged.kind} ${policyName(name, namespace)}`;
   return {

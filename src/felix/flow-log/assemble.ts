@@ -15,10 +15,10 @@ import { ClusterMirror } from '../explain/mirror.ts';
 import { podNamespace } from '../explain/pod-namespace.ts';
 import { type ProbeOptions, probeView } from '../explain/probe.ts';
 import { type ExplainOptions, explainView } from '../explain/view.ts';
-import { stagedCounts } from '../staged.ts';
+import { stagedCounts, stagedTables } from '../staged.ts';
 import { DeniedPackets, DeniedReader } from './denied.ts';
 import { FlowLog } from './log.ts';
-import { registerVerdicts } from './metrics.ts';
+import { registerStaged, registerVerdicts } from './metrics.ts';
 import { VerdictPlaces } from './places.ts';
 import { type FlowList, flowsView } from './serve.ts';
 
@@ -70,6 +70,15 @@ export function assembleVerdicts({
     new Map(
       await Promise.all(families.map(async (family) => [family, await readCounters({ family, backend })] as const)),
     );
+  const staged = async () => {
+    const now = policy();
+    const tables = stagedTables(now);
+    const chainsOf = async (family: Family) => {
+      const all = await Promise.all(tables.map((table) => readCounters({ family, backend, table })));
+      return [family, new Map(all.flatMap((counters) => [...counters]))] as const;
+    };
+    return tables.length === 0 ? [] : stagedCounts(now, new Map(await Promise.all(families.map(chainsOf))));
+  };
   const denied = new DeniedReader(new DeniedPackets(places), read, log);
   const rulesOf: ExplainOptions['rulesOf'] = (chain, family, table) => readChain(chain, { family, backend, table });
   const explaining = { node, mirror, policy, rulesOf };
@@ -83,10 +92,13 @@ export function assembleVerdicts({
     views: {
       '/v1/flows': flowsView(flows, telling, denied),
       '/v1/explain': explainView(explaining),
-      '/v1/staged': async () => stagedCounts(policy(), await read()),
+      '/v1/staged': staged,
       'POST /v1/probe': probeView({ ...explaining, flows, send, clock }),
     },
-    register: (registry) => registerVerdicts(registry, denied, flows),
+    register: (registry) => {
+      registerVerdicts(registry, denied, flows);
+      registerStaged(registry, staged, log);
+    },
     // The first look is what later ones are measured by.
     passed: () => {
       if (looked || !wanted()) return;

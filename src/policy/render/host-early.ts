@@ -108,7 +108,8 @@ function stageChains(
   const ingress = direction === 'ingress';
   const own = (device: string, { host }: EndpointPolicy): readonly RuleText[] => {
     const tiers = host?.[stage] ?? [];
-    if (tiers.every((tier) => tier[direction].length === 0)) return [];
+    const asks = (tier: TierPolicies) => tier[direction].length + (tier.staged?.[direction].length ?? 0) > 0;
+    if (!tiers.some(asks)) return [];
     return [
       ...(stage === 'preDnat' ? doubtful(options) : []),
       ...neighbours(family),

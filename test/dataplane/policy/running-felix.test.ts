@@ -137,7 +137,23 @@ test('a staged policy counts what it would decide, and decides nothing', async (
     { policy, direction: 'ingress', rule: 1, action: 'deny', packets: 2, bytes: 120 },
     { policy, direction: 'ingress', rule: -1, action: 'none', packets: 1, bytes: 60 },
   ]);
-  await put(remove(staged));
+  const early = calicoEvent(
+    'StagedGlobalNetworkPolicy',
+    { name: 'early' },
+    { doNotTrack: true, applyOnForward: true, ingress: [{ action: 'Deny', protocol: 'TCP' }], types: ['Ingress'] },
+  );
+  const host = calicoEvent(
+    'HostEndpoint',
+    { name: 'edge' },
+    { node, interfaceName: 'uplink', profiles: ['projectcalico-default-allow'] },
+  );
+  await put(host, early);
+  const before = async () => (await counts()).find((each) => each.policy === 'StagedGlobalNetworkPolicy early');
+  await until(async () => (await before()) !== undefined, { within, what: 'its chain before connection tracking' });
+  expect(await reaches('outside', address, 80)).toBe(true);
+  expect(await before()).toMatchObject({ rule: 0, action: 'deny' });
+  expect((await before())?.packets).toBeGreaterThan(0);
+  await put(remove(early), remove(host), remove(staged));
   await until(async () => (await counts()).length === 0, { within, what: 'the end of the staged policy' });
 });
 

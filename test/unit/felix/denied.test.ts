@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import { expect, test } from 'vitest';
 import { DeniedPackets, DeniedReader } from '../../../src/felix/flow-log/denied.ts';
-import { registerVerdicts } from '../../../src/felix/flow-log/metrics.ts';
+import { registerStaged, registerVerdicts } from '../../../src/felix/flow-log/metrics.ts';
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
 import { parseCounters, parseListed } from '../../../src/kernel/iptables/counters.ts';
 import type { NodePolicy } from '../../../src/policy/ir.ts';
@@ -127,4 +127,25 @@ test('a scrape reads the counters, and gives the last ones when they cannot be r
   expect(await scrape()).toEqual(of(5));
   expect(await scrape()).toEqual(of(5));
   expect(await scrape()).toEqual(of(6));
+});
+
+test('a scrape reads what staged policies count once, and leaves it out when it cannot be read', async () => {
+  const registry = new Registry();
+  let reads = 0;
+  const count = { policy: 'StagedNetworkPolicy shop/a', direction: 'ingress', rule: 0, action: 'deny' } as const;
+  registerStaged(
+    registry,
+    async () => {
+      if (++reads === 2) throw new Error('no iptables');
+      return [{ ...count, packets: 3, bytes: 180 }];
+    },
+    silent,
+  );
+  const scrape = async () => (await registry.metrics()).split('\n').filter((line) => /^[a-z]/.test(line));
+  const labels = '{policy="StagedNetworkPolicy shop/a",direction="ingress",rule="0",action="deny"}';
+  const expected = [`margay_felix_staged_packets${labels} 3`, `margay_felix_staged_bytes${labels} 180`];
+  expect(await scrape()).toEqual(expected);
+  expect(reads).toBe(1);
+  expect(await scrape()).toEqual([]);
+  expect(await scrape()).toEqual(expected);
 });

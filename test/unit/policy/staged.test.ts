@@ -4,7 +4,7 @@ import { createLog } from '../../../src/base/log.ts';
 import { stagedTable } from '../../../src/cli/policy.ts';
 import { createMemoryStore } from '../../../src/datastore/memory.ts';
 import type { Event, Key } from '../../../src/datastore/store.ts';
-import { stagedCounts } from '../../../src/felix/staged.ts';
+import { stagedCounts, stagedTables } from '../../../src/felix/staged.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import { type ResourceOf, resourceProblems } from '../../../src/model/kinds.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
@@ -74,16 +74,51 @@ describe('in the kernel', () => {
     expect(index.snapshot().policies.size).toBe(0);
   });
 
-  test('those that would delete, that have no tier yet or come before the filter table are not counted', () => {
+  test('those that would delete, or have no tier yet, are not counted', () => {
     const global = (name: string, spec: object) => calicoEvent('StagedGlobalNetworkPolicy', { name }, spec);
     const index = indexOf(
       calicoEvent('StagedNetworkPolicy', { ...place, name: 'gone' }, { stagedAction: 'Delete' }),
-      global('early', { doNotTrack: true, applyOnForward: true }),
       global('later', { tier: 'later', types: ['Ingress'] }),
     );
     expect(index.snapshot().policies.size).toBe(0);
     index.apply(calicoEvent('Tier', { name: 'later' }, {}));
     expect([...index.snapshot().policies.keys()]).toEqual(['StagedGlobalNetworkPolicy/later']);
+  });
+
+  test('those before the filter table are counted in theirs, at host endpoints, and decide nothing', () => {
+    const early = (name: string, spec: object) =>
+      calicoEvent(
+        'StagedGlobalNetworkPolicy',
+        { name },
+        { applyOnForward: true, ingress: [{ action: 'Deny' }], ...spec },
+      );
+    const staged = (name: string) => chainName('cali-si-', `StagedGlobalNetworkPolicy/${name}`);
+    const index = indexOf(
+      calicoEvent('HostEndpoint', { name: 'h' }, { node, interfaceName: 'eth0' }),
+      early('raw', { doNotTrack: true }),
+      early('mangle', { preDNAT: true, types: ['Ingress'] }),
+    );
+    const policy = index.snapshot();
+    expect(stagedTables(policy)).toEqual(['raw', 'mangle']);
+    const { table, early: tables } = renderFilter(policy, 4);
+    for (const [name, { chains }] of [
+      ['raw', tables.raw],
+      ['mangle', tables.mangle],
+    ] as const) {
+      expect(chains.get('cali-fh-eth0')).toContain(`-m mark --mark 0x0/0x20000 -j ${staged(name)}`);
+      expect(chains.get(staged(name))).toEqual(['-j RETURN', '-j RETURN']);
+      expect(table.chains.has(staged(name))).toBe(false);
+      const packet = { source: '192.0.2.1', destination: '192.0.2.2', input: 'eth0', output: '', protocol: 6 };
+      const way = traverse({ chains, insertions: new Map() }, new Map(), 'cali-PREROUTING', { ...packet, mark: 0 });
+      expect([way.end, way.mark & 0x10000]).toEqual(['RETURN', 0]);
+    }
+    const counters = new Map([
+      [staged('raw'), [1, 2].map((packets) => ({ hash: '', text: '-j RETURN', packets, bytes: 10 * packets }))],
+    ]);
+    expect(stagedCounts(policy, new Map([[4, counters]])).map(({ rule, packets }) => [rule, packets])).toEqual([
+      [0, 1],
+      [-1, 2],
+    ]);
   });
 
   test('lines are summed by the rule as written, over both families; others than expected are left out', () => {
