@@ -65,9 +65,11 @@ interface Active {
 export class SetTable {
   readonly #active = new Map<SetId, Active>();
   readonly #facts = new Map<string, EndpointFacts>();
+  /** What an endpoint that is being set brought to the sets that it leaves by that. */
+  #left: EndpointFacts | undefined;
   readonly #events: LabelIndexEvents = {
     join: (id, endpoint) => this.#count(id as SetId, this.#facts.get(endpoint), 1),
-    leave: (id, endpoint) => this.#count(id as SetId, this.#facts.get(endpoint), -1),
+    leave: (id, endpoint) => this.#count(id as SetId, this.#left ?? this.#facts.get(endpoint), -1),
   };
   readonly #places: Readonly<Record<Place, LabelIndex>> = {
     endpoints: new LabelIndex(this.#events),
@@ -80,14 +82,18 @@ export class SetTable {
   set(place: Place, name: string, labels: LabelMap, facts: EndpointFacts): void {
     const index = this.#places[place];
     const before = this.#facts.get(name);
-    if (!before || JSON.stringify(before) !== JSON.stringify(facts)) {
-      for (const id of index.matches(name)) {
-        this.#count(id as SetId, facts, 1);
-        this.#count(id as SetId, before, -1);
-      }
-      this.#facts.set(name, facts);
-    }
+    const changed = before !== undefined && JSON.stringify(before) !== JSON.stringify(facts);
+    const was = new Set(changed ? index.matches(name) : []);
+    if (!before || changed) this.#facts.set(name, facts);
+    this.#left = before;
     index.setItem(name, labels);
+    this.#left = undefined;
+    if (!changed) return;
+    for (const id of index.matches(name)) {
+      if (!was.has(id)) continue;
+      this.#count(id as SetId, facts, 1);
+      this.#count(id as SetId, before, -1);
+    }
   }
 
   delete(place: Place, name: string): void {
