@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Layers by what they need: nothing; a real etcd; real BGP daemons; network namespaces; a whole lab. */
 const layers = {
-  unit: { testTimeout: 10_000, workers: 2 },
+  unit: { testTimeout: 30_000, workers: 2 },
   property: { testTimeout: 120_000, workers: 2 },
   contract: { testTimeout: 60_000, workers: 2 },
   dataplane: { testTimeout: 60_000, workers: 1 },
@@ -17,6 +17,8 @@ export default defineConfig({
         name,
         include: [`test/${name}/**/*.test.ts`],
         globalSetup: ['test/support/setup.ts'],
+        // Elsewhere a condition that is waited for may be all that is shown.
+        expect: { requireAssertions: name === 'unit' || name === 'property' },
         pool: 'forks' as const,
         testTimeout,
         hookTimeout: testTimeout,
