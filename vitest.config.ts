@@ -17,8 +17,6 @@ export default defineConfig({
         name,
         include: [`test/${name}/**/*.test.ts`],
         globalSetup: ['test/support/setup.ts'],
-        // Elsewhere a condition that is waited for may be all that is shown.
-        expect: { requireAssertions: name === 'unit' || name === 'property' },
         pool: 'forks' as const,
         testTimeout,
         hookTimeout: testTimeout,
