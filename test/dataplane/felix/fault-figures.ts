@@ -1,0 +1,18 @@
+import { until } from '../../support/wait.ts';
+
+/** `npm run test:faults` repeats each fault as often as the plan says, the tests of every day a few times. */
+export const full = process.env['MARGAY_FAULTS'] === 'full';
+
+/** Milliseconds until the condition holds. Rejects when it does not by the deadline. */
+export async function measured(condition: () => Promise<boolean>, deadline: number, what: string): Promise<number> {
+  const began = performance.now();
+  await until(condition, { within: deadline, what, every: 5 });
+  return performance.now() - began;
+}
+
+/** Prints what a fault cost, in milliseconds. */
+export function figure(what: string, values: readonly number[]): void {
+  const sorted = values.toSorted((a, b) => a - b).map((value) => Math.round(value));
+  const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)];
+  process.stdout.write(`${what}: ${sorted.length} times, median ${at(0.5)} ms, longest ${at(1)} ms\n`);
+}
