@@ -6,6 +6,14 @@ import type { Source, SourceId } from './sources.ts';
 /** Paths looked at between two looks at the clock. */
 const step = 1024;
 
+/** Hears of each path that leaves after it was given up, slice by slice, before it goes. */
+export interface Leavers {
+  /** @param identifier of the path in the peer's words; 0: it tells only one. RFC 7911 */
+  leaves(id: PrefixId, identifier: number): void;
+  /** The slice is over. */
+  over(): void;
+}
+
 /**
  * What one source has told of one family: its Adj-RIB-In after import checks. RFC 4271 §3.2.
  *
@@ -22,6 +30,7 @@ export class AdjRibIn {
   /** That of the stale paths, where there are any. */
   #staleGeneration = -1;
   #leaving = false;
+  #leavers: Leavers | undefined;
   /** The next path that the slices look at. */
   #cursor: PathId = 1;
   /** Valid while there are paths. */
@@ -121,8 +130,12 @@ export class AdjRibIn {
     });
   }
 
-  /** Gives up what is stale; returns how many. */
-  sweep(): number {
+  /**
+   * Gives up what is stale; returns how many.
+   * @param leavers hears of them as they leave, until everything is given up
+   */
+  sweep(leavers = this.#leavers): number {
+    this.#leavers = leavers;
     const swept = this.#staleCount;
     this.#staleCount = 0;
     this.#staleGeneration = -1;
@@ -130,8 +143,9 @@ export class AdjRibIn {
     return swept;
   }
 
-  /** Gives up everything. */
+  /** Gives up everything, and nobody hears of it. */
   clear(): void {
+    this.#leavers = undefined;
     const count = this.#count;
     this.#staleCount = 0;
     this.#staleGeneration = -1;
@@ -175,13 +189,21 @@ export class AdjRibIn {
 
   /** Takes given up paths out of the table until none is left or the slice is over. */
   #leave(over: () => boolean): void {
+    this.#takeOut(over);
+    this.#leavers?.over();
+    if (this.#doomed === 0) this.#leavers = undefined;
+  }
+
+  #takeOut(over: () => boolean): void {
     const { rib } = this;
     do {
       for (let i = 0; i < step && this.#doomed > 0; i++) {
         if (this.#cursor >= rib.bound) this.#cursor = 1;
         const path = this.#cursor++;
         const generation = this.#generationOf(path);
-        if (generation >= 0 && !this.#isKept(generation)) this.#drop(path);
+        if (generation < 0 || this.#isKept(generation)) continue;
+        this.#leavers?.leaves(rib.prefix(path), rib.identifier(path));
+        this.#drop(path);
       }
     } while (this.#doomed > 0 && !over());
   }

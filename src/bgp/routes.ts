@@ -354,15 +354,21 @@ export class Routes {
     return this.#withPaths.has(family) ? { prefix, pathId } : prefix;
   }
 
-  /** Drops what is stale; returns how many. */
+  /** Drops what is stale; returns how many. Monitoring stations hear of each route as it leaves. */
   #sweep(family: Family, adj: AdjRibIn): number {
-    const { monitor } = this.context;
-    if (monitor.active && adj.staleCount > 0) {
-      const stale = [...adj.entries()].filter(([, candidate]) => candidate.stale);
-      const gone = stale.map(([id, candidate]) => this.#named(family, id, candidate));
-      monitor.swept(this.config.name, family, gone);
-    }
-    return adj.sweep();
+    const { monitor, tables } = this.context;
+    if (!monitor.active) return adj.sweep();
+    let gone: PathCidr[] = [];
+    return adj.sweep({
+      leaves: (id, pathId) => {
+        const prefix = tables[family].rib.prefixes.cidr(id);
+        gone.push(this.#withPaths.has(family) ? { prefix, pathId } : prefix);
+      },
+      over: () => {
+        if (gone.length > 0) monitor.swept(this.config.name, family, gone);
+        gone = [];
+      },
+    });
   }
 
   #stale(): number {

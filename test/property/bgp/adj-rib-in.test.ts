@@ -41,6 +41,19 @@ test('what a peer told is kept, stale or given up as a plain map would have it, 
       const bystander = new AdjRibIn(other, rib);
       for (const id of ids.slice(0, 10)) bystander.announce(id, interner.intern(attributesOf(0)));
       const model = new Map<number, { pref: number; stale: boolean }>();
+      /** What a monitoring station knows, who hears of each route that is told, and of each that is swept as it leaves. */
+      const monitored = new Set<number>();
+      let left = 0;
+      const leavers = {
+        leaves: (id: number) => {
+          left++;
+          monitored.delete(numberOf.get(id) ?? expect.fail('no such prefix'));
+        },
+        over: () => {
+          expect(left, 'routes of a slice').toBeLessThanOrEqual(1024);
+          left = 0;
+        },
+      };
       const drained = () => {
         for (let next = waiting.shift(); next; next = waiting.shift()) next();
       };
@@ -52,9 +65,11 @@ test('what a peer told is kept, stale or given up as a plain map would have it, 
             if (item.do === 'announce') {
               adj.announce(id, interner.intern(attributesOf(pref)));
               model.set(i, { pref, stale: false });
+              monitored.add(i);
               continue;
             }
             adj.withdraw(id);
+            monitored.delete(i);
             model.delete(i);
           }
         } else if (item.do === 'slice') waiting.shift()?.();
@@ -68,13 +83,18 @@ test('what a peer told is kept, stale or given up as a plain map would have it, 
           );
           drained();
           for (const [i, route] of model) {
-            if (route.stale && route.pref === 1) model.delete(i);
-            else if (route.stale) route.pref = 9;
+            if (route.stale && route.pref === 1) {
+              model.delete(i);
+              monitored.delete(i);
+            } else if (route.stale) route.pref = 9;
           }
         } else {
           if (item.do === 'stale') adj.markStale();
-          else if (item.do === 'sweep') adj.sweep();
+          else if (item.do === 'sweep') adj.sweep(leavers);
           else adj.clear();
+          // The end of a session says it all.
+          if (item.do === 'clear') monitored.clear();
+          else if (item.do === 'stale') for (const [i, { stale }] of model) if (stale) monitored.delete(i);
           for (const [i, route] of model) if (item.do === 'clear' || route.stale) model.delete(i);
           if (item.do === 'stale') for (const route of model.values()) route.stale = true;
         }
@@ -89,6 +109,7 @@ test('what a peer told is kept, stale or given up as a plain map would have it, 
       expect(kept().sort()).toEqual(wanted);
       drained();
       expect(kept().sort()).toEqual(wanted);
+      expect([...monitored].sort()).toEqual([...model.keys()].sort());
       expect([...rib.ids()].reduce((sum, id) => sum + rib.candidates(id).length, 0)).toBe(model.size + bystander.count);
     }),
     { numRuns: 40 },
