@@ -112,8 +112,8 @@ test('a preview finds what asking every pair before and after finds, host endpoi
       found += lines.length;
       atHosts += lines.filter((line) => line.includes('host:')).length;
     }),
-    { numRuns: 40 },
+    { numRuns: 20 },
   );
-  expect(found).toBeGreaterThan(10);
-  expect(atHosts).toBeGreaterThan(3);
+  expect(found).toBeGreaterThan(5);
+  expect(atHosts).toBeGreaterThan(1);
 });
