@@ -161,7 +161,7 @@ export async function checkViews({ plan }: Lab, progress: Progress): Promise<voi
   const failures = await Promise.all(
     views.map(async ([args, good]) => {
       const text = await ctl(plan, node, args).catch((thrown: unknown) => explain(thrown));
-      return good(text) ? [] : [`margayctl ${args.join(' ')}: ${text.slice(0, 300)}`];
+      return good(text) ? [] : [`margayctl ${args.join(' ')}: ${faultIn(text)}`];
     }),
   );
   const wrongViews = failures.flat();
@@ -170,6 +170,12 @@ export async function checkViews({ plan }: Lab, progress: Progress): Promise<voi
     wrongViews.length === 0,
     wrongViews.join('; '),
   );
+}
+
+/** The lines of the doctor's page that name a fault; of anything else its end. Pure. */
+export function faultIn(page: string): string {
+  const faults = page.split('\n').filter((line) => line.startsWith('✗'));
+  return faults.length > 0 ? faults.join(' ') : page.trim().slice(-300);
 }
 
 function itemsOf(text: string): number {

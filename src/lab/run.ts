@@ -30,7 +30,12 @@ export function run(command: string, args: readonly string[], options: RunOption
       (error, stdout, stderr) => {
         if (error)
           reject(
-            new CommandError([command, ...args].join(' '), error.code ?? undefined, stderr || error.message, stdout),
+            new CommandError(
+              [command, ...args].join(' '),
+              error.code ?? undefined,
+              stderr || notStarted(error),
+              stdout,
+            ),
           );
         else resolve(stdout);
       },
@@ -39,4 +44,9 @@ export function run(command: string, args: readonly string[], options: RunOption
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(input ?? '');
   });
+}
+
+/** Why a program never ran; one that did tells by its output. */
+function notStarted({ code, message }: { code?: number | string | null; message: string }): string {
+  return typeof code === 'string' ? message : '';
 }
