@@ -7,6 +7,7 @@ import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { clusterEvents, connections, endpointText, node } from '../../support/cluster.ts';
 import { clusterNodeEvent, clusterPolicyEvent, policyWorld } from '../../support/cluster-policies.ts';
 import { worldPermits } from '../../support/cluster-policy-oracle.ts';
+import { worlds, worldsTimeout } from '../../support/generated.ts';
 import type { Connection } from '../../support/oracle.ts';
 
 const log = createLog('test', 'silent');
@@ -21,7 +22,7 @@ function packetOf({ source, destination, protocol, port }: Connection): Omit<Pac
   return { ...addresses, protocol: numbers[protocol], sourcePort: 40_000, ...(port && { destinationPort: port }) };
 }
 
-test('the verdict is what policy.networking.k8s.io says, in whatever order the objects come', () => {
+test('the verdict is what policy.networking.k8s.io says, in whatever order the objects come', worldsTimeout, () => {
   let compared = 0;
   let denied = 0;
   fc.assert(
@@ -55,7 +56,7 @@ test('the verdict is what policy.networking.k8s.io says, in whatever order the o
         }
       }
     }),
-    { numRuns: 100 },
+    { numRuns: worlds(100) },
   );
   expect(denied).toBeGreaterThan(compared / 20);
   expect(denied).toBeLessThan(compared * 0.8);

@@ -9,6 +9,7 @@ import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { answer } from '../../../src/policy/question.ts';
 import { defaultRenderOptions, type Filter, renderFilter } from '../../../src/policy/render.ts';
 import { calicoEvent, node } from '../../support/cluster.ts';
+import { worlds, worldsTimeout } from '../../support/generated.ts';
 import {
   type HostPacket,
   type HostPolicy,
@@ -145,7 +146,7 @@ const packets: readonly HostPacket[] = (['ingress', 'egress'] as const).flatMap(
   [true, false].flatMap((forwarded) => [22, 80, 179, 443].map((port) => ({ direction, forwarded, port }))),
 );
 
-test('at host endpoints the evaluator, the rendered tables and explain decide as Calico says', () => {
+test('at host endpoints the evaluator, the rendered tables and explain decide as Calico says', worldsTimeout, () => {
   let denied = 0;
   let compared = 0;
   fc.assert(
@@ -178,7 +179,7 @@ test('at host endpoints the evaluator, the rendered tables and explain decide as
         expect(told.hosts.map(({ verdict }) => verdict)).toEqual([told.verdict]);
       }
     }),
-    { numRuns: 120 },
+    { numRuns: worlds(120) },
   );
   expect(denied).toBeGreaterThan(compared / 10);
   expect(denied).toBeLessThan((compared * 9) / 10);

@@ -5,6 +5,7 @@ import { parseIp } from '../../../src/model/address.ts';
 import { evaluate, type Packet } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { cluster, clusterEvents, connections, endpointText, node } from '../../support/cluster.ts';
+import { worlds, worldsTimeout } from '../../support/generated.ts';
 import { type Connection, permits } from '../../support/oracle.ts';
 
 const log = createLog('test', 'silent');
@@ -19,7 +20,7 @@ function packetOf({ source, destination, protocol, port }: Connection): Omit<Pac
   return { ...addresses, protocol: numbers[protocol], sourcePort: 40_000, ...(port && { destinationPort: port }) };
 }
 
-test('the verdict is what the Kubernetes specification says', () => {
+test('the verdict is what the Kubernetes specification says', worldsTimeout, () => {
   let compared = 0;
   fc.assert(
     fc.property(cluster, (generated) => {
@@ -42,7 +43,7 @@ test('the verdict is what the Kubernetes specification says', () => {
         }
       }
     }),
-    { numRuns: 400 },
+    { numRuns: worlds(400) },
   );
   expect(compared).toBeGreaterThan(10_000);
 });

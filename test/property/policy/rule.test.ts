@@ -7,6 +7,7 @@ import { evaluate } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { ruleWarnings } from '../../../src/policy/warnings.ts';
 import { calicoPolicyEvent, endpointKey, namespaceEvent, node, set } from '../../support/cluster.ts';
+import { worlds, worldsTimeout } from '../../support/generated.ts';
 import {
   type Chosen,
   type End,
@@ -149,44 +150,49 @@ function podEvent(pod: FieldPod) {
   return set(key, value);
 }
 
-test('every field of a rule restricts it as its reference says, in both directions, and no rule decides that is said to match nothing', () => {
-  const verdicts = { allow: 0, deny: 0 };
-  let warned = 0;
-  const base = [
-    ...Object.entries(namespaces).map(([name, labels]) => namespaceEvent(name, labels)),
-    ...pods.map(podEvent),
-  ];
-  fc.assert(
-    fc.property(
-      fc.array(rule, { minLength: 1, maxLength: 3 }),
-      fc.constantFrom('ingress' as const, 'egress' as const),
-      (rules, direction) => {
-        const index = new PolicyIndex(node, log);
-        for (const event of base) index.apply(event);
-        const types = [direction === 'ingress' ? 'Ingress' : 'Egress'];
-        index.apply(calicoPolicyEvent('p', 'one', { types, [direction]: rules.map(specOf) }));
-        expect(index.problems()).toEqual([]);
-        const policy = index.snapshot();
-        const idle = ruleWarnings(policy.policies.get('one/p') ?? expect.fail('no policy'), false);
-        warned += idle.length;
-        for (const packet of packets) {
-          const own = direction === 'ingress' ? packet.destination : packet.source;
-          const pod = pods.find(({ namespace, addresses }) => namespace === 'one' && addresses.includes(own));
-          if (!pod) continue;
-          const decided = rules.find((each) => ruleMatches(world, 'one', each, packet));
-          const expected = decided?.action === 'Allow' ? 'allow' : 'deny';
-          const [source, destination] = [parseIp(packet.source), parseIp(packet.destination)];
-          const endpoint = `WorkloadEndpoint/${pod.namespace}/${endpointKey(pod).name}`;
-          const found = evaluate(policy, { ...packet, source, destination, direction, endpoint });
-          verdicts[expected]++;
-          if (found.reason.by === 'policy')
-            expect(idle.map(({ field }) => field)).not.toContain(`${direction}[${found.reason.rule}]`);
-          if (found.verdict !== expected) expect({ packet, direction, found }).toEqual({ packet, direction, expected });
-        }
-      },
-    ),
-    { numRuns: 200 },
-  );
-  expect(Math.min(verdicts.allow, verdicts.deny)).toBeGreaterThan(1500);
-  expect(warned).toBeGreaterThan(20);
-});
+test(
+  'every field of a rule restricts it as its reference says, in both directions, and no rule decides that is said to match nothing',
+  worldsTimeout,
+  () => {
+    const verdicts = { allow: 0, deny: 0 };
+    let warned = 0;
+    const base = [
+      ...Object.entries(namespaces).map(([name, labels]) => namespaceEvent(name, labels)),
+      ...pods.map(podEvent),
+    ];
+    fc.assert(
+      fc.property(
+        fc.array(rule, { minLength: 1, maxLength: 3 }),
+        fc.constantFrom('ingress' as const, 'egress' as const),
+        (rules, direction) => {
+          const index = new PolicyIndex(node, log);
+          for (const event of base) index.apply(event);
+          const types = [direction === 'ingress' ? 'Ingress' : 'Egress'];
+          index.apply(calicoPolicyEvent('p', 'one', { types, [direction]: rules.map(specOf) }));
+          expect(index.problems()).toEqual([]);
+          const policy = index.snapshot();
+          const idle = ruleWarnings(policy.policies.get('one/p') ?? expect.fail('no policy'), false);
+          warned += idle.length;
+          for (const packet of packets) {
+            const own = direction === 'ingress' ? packet.destination : packet.source;
+            const pod = pods.find(({ namespace, addresses }) => namespace === 'one' && addresses.includes(own));
+            if (!pod) continue;
+            const decided = rules.find((each) => ruleMatches(world, 'one', each, packet));
+            const expected = decided?.action === 'Allow' ? 'allow' : 'deny';
+            const [source, destination] = [parseIp(packet.source), parseIp(packet.destination)];
+            const endpoint = `WorkloadEndpoint/${pod.namespace}/${endpointKey(pod).name}`;
+            const found = evaluate(policy, { ...packet, source, destination, direction, endpoint });
+            verdicts[expected]++;
+            if (found.reason.by === 'policy')
+              expect(idle.map(({ field }) => field)).not.toContain(`${direction}[${found.reason.rule}]`);
+            if (found.verdict !== expected)
+              expect({ packet, direction, found }).toEqual({ packet, direction, expected });
+          }
+        },
+      ),
+      { numRuns: worlds(200) },
+    );
+    expect(Math.min(verdicts.allow, verdicts.deny)).toBeGreaterThan(1500);
+    expect(warned).toBeGreaterThan(20);
+  },
+);

@@ -5,6 +5,7 @@ import { parseIp } from '../../../src/model/address.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { calicoEvent, endpointEvent, endpointText, namespaceEvent, node, sliceEvent } from '../../support/cluster.ts';
+import { worlds, worldsTimeout } from '../../support/generated.ts';
 
 const log = createLog('test', 'silent');
 const four = ['10.65.0.2', '10.65.0.3', '192.0.2.1'];
@@ -33,7 +34,7 @@ const rule = fc.record(
 const rules = fc.array(rule, { minLength: 1, maxLength: 3 });
 
 /** The verdict as the documentation of Calico has it: the first rule whose service the other end is behind. */
-test('rules that name services match what their slices hold, in whatever order the objects come', () => {
+test('rules that name services match what their slices hold, in whatever order the objects come', worldsTimeout, () => {
   let allowed = 0;
   let denied = 0;
   fc.assert(
@@ -95,7 +96,7 @@ test('rules that name services match what their slices hold, in whatever order t
               }
       },
     ),
-    { numRuns: 150 },
+    { numRuns: worlds(150) },
   );
   expect(allowed).toBeGreaterThan((allowed + denied) / 20);
 });
