@@ -79,7 +79,10 @@ export class Dataplane {
     const families = [...kernel.iptables.keys()];
     const { netlink, openUdpTunnel } = kernel;
     this.#tunnels = tunnelManagers({ families, remote: graph.remote, netlink, openUdpTunnel, mtu, wake });
-    this.routes = new RouteManager(kernel.netlink, graph.routes, { families, interfacePrefix });
+    this.routes = new RouteManager(kernel.netlink, graph.routes, {
+      ...{ families, interfacePrefix },
+      inherits: (destination) => graph.remote.inherits(destination),
+    });
     this.#endpoints = new EndpointManager(kernel.netlink, kernel.writeSysctl, families);
     this.#shaping = new ShapingManager(
       kernel.netlink,

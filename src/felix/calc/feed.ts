@@ -5,7 +5,7 @@ import { type Cidr, isLinkLocal } from '../../model/address.ts';
 import { compareHops, type FeedMessage, type Hop, scopedHop } from '../../model/feed.ts';
 import { type DestinationId, Destinations } from './destinations.ts';
 import { HopLists } from './hop-lists.ts';
-import { ourProtocol } from './route.ts';
+import { birdProtocol, ourProtocol } from './route.ts';
 
 /**
  * What the BGP process said, kept across connections as a graceful-restart helper would: what the last connection said
@@ -58,7 +58,8 @@ export class FeedTable {
     const adopted: Cidr[] = [];
     for (const { destination, type, protocol, nextHops } of found) {
       const gateways = nextHops.flatMap((hop) => hopOf(hop) ?? []).sort(compareHops);
-      if (protocol !== ourProtocol || type !== 'unicast' || gateways.length === 0) continue;
+      if (!(protocol === ourProtocol || protocol === birdProtocol) || type !== 'unicast' || gateways.length === 0)
+        continue;
       // Through a tunnel: that is never the feed's.
       if (nextHops.some(({ onlink }) => onlink)) continue;
       if (this.complete || this.nextHops(destination)) continue;

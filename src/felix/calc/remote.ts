@@ -14,6 +14,7 @@ import {
   type Place,
   type PoolMode,
   placeOf,
+  rangeOf,
   samePlace,
   udpDevice,
   vxlanDevices,
@@ -178,6 +179,14 @@ export class RemoteBlocks {
   /** Nodes that have an address of some family. */
   get hosts(): number {
     return new Set([...this.#places.values()].flatMap((places) => [...places.keys()])).size;
+  }
+
+  /**
+   * Whether a route of BIRD's to the destination is one that Calico left: one into a pool, where our speaker does what
+   * its BIRD did. Without a speaker of ours somebody else's BIRD may be in its place.
+   */
+  inherits(destination: Cidr): boolean {
+    return !this.options.plain && this.#pools.of(rangeOf(destination)) !== undefined;
   }
 
   /** Keys of the pools whose packets to other nodes have no way without this kind of tunnel. */

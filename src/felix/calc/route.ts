@@ -3,6 +3,8 @@ import { type Cidr, familyOf } from '../../model/address.ts';
 
 /** rtm_protocol of every route of ours (Calico's number). */
 export const ourProtocol = 80;
+/** RTPROT_BIRD, of the routes that Calico has from BGP. */
+export const birdProtocol = 12;
 /** RT_TABLE_MAIN */
 export const mainTable = 254;
 /** Every route of ours has the kernel's default metric of its family, which a Route says as 0. */

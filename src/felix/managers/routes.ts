@@ -4,7 +4,7 @@ import type { Netlink, Route, RouteForm, RouteReading } from '../../kernel/types
 import { bits, type Cidr, cidrParts, type Family, familyOf, type Ip } from '../../model/address.ts';
 import type { DestinationId } from '../calc/destinations.ts';
 import type { FormId } from '../calc/forms.ts';
-import { mainTable, ourProtocol, sameForm } from '../calc/route.ts';
+import { birdProtocol, mainTable, ourProtocol, sameForm } from '../calc/route.ts';
 import type { RouteTable, Winner } from '../calc/routes.ts';
 import { nextTurn } from '../slices.ts';
 import { HeldRoutes, onPodDevice } from './held-routes.ts';
@@ -33,8 +33,8 @@ interface Slice {
 /**
  * Brings the main table to what the route table wants. It keeps what the kernel is believed to hold, from a first
  * reading and then from events and its own writing, so that a change costs only the routes it touches. Where the kernel
- * holds what is wanted, belief and wish are one form. Ours are all routes of protocol 80 and Calico's workload routes
- * (protocol 3 on a pod's device); any other route is never replaced or removed.
+ * holds what is wanted, belief and wish are one form. Ours are all routes of protocol 80, Calico's workload routes
+ * (protocol 3 on a pod's device) and what its BIRD left in our pools; any other route is never replaced or removed.
  */
 export class RouteManager {
   readonly #held: HeldRoutes;
@@ -46,7 +46,12 @@ export class RouteManager {
   constructor(
     private readonly netlink: Netlink,
     private readonly table: RouteTable,
-    private readonly options: { readonly families: readonly Family[]; readonly interfacePrefix: string },
+    private readonly options: {
+      readonly families: readonly Family[];
+      readonly interfacePrefix: string;
+      /** Whether a route of BIRD's there is one that Calico left; without it, none is. */
+      readonly inherits?: (destination: Cidr) => boolean;
+    },
   ) {
     this.#held = new HeldRoutes(table, options.interfacePrefix);
   }
@@ -91,13 +96,14 @@ export class RouteManager {
     const { destinations, forms } = this.table;
     for (const id of this.#held.destinations())
       for (const form of this.#held.get(id))
-        if (this.#owns(form)) yield withDestination(forms.get(form), destinations.cidr(id));
+        if (this.#owns(id, form)) yield withDestination(forms.get(form), destinations.cidr(id));
   }
 
   /** How many `ours` gives. */
   get owned(): number {
     let count = 0;
-    for (const id of this.#held.destinations()) for (const form of this.#held.get(id)) if (this.#owns(form)) count++;
+    for (const id of this.#held.destinations())
+      for (const form of this.#held.get(id)) if (this.#owns(id, form)) count++;
     return count;
   }
 
@@ -205,9 +211,10 @@ export class RouteManager {
     const { forms, destinations } = this.table;
     const metric = wanted === undefined ? undefined : forms.get(wanted).metric;
     const found = this.#held.get(id);
-    for (const form of found) if (forms.get(form).metric !== metric && this.#owns(form)) slice.deletes.push(id, form);
+    for (const form of found)
+      if (forms.get(form).metric !== metric && this.#owns(id, form)) slice.deletes.push(id, form);
     if (wanted === undefined || found.some((form) => this.#same(wanted, form))) return;
-    const foreign = found.find((form) => forms.get(form).metric === metric && !this.#owns(form));
+    const foreign = found.find((form) => forms.get(form).metric === metric && !this.#owns(id, form));
     if (foreign === undefined) this.#planSet(id, wanted, ready, slice);
     else {
       const { protocol } = forms.get(foreign);
@@ -226,7 +233,7 @@ export class RouteManager {
     if (this.#held.only(id) === wanted) return false;
     const found = this.#held.get(id);
     if (wanted !== undefined && !found.some((form) => this.#same(wanted, form))) return true;
-    return found.some((form) => this.#owns(form) && !(wanted !== undefined && this.#same(wanted, form)));
+    return found.some((form) => this.#owns(id, form) && !(wanted !== undefined && this.#same(wanted, form)));
   }
 
   /** Pod addresses that lead elsewhere once these are set. */
@@ -235,7 +242,7 @@ export class RouteManager {
       const id = sets.id(at);
       if (this.#held.only(id) === undefined) continue;
       for (const before of this.#held.get(id))
-        if (this.#owns(before) && !this.#same(sets.formId(at), before)) yield* this.#podAddress(id, before);
+        if (this.#owns(id, before) && !this.#same(sets.formId(at), before)) yield* this.#podAddress(id, before);
     }
   }
 
@@ -286,10 +293,18 @@ export class RouteManager {
     return this.table.forms.get(form).nextHops.some((hop) => hop.device === device);
   }
 
-  #owns(form: FormId): boolean {
+  #owns(id: DestinationId, form: FormId): boolean {
     const found = this.table.forms.get(form);
-    const { protocol } = found;
-    return protocol === ourProtocol || (protocol === bootProtocol && onPodDevice(found, this.options.interfacePrefix));
+    switch (found.protocol) {
+      case ourProtocol:
+        return true;
+      case bootProtocol:
+        return onPodDevice(found, this.options.interfacePrefix);
+      case birdProtocol:
+        return this.options.inherits?.(this.table.destinations.cidr(id)) ?? false;
+      default:
+        return false;
+    }
   }
 
   #fail(destination: Cidr, cause: unknown): void {

@@ -138,3 +138,14 @@ test('blocks are worked out in slices, those that change in between once more', 
   expect(Object.keys(ways())).toEqual(blocks.slice(1));
   expect(remote.settle(() => true)).toBe(false);
 });
+
+test('a BIRD’s routes into the pools are Calico’s where a speaker of ours has taken its place', () => {
+  const [inside, outside] = [parseCidr('10.65.1.0/26'), parseCidr('10.77.0.0/26')];
+  for (const plain of [false, true]) {
+    const { remote } = made({ plain });
+    remote.pool('p', mode('10.65.0.0/16', 'Never'));
+    expect([inside, outside].map((cidr) => remote.inherits(cidr))).toEqual([!plain, false]);
+    remote.pool('p', undefined);
+    expect(remote.inherits(inside)).toBe(false);
+  }
+});
