@@ -67,6 +67,11 @@ describe('manifests', () => {
   test.each([
     ['an unknown field of a policy', `${namespace}---\n${policy}`],
     ['one in a list', `kind: List\nitems:\n${indented(policy)}`],
+    [
+      'a misspelt selector',
+      "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  selecter: app == 'x'\n",
+    ],
+    ['a field outside of spec', pool.replace('spec:', 'sepc: {}\nspec:')],
     ['a wrong value', `${pool}---\n${pool.replace('10.1.0.0/16', 'ten')}`],
     ['a missing field', `${pool}---\n${noSpec}`],
     [
