@@ -31,6 +31,8 @@ export interface PeerStatus {
   readonly faults: Readonly<Record<string, number>>;
   readonly rejected: Readonly<Record<string, number>>;
   readonly lastError?: LastError;
+  /** How the last session ended; later attempts may have failed for other reasons. */
+  readonly sessionEnd?: LastError;
   readonly bfd?: BfdStatus;
   /** By message type, over all sessions. */
   readonly messages: MessageCounts;

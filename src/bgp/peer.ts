@@ -54,7 +54,7 @@ export class Peer {
   #flaps = 0;
   #shown: State = 'Idle';
   #since: Date;
-  #lastError: LastError | undefined;
+  #past: Pick<PeerStatus, 'lastError' | 'sessionEnd'> = {};
   #loggedReason = '';
   #bfd: BfdWatch | undefined;
   readonly #routes: Routes;
@@ -202,7 +202,7 @@ export class Peer {
       messages: this.#tally.counts(),
       remembered: this.#routes.rejections.size,
       ...this.#routes.tallies(),
-      ...(this.#lastError ? { lastError: this.#lastError } : {}),
+      ...this.#past,
       ...(this.#bfd ? { bfd: this.#bfd.status() } : {}),
     };
   }
@@ -380,13 +380,13 @@ export class Peer {
       if (established) log.info({ peer: this.name, by: 'us', reason: ending.reason }, 'BGP session ended');
       return;
     }
+    const lastError: LastError = { by: ending.by, reason: ending.reason, at: clock.wall().toISOString() };
+    this.#past = { ...this.#past, lastError, ...(established ? { sessionEnd: lastError } : {}) };
     if (ending.by === 'us' && ending.notification?.code === 6 && ending.notification.subcode === 4) {
       // Our operator's wish, and no reason to wait before the next attempt.
-      this.#lastError = { by: 'us', reason: ending.reason, at: clock.wall().toISOString() };
       log.info({ peer: this.name, by: 'us', reason: ending.reason }, 'BGP session reset');
       return;
     }
-    this.#lastError = { by: ending.by, reason: ending.reason, at: clock.wall().toISOString() };
     if (ending.by === 'tcp') {
       if (!established) this.#retrySeconds = this.#dials.next() / 1000;
     } else {

@@ -1,11 +1,11 @@
-import type { PeerStatus } from '../bgp/peer.ts';
+import type { LastError, PeerStatus } from '../bgp/peer.ts';
 import type { AttributesView, Explanation, RouteStatus } from '../bgp/views.ts';
 import { formatDuration, formatTable } from './output.ts';
 
 /* `margayctl bgp` as text. Pure. */
 
 export function peerPage(peer: PeerStatus): string {
-  const { negotiated, lastError } = peer;
+  const { negotiated, lastError, sessionEnd } = peer;
   const lines: [string, string][] = [
     ['peer', `${peer.name} (${peer.role})`],
     ['address', `${peer.address} port ${peer.port}, AS ${peer.asn}`],
@@ -14,9 +14,11 @@ export function peerPage(peer: PeerStatus): string {
       `${peer.state} since ${peer.since}${peer.uptimeSeconds === undefined ? '' : `, up ${formatDuration(peer.uptimeSeconds)}`}`,
     ],
     ['flaps', String(peer.flaps)],
-    ['last error', lastError ? `${lastError.reason}, from ${senders[lastError.by]}, at ${lastError.at}` : 'none'],
+    ['last error', lastError ? errorText(lastError) : 'none'],
   ];
+  if (sessionEnd && sessionEnd.at !== lastError?.at) lines.push(['session end', errorText(sessionEnd)]);
   if (negotiated) lines.push(...negotiatedLines(negotiated));
+  if (peer.bfd) lines.push(['BFD', bfdText(peer.bfd)]);
   const { received, sent } = peer.messages;
   lines.push(['received', countText(received)], ['sent', countText(sent)]);
   lines.push(['malformed', countText(peer.faults)], ['refused', countText(peer.rejected)]);
@@ -35,22 +37,39 @@ export function peerPage(peer: PeerStatus): string {
   return `${page}\n${formatTable({ columns, rows }, 'no families')}`;
 }
 
+function errorText({ reason, by, at }: LastError): string {
+  return `${reason}, from ${senders[by]}, at ${at}`;
+}
+
 const senders = { us: 'us', peer: 'the peer', tcp: 'the connection' } as const;
 
 function negotiatedLines(negotiated: NonNullable<PeerStatus['negotiated']>): [string, string][] {
-  const { families, holdSeconds, keepaliveSeconds, restart } = negotiated;
+  const { families, holdSeconds, keepaliveSeconds, restart, longLived, pathsReceived, pathsSent } = negotiated;
   const timers = holdSeconds === 0 ? 'none' : `hold ${holdSeconds} s, keepalive ${keepaliveSeconds} s`;
+  const named = (some: readonly number[]) => some.map((family) => `IPv${family}`).join(' and ');
   const capabilities = [
     ...families.map((family) => `IPv${family} unicast`),
     ...(negotiated.fourOctetAs ? ['four-octet AS'] : []),
-    ...(negotiated.routeRefresh ? ['route refresh'] : []),
-    ...(restart ? [`graceful restart ${restart.restartSeconds} s`] : []),
+    ...(negotiated.routeRefresh ? [negotiated.enhancedRefresh ? 'enhanced route refresh' : 'route refresh'] : []),
+    ...(negotiated.extendedMessages ? ['extended messages'] : []),
+    ...(negotiated.extendedNextHop ? ['IPv6 next hops of IPv4'] : []),
+    ...(pathsSent ? [`several paths of ${named(pathsSent)} sent`] : []),
+    ...(pathsReceived ? [`several paths of ${named(pathsReceived)} received`] : []),
+    ...(restart
+      ? [`graceful restart ${restart.restartSeconds} s${restart.notification ? ' (notifications too)' : ''}`]
+      : []),
+    ...(longLived ?? []).map(({ family, staleSeconds }) => `long-lived restart of IPv${family} ${staleSeconds} s`),
   ];
   return [
     ['identifier', `${negotiated.identifier}, ${negotiated.external ? 'external' : 'internal'}`],
     ['timers', timers],
     ['capabilities', capabilities.join(', ')],
   ];
+}
+
+function bfdText({ problem, state, diagnostic, detectionMs }: NonNullable<PeerStatus['bfd']>): string {
+  if (problem !== undefined) return problem;
+  return state === 'Up' ? `${state}, down after ${detectionMs} ms without a packet` : `${state} (${diagnostic})`;
 }
 
 function countText(counts: Readonly<Record<string, number>>): string {

@@ -102,3 +102,20 @@ describe.each(['FRR', 'GoBGP'] as const)('%s', (name) => {
     });
   });
 });
+
+test('a second restart within the window: what was stale already goes at once', async () => {
+  const gobgp = new GoBgp(link);
+  await gobgp.start(65010, 64512, theirs);
+  // One session only: after its restart GoBGP waits for the other, and tells nothing.
+  speaker.start(configOf(64512, [peerOf(4, 65010)], ours));
+  for (const prefix of theirs) await speaker.learnt(prefix);
+  const stale = async () => (await speaker.peers())[0]?.families['ipv4']?.stale;
+  await gobgp.kill();
+  await until(async () => (await stale()) === 2, { within: 20_000, what: 'stale routes' });
+  await gobgp.start(65010, 64512, [], { restarted: true });
+  await speaker.established();
+  expect(await stale()).toBe(2);
+  await gobgp.kill();
+  // Its restart time is twice as long.
+  for (const prefix of theirs) await speaker.forgotten(prefix);
+});

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -203,6 +203,40 @@ describe('the control socket', () => {
     expect(Object.keys(peer)).toEqual(expect.arrayContaining(documented));
     expect(peer).toMatchObject({ state: 'Established', rejected: { loopbackPrefix: 1 }, remembered: 1 });
     expect(peer.messages.received).toMatchObject({ open: 1, notification: 0 });
+  });
+
+  test('every other view has only fields that are documented, those of a path in each', async () => {
+    const guide = readFileSync(join(import.meta.dirname, '../../../docs/bgp.md'), 'utf8');
+    const named = (view: string) => {
+      const row = guide.split('\n').find((line) => line.startsWith(`| ${view} |`)) ?? expect.fail(view);
+      return [...(row.split('|')[2] ?? '').matchAll(/`([a-zA-Z]+)`/g)].map(([, name = '']) => name);
+    };
+    const path = named('path');
+    const attributes = path.filter((name) => !['peer', 'pathId', 'source', 'stale', 'verdict'].includes(name));
+    const within = (value: object, fields: readonly string[]) =>
+      expect(Object.keys(value).filter((name) => !fields.includes(name))).toEqual([]);
+
+    const [route] = (await get(`/v1/routes?prefix=${shared}`)).routes;
+    expect(Object.keys(route).sort()).toEqual([...named('route')].sort());
+    expect(route.paths).toHaveLength(2);
+    for (const one of route.paths) {
+      within(one, path);
+      expect(Object.keys(one)).toEqual(
+        expect.arrayContaining(['peer', 'source', 'asPath', 'origin', 'stale', 'verdict']),
+      );
+    }
+    const why = await get(`/v1/why?prefix=${shared}`);
+    expect(Object.keys(why).sort()).toEqual(['paths', 'prefix', 'rejected', 'selected', 'summary']);
+    for (const one of why.paths) within(one, [...path, 'why']);
+    const refused = await get('/v1/why?prefix=127.9.0.0/16');
+    expect(refused.rejected).toHaveLength(1);
+    within(refused.rejected[0], ['peer', 'reason', ...attributes]);
+    const { routes: received } = await get('/v1/peers/left/received');
+    expect(received).toHaveLength(3);
+    for (const one of received) within(one, [...named('received'), ...attributes]);
+    const { routes: advertised } = await get('/v1/peers/left/advertised');
+    expect(advertised.length).toBeGreaterThan(0);
+    for (const one of advertised) within(one, ['prefix', ...attributes]);
   });
 
   test('a hard reset ends the session with the message, and it comes back', async () => {

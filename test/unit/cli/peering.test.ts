@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
+import { initialStatus } from '../../../src/bgp/bfd/settings.ts';
 import type { PeerStatus } from '../../../src/bgp/peer.ts';
 import { Listing } from '../../../src/cli/listing.ts';
 import type { Format } from '../../../src/cli/output.ts';
 import { explanationPage, peerPage, routePage } from '../../../src/cli/peering-pages.ts';
-import { parseCidr } from '../../../src/model/address.ts';
+import { parseCidr, parseIp } from '../../../src/model/address.ts';
 
 function listed(format: Format, items: readonly string[]): string {
   let text = '';
@@ -57,9 +58,57 @@ const peer: PeerStatus = {
 test('the page of a peer says who sent the last error, and what was malformed', () => {
   const page = peerPage(peer);
   expect(page).toContain('last error:    cease/shutdown (6/2), from the peer, at 2026-01-01T00:00:00.000Z\n');
+  expect(page).not.toContain('session end');
   expect(page).toContain('malformed:     2 AS_PATH withdraw\n');
   expect(page).toContain('received:      7 update\n');
   expect(page).toMatch(/ipv4 +5 +1 +4 +0 +3 +2 +yes/);
+});
+
+test('the page of a peer says how the session ended where later attempts failed for another reason', () => {
+  const sessionEnd = peer.lastError ?? expect.fail('no error');
+  const lastError = { by: 'tcp', reason: 'connect ECONNREFUSED', at: '2026-01-01T00:00:01.000Z' } as const;
+  const page = peerPage({ ...peer, lastError, sessionEnd });
+  expect(page).toContain('last error:    connect ECONNREFUSED, from the connection, at 2026-01-01T00:00:01.000Z\n');
+  expect(page).toContain('session end:   cease/shutdown (6/2), from the peer, at 2026-01-01T00:00:00.000Z\n');
+});
+
+test('the page of a peer names every capability that both sides have, and what BFD says', () => {
+  const families = [4, 6] as const;
+  const negotiated: NonNullable<PeerStatus['negotiated']> = {
+    peerAsn: 65001,
+    identifier: parseIp('10.0.0.2'),
+    external: true,
+    holdSeconds: 90,
+    keepaliveSeconds: 30,
+    families,
+    fourOctetAs: true,
+    routeRefresh: true,
+    enhancedRefresh: true,
+    extendedMessages: true,
+    extendedNextHop: true,
+    pathsSent: [4],
+    pathsReceived: families,
+    restart: { restarted: false, notification: true, restartSeconds: 120, families: [] },
+    longLived: [{ family: 4, preserved: true, staleSeconds: 3600 }],
+  };
+  const bfd = { ...initialStatus, state: 'Up', detectionMs: 900 } as const;
+  const page = peerPage({ ...peer, negotiated, bfd });
+  expect(page).toContain('identifier:    10.0.0.2, external\n');
+  const all = [
+    'IPv4 unicast, IPv6 unicast, four-octet AS, enhanced route refresh, extended messages, IPv6 next hops of IPv4',
+    'several paths of IPv4 sent, several paths of IPv4 and IPv6 received',
+    'graceful restart 120 s (notifications too), long-lived restart of IPv4 3600 s',
+  ];
+  expect(page).toContain(`capabilities:  ${all.join(', ')}\n`);
+  expect(page).toContain('BFD:           Up, down after 900 ms without a packet\n');
+  const { restart: _, longLived: _longLived, pathsSent: _sent, pathsReceived: _received, ...least } = negotiated;
+  const old = { fourOctetAs: false, routeRefresh: true, enhancedRefresh: false, extendedMessages: false };
+  expect(peerPage({ ...peer, negotiated: { ...least, ...old, families: [4], extendedNextHop: false } })).toContain(
+    'capabilities:  IPv4 unicast, route refresh\n',
+  );
+  expect(peerPage({ ...peer, bfd: { ...bfd, state: 'Down', diagnostic: 'pathDown' } })).toContain(
+    'BFD:           Down (pathDown)\n',
+  );
 });
 
 test('routes and explanations show each path with its attributes and its fate', () => {
