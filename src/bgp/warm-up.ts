@@ -16,6 +16,7 @@ import { writeMessage } from './wire/message.ts';
 const loopback = '127.0.0.1';
 const asn = 64512;
 const holdSeconds = 180;
+const repetitions = 8;
 const silent = createLog('warm-up', 'silent');
 
 /** A neighbour that is played here. */
@@ -95,6 +96,9 @@ async function rehearse(parts: readonly Part[], size: Rehearsed, signal: AbortSi
     const [first] = played;
     const teller = speaker.peer(parts[0]?.name ?? '');
     if (first && teller) await tell(first, teller, size, signal);
+    const [, second] = played;
+    const hearer = speaker.peer(parts[1]?.name ?? '');
+    if (second && hearer) await hearAgain(second, hearer, signal);
   } finally {
     for (const socket of played) socket.destroy();
     server.close();
@@ -108,6 +112,15 @@ async function tell(socket: Socket, teller: Peer, size: Rehearsed, signal: Abort
     told.sent(octets);
     socket.write(octets);
     await reached(() => teller.status().messages.received.update === told.counts().sent.update, signal);
+  }
+}
+
+/** All is told once more, some times: what a client hears that comes late. */
+async function hearAgain(socket: Socket, hearer: Peer, signal: AbortSignal): Promise<void> {
+  for (let asked = 1; asked <= repetitions; asked++) {
+    const { sent } = hearer.status().messages;
+    socket.write(writeMessage({ type: 'refresh', family: 4 }));
+    await reached(() => hearer.status().messages.sent.update > sent.update, signal);
   }
 }
 
