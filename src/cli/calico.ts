@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { actionOf, seesNamespaces } from './calico-names.ts';
+import { actionOf } from './calico-names.ts';
 import { ExitError, exitCode, runProgram } from './exit.ts';
 import { probeFailure } from './probe.ts';
 
@@ -28,11 +27,6 @@ await runProgram('calico', async () => {
       return;
     }
     case 'run': {
-      if (action.args[0] === 'node' && !seesNamespaces(readFileSync('/proc/self/mountinfo', 'utf8')))
-        process.stderr.write(
-          'calico: /var/run/netns is not mounted, so no pod can be given its devices: mount the host path ' +
-            '/var/run/netns with mountPropagation HostToContainer\n',
-        );
       const program = new URL('./margay.js', import.meta.url);
       process.argv = [process.argv[0] ?? 'node', fileURLToPath(program), ...action.args];
       await import(program.href);

@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { createLog, type Log } from '../base/log.ts';
 import { DeferringHandler } from '../cni/deferring.ts';
+import { HandedNamespaces } from '../cni/handed-namespaces.ts';
 import { CniHandler } from '../cni/handler.ts';
 import { openPodNamespace } from '../cni/pod.ts';
 import { RemovalQueue } from '../cni/removals.ts';
@@ -19,6 +21,7 @@ import { PodCidrPool } from '../ipam/pod-cidr.ts';
 import { warmThreads } from '../kernel/setns.ts';
 import { useSysctlRoot } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
+import { seesNamespaces } from './calico-names.ts';
 import { mtuOf } from './cni.ts';
 import { keepKubeconfig } from './cni-access.ts';
 import { ask } from './control.ts';
@@ -188,12 +191,22 @@ async function serveCni(
     if (pool !== ipam) pool.consume(update);
     handler.consume(update);
   });
+  const socketPath = join(runDir(env), 'cni.sock');
+  const handed = seesNamespaces(readFileSync('/proc/self/mountinfo', 'utf8'))
+    ? undefined
+    : new HandedNamespaces(socketPath, systemClock, log);
   const noted = {
     handle: (request: RawRequest, gone: AbortSignal) => {
       activity.note();
-      return handler.handle(request, gone).finally(() => activity.note());
+      const handle = () => handler.handle(request, gone);
+      const handled = handed ? handed.during(request.env['CNI_NETNS'], handle) : handle();
+      return handled.finally(() => activity.note());
     },
   };
-  const { closed } = await startCniServer({ socketPath: join(runDir(env), 'cni.sock'), handler: noted, log, signal });
-  await Promise.all([closed, handler.run(signal)]);
+  try {
+    const { closed } = await startCniServer({ socketPath, handler: noted, log, signal });
+    await Promise.all([closed, handler.run(signal)]);
+  } finally {
+    handed?.close();
+  }
 }

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { errorCode, explain, InputError, show } from '../base/errors.ts';
 import { inNamespace, openNetlinkIn } from '../kernel/namespace.ts';
+import { namespacePath } from '../kernel/namespace-file.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
 import { CniError, cniCodes } from './error.ts';
 import type { PodNamespace } from './ports.ts';
@@ -37,6 +38,6 @@ function isPathError(thrown: unknown): boolean {
 
 function isOwn(netns: string): boolean {
   const own = statSync('/proc/thread-self/ns/net');
-  const asked = statSync(netns, { throwIfNoEntry: false });
+  const asked = statSync(namespacePath(netns), { throwIfNoEntry: false });
   return asked !== undefined && asked.dev === own.dev && asked.ino === own.ino;
 }

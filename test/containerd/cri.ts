@@ -110,6 +110,14 @@ export class Cri {
     return { code: Number(answer.get(3)?.[0] ?? 0), output: text(answer, 1) + text(answer, 2) };
   }
 
+  /** Ends a container by its signal, or after seconds by SIGKILL. */
+  async stopContainer(id: string, seconds: number): Promise<void> {
+    await this.#call('StopContainer', [
+      [1, id],
+      [2, seconds],
+    ]);
+  }
+
   async stopPod({ id }: Pick<Sandbox, 'id'>): Promise<void> {
     await this.#call('StopPodSandbox', [[1, id]]);
   }

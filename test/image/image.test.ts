@@ -76,11 +76,11 @@ const running = new Map<string, string>();
  * A copy of the checkout with packages of its own, as another clone of it would be. Links to the packages would not do:
  * what installs there would write into the checkout's.
  */
-function checkout(name: string): string {
+function checkout(name: string, from: string): string {
   const to = join(folder, name);
   mkdirSync(to);
   const paths = ['src', 'scripts', 'bench', 'deploy', 'LICENSE', 'package.json', 'package-lock.json', 'node_modules'];
-  execFileSync('cp', ['-a', ...paths.map((path) => join(root, path)), to]);
+  execFileSync('cp', ['-a', ...paths.map((path) => join(from, path)), to]);
   return to;
 }
 
@@ -167,7 +167,9 @@ const ask = (name: string, ...command: string[]) => runtime.cri.exec(running.get
 const nodeScript = (text: string) => ['node', '-e', text];
 
 test('two builds from two checkouts, at other times and with another umask, are one image', async () => {
-  const [first, second] = [checkout('one'), checkout('two')];
+  const first = checkout('one', root);
+  // Of the copy, since the checkout may be worked on meanwhile.
+  const second = checkout('two', first);
   execFileSync('find', [join(second, 'src'), '-exec', 'touch', '-d', '2001-02-03', '{}', '+']);
   const [one, other] = [makeImage(first, '022'), makeImage(second, '077')];
   expect(one.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
@@ -224,8 +226,8 @@ test('felix and bgp become ready as the manifest confines them', async () => {
   expect(output).toMatch(/[[{]/);
 });
 
-test('pods start by the plugin that was installed, and reach each other', async () => {
-  await runtime.ready();
+/** Two pods of containerd's start by the installed plugin, and one reaches the other. */
+async function podsReachEachOther(): Promise<void> {
   const { cri, cgroup } = runtime;
   const [a, b] = [await cri.runPod('shop', 'cart', cgroup), await cri.runPod('shop', 'web', cgroup)];
   const to = await cri.address(b);
@@ -238,6 +240,23 @@ test('pods start by the plugin that was installed, and reach each other', async 
     await cri.removePod(pod);
   }
   expect(ip('-n', machine, '-o', 'link')).not.toContain('cali');
+}
+
+test('pods start by the plugin that was installed, and reach each other', async () => {
+  await runtime.ready();
+  await podsReachEachOther();
+});
+
+test("they do so where the agent has no mount of the host's namespaces, as in Calico's manifests", async () => {
+  await runtime.cri.stopContainer(running.get('felix') ?? '', 10);
+  const [felix] = agent.containers as [Container];
+  const volumeMounts = felix.volumeMounts?.filter(({ name }) => name !== 'netns') ?? [];
+  await start(node, agent, { ...felix, name: 'felix-alone', volumeMounts });
+  const ready = async () => (await ask('felix-alone', '/bin/calico-node', '-felix-ready')).code === 0;
+  await until(ready, soon('felix is ready again'));
+  const { output } = await ask('felix-alone', ...nodeScript("console.log(require('fs').existsSync('/var/run/netns'))"));
+  expect(output.trim()).toBe('false');
+  await podsReachEachOther();
 });
 
 test('the controllers work as nobody in particular', async () => {

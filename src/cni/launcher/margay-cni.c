@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "answer.h"
+#include "namespace.h"
 #include "queue.h"
 #include "text.h"
 
@@ -255,6 +256,7 @@ int main(void) {
   build_request(&call.request, &configuration);
 
   deadline = now_ms() + (is(&call, "STATUS") ? status_ms : silent_ms);
+  if (is(&call, "ADD") || is(&call, "CHECK")) hand_namespace(call.socket, setting("CNI_NETNS"));
   int fd = connect_agent(&call, deadline);
   send_request(fd, &call, deadline);
   if (!is(&call, "STATUS")) deadline = now_ms() + answer_ms;
