@@ -17,6 +17,7 @@ import {
   settings,
 } from './config.ts';
 import { nearest } from './nearest.ts';
+import { withoutEffect } from './without-effect.ts';
 
 /** A line of `GET /v1/config`. */
 export interface ConfigLine {
@@ -28,10 +29,6 @@ export interface ConfigLine {
 }
 
 const annotationPrefix = 'config.projectcalico.org/';
-
-/** Calico's settings that mean something elsewhere and nothing here: no reason for a warning. */
-const calicoOnly =
-  /^(bpf|wireguard|flowLogs|dnsTrust|windows|kube|failsafe|usageReporting|reporting|endpointReporting|netlink|debug|log|nftables|device|route|natOutgoing|natPortRange|iptables|typha|xdp|genericXDP|sidecar|awsSrc|mtuIface|maxIpset|policySync|workloadSource|floatingIPs|allow|removeExternalRoutes|chainInsertMode|disableConntrack|disableHostSubnet|useInternal|prometheus|health|ipForwarding|programClusterRoutes|interface|dataplane|endpointStatus|goG|goM|liveMigration|ipv4|ipv6|nodeSelector)/;
 
 /**
  * The configuration of one node with Calico's precedence: environment, the resource `node.<name>`, resources whose
@@ -169,12 +166,14 @@ export class Configuration {
 
   #warnUnknown(name: string, { spec }: FelixConfiguration): void {
     const known = [...Object.keys(felixFields), 'nodeSelector'];
-    for (const field of Object.keys(spec)) {
-      if (known.includes(field)) continue;
-      const near = nearest(field, known);
-      if (near === undefined && calicoOnly.test(field)) continue;
-      const facts = { resource: name, field, ...(near && { didYouMean: near }) };
-      this.#warnOnce(`${name} ${field}`, facts, 'unknown setting of FelixConfiguration has no effect');
+    for (const [field, value] of Object.entries(spec)) {
+      if (known.includes(field) || value === undefined || value === null) continue;
+      const what = withoutEffect(field, value);
+      const near = what === 'missed' ? undefined : nearest(field, known);
+      if (what === 'harmless' && near === undefined) continue;
+      const facts = { resource: name, field, ...(near && { didYouMean: near }), ...(what === 'missed' && { value }) };
+      const whose = what === 'missed' ? "Calico's" : 'unknown';
+      this.#warnOnce(`${name} ${field}`, facts, `${whose} setting of FelixConfiguration has no effect`);
     }
   }
 

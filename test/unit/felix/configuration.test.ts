@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { createLog } from '../../../src/base/log.ts';
 import { readEnvironment } from '../../../src/felix/config.ts';
 import { Configuration } from '../../../src/felix/configuration.ts';
 import { durationSeconds } from '../../../src/model/felix-configuration.ts';
@@ -59,6 +60,28 @@ test('an annotation beats the field beside it; one that is wrong leaves its reso
   });
   const configuration = made({}, felix('default', { vxlanPort: 5 }, { [key]: 'high' }));
   expect(configuration.current).toMatchObject({ healthPort: 9099, vxlanPort: 4789 });
+});
+
+test('a field that nobody knows is warned of once, with the nearest name; one of Calico’s where it would be missed', () => {
+  const lines: { msg: string; field: string; didYouMean?: string; value?: unknown }[] = [];
+  const log = createLog('test', 'warn', { write: (line) => void lines.push(JSON.parse(line)) });
+  const configuration = new Configuration(node, readEnvironment({}, log), log);
+  const spec = {
+    ...{ vxlanPrt: 1, strange: true, iptablesFilterDenyAction: 'Reject', bpfEnabled: true },
+    // Calico's own, as they are anyway, or nothing that packets notice.
+    ...{ chainInsertMode: 'Insert', floatingIPs: 'Disabled', bpfLogLevel: '', wireguardMTU: 1400 },
+  };
+  const told = { op: 'set' as const, entry: entry({ type: kind, name: 'default' }, felix('default', spec)) };
+  configuration.apply(told);
+  configuration.apply(told);
+  const unknown = 'unknown setting of FelixConfiguration has no effect';
+  const missed = "Calico's setting of FelixConfiguration has no effect";
+  expect(lines.map(({ msg, field, didYouMean, value }) => ({ msg, field, didYouMean, value }))).toEqual([
+    { msg: unknown, field: 'vxlanPrt', didYouMean: 'vxlanPort', value: undefined },
+    { msg: unknown, field: 'strange', didYouMean: undefined, value: undefined },
+    { msg: missed, field: 'iptablesFilterDenyAction', didYouMean: undefined, value: 'Reject' },
+    { msg: missed, field: 'bpfEnabled', didYouMean: undefined, value: true },
+  ]);
 });
 
 test('a list of prefixes in a resource', () => {
