@@ -55,58 +55,55 @@ async function dropped(): Promise<Record<string, number>> {
   return found;
 }
 
-test.each(['nft', 'legacy'] as const)(
-  'spoofed sources, router advertisements and DHCP servers (%s)',
-  async (backend) => {
-    n = await RealNode.make(backend);
-    const inside = await n.addPod('caliweb', '10.65.0.2');
-    for (const one of ['fd00:65::2/128', 'fd00:65::77/128', '10.65.0.77/32', '198.51.100.7/32'])
-      await inside.exec('ip', 'address', 'add', one, 'dev', 'eth0', ...(one.includes(':') ? ['nodad'] : []));
-    await inside.exec('ip', '-6', 'route', 'add', 'default', 'via', 'fe80::ecee:eeff:feee:eeee', 'dev', 'eth0');
-    const web = pod('web', { addresses: ['10.65.0.2', 'fd00:65::2'] });
-    const annotations = { 'cni.projectcalico.org/allowedSourcePrefixes': '["198.51.100.0/24"]' };
-    await n.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
-    await n.put(podKey('web'), { ...web, metadata: { ...web.metadata, annotations } });
-    const felix = n.start();
-    expect(await felix.whenProgrammed(keyText(podKey('web')), undefined, within, n.signal)).toBe('programmed');
-    const linkLocal = async () =>
-      /inet6 (fe80::\S+)\/64 scope link $/m.exec(await inside.exec('ip', '-6', 'address', 'show', 'dev', 'eth0'))?.[1];
-    const own = await until(linkLocal, { within, what: "the pod's link-local address" });
-    await n.router.exec('ip', '-6', 'route', 'add', 'fd00:65::/64', 'via', '2001:db8::1');
-    const answered = () => inside.succeeds('ping', '-c1', '-W1', '-I', 'fd00:65::2', '2001:db8::2');
-    await until(answered, { within, what: 'an answer to the pod' });
-    const before = await dropped();
-    const since = async () => {
-      const now = Object.entries(await dropped()).map(([what, count]) => [what, count - (before[what] ?? 0)] as const);
-      return Object.fromEntries(now.filter(([, count]) => count > 0));
-    };
+test('spoofed sources, router advertisements and DHCP servers', async () => {
+  n = await RealNode.make('legacy');
+  const inside = await n.addPod('caliweb', '10.65.0.2');
+  for (const one of ['fd00:65::2/128', 'fd00:65::77/128', '10.65.0.77/32', '198.51.100.7/32'])
+    await inside.exec('ip', 'address', 'add', one, 'dev', 'eth0', ...(one.includes(':') ? ['nodad'] : []));
+  await inside.exec('ip', '-6', 'route', 'add', 'default', 'via', 'fe80::ecee:eeff:feee:eeee', 'dev', 'eth0');
+  const web = pod('web', { addresses: ['10.65.0.2', 'fd00:65::2'] });
+  const annotations = { 'cni.projectcalico.org/allowedSourcePrefixes': '["198.51.100.0/24"]' };
+  await n.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
+  await n.put(podKey('web'), { ...web, metadata: { ...web.metadata, annotations } });
+  const felix = n.start();
+  expect(await felix.whenProgrammed(keyText(podKey('web')), undefined, within, n.signal)).toBe('programmed');
+  const linkLocal = async () =>
+    /inet6 (fe80::\S+)\/64 scope link $/m.exec(await inside.exec('ip', '-6', 'address', 'show', 'dev', 'eth0'))?.[1];
+  const own = await until(linkLocal, { within, what: "the pod's link-local address" });
+  await n.router.exec('ip', '-6', 'route', 'add', 'fd00:65::/64', 'via', '2001:db8::1');
+  const answered = () => inside.succeeds('ping', '-c1', '-W1', '-I', 'fd00:65::2', '2001:db8::2');
+  await until(answered, { within, what: 'an answer to the pod' });
+  const before = await dropped();
+  const since = async () => {
+    const now = Object.entries(await dropped()).map(([what, count]) => [what, count - (before[what] ?? 0)] as const);
+    return Object.fromEntries(now.filter(([, count]) => count > 0));
+  };
 
-    // As a client of DHCP a pod may speak, and from a prefix that it is allowed.
-    send(inside, 'udp', ['10.65.0.2', 68], ['192.0.2.2', 67]);
-    send(inside, 'udp', ['fd00:65::2', 546], ['2001:db8::2', 547]);
-    send(inside, 'udp', ['198.51.100.7', 4000], ['192.0.2.2', 4000]);
-    expect(await since()).toEqual({});
-    const advertisement = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
-    send(inside, 'icmp6', [own, 0], ['ff02::1', 0], advertisement);
-    send(inside, 'icmp6', ['fd00:65::2', 0], [router[6], 0], advertisement);
-    send(inside, 'udp', ['10.65.0.2', 67], ['192.0.2.2', 68]);
-    // The prefix that it is allowed lets nothing of these through.
-    send(inside, 'udp', ['198.51.100.7', 67], ['192.0.2.2', 68]);
-    send(inside, 'udp', ['fd00:65::2', 547], ['2001:db8::2', 546]);
-    send(inside, 'udp', [own, 547], ['ff02::1', 546]);
-    send(inside, 'udp', ['10.65.0.77', 4001], ['192.0.2.2', 4001]);
-    send(inside, 'udp', ['fd00:65::77', 4001], ['2001:db8::2', 4001]);
-    expect(await since()).toEqual({
-      'ip6tables 134': 2,
-      'iptables --dport 68': 2,
-      'ip6tables --dport 546': 2,
-      'iptables rpfilter': 1,
-      'ip6tables rpfilter': 1,
-    });
-    // No connection of theirs was begun: they met their end before connections are tracked.
-    const tracked =
-      (await n.namespace.exec('conntrack', '-L')) + (await n.namespace.exec('conntrack', '-L', '-f', 'ipv6'));
-    expect(tracked).toContain('dport=67');
-    expect(tracked).not.toMatch(/^udp +17 \d+ src=\S+ dst=\S+ sport=(67|547|4001) |10\.65\.0\.77|fd00:65::77/m);
-  },
-);
+  // As a client of DHCP a pod may speak, and from a prefix that it is allowed.
+  send(inside, 'udp', ['10.65.0.2', 68], ['192.0.2.2', 67]);
+  send(inside, 'udp', ['fd00:65::2', 546], ['2001:db8::2', 547]);
+  send(inside, 'udp', ['198.51.100.7', 4000], ['192.0.2.2', 4000]);
+  expect(await since()).toEqual({});
+  const advertisement = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+  send(inside, 'icmp6', [own, 0], ['ff02::1', 0], advertisement);
+  send(inside, 'icmp6', ['fd00:65::2', 0], [router[6], 0], advertisement);
+  send(inside, 'udp', ['10.65.0.2', 67], ['192.0.2.2', 68]);
+  // The prefix that it is allowed lets nothing of these through.
+  send(inside, 'udp', ['198.51.100.7', 67], ['192.0.2.2', 68]);
+  send(inside, 'udp', ['fd00:65::2', 547], ['2001:db8::2', 546]);
+  send(inside, 'udp', [own, 547], ['ff02::1', 546]);
+  send(inside, 'udp', ['10.65.0.77', 4001], ['192.0.2.2', 4001]);
+  send(inside, 'udp', ['fd00:65::77', 4001], ['2001:db8::2', 4001]);
+  expect(await since()).toEqual({
+    'ip6tables 134': 2,
+    'iptables --dport 68': 2,
+    'ip6tables --dport 546': 2,
+    'iptables rpfilter': 1,
+    'ip6tables rpfilter': 1,
+  });
+  // No connection of theirs was begun: they met their end before connections are tracked.
+  const tracked =
+    (await n.namespace.exec('conntrack', '-L')) + (await n.namespace.exec('conntrack', '-L', '-f', 'ipv6'));
+  expect(tracked).toContain('dport=67');
+  expect(tracked).not.toMatch(/^udp +17 \d+ src=\S+ dst=\S+ sport=(67|547|4001) |10\.65\.0\.77|fd00:65::77/m);
+});

@@ -56,35 +56,32 @@ async function farEnd(underlay: string): Promise<void> {
 const ping = (space: Namespace, to: string, size = 64) =>
   space.succeeds('ping', '-6', '-c1', '-W2', '-M', 'do', '-s', String(size - 48), to);
 
-test.each(['nft', 'legacy'] as const)(
-  'pods are reached through the tunnel, from known nodes only (%s)',
-  async (backend) => {
-    n = await RealNode.make(backend);
-    await n.router.exec('ip', 'address', 'add', '2001:db8::3/64', 'dev', 'r0', 'nodad');
-    const web = await populate();
-    await farEnd(far.underlay);
-    const felix = n.start();
-    expect(await felix.whenProgrammed(keyText(podKey('web')), undefined, within, n.signal)).toBe('programmed');
-    const route = `${far.block} via ${far.tunnel} dev ${device} metric 1024 onlink`;
-    await until(async () => (await n.routes('-6')).some((line) => line.startsWith(route)), { within, what: route });
-    const link = await n.namespace.exec('ip', '-d', 'link', 'show', device);
-    expect(link).toMatch(/mtu 1430 .*\n.*\n.*vxlan id 4096 local 2001:db8::1 .*dstport 4789 nolearning/);
-    expect(link).toContain(own.mac);
-    expect(await n.namespace.exec('ip', 'neighbour', 'show', 'nud', 'permanent', 'dev', device)).toBe(
-      `${far.tunnel} lladdr ${far.mac} PERMANENT \n`,
-    );
-    const entries = (await n.namespace.exec('bridge', 'fdb', 'show', 'dev', device)).trim().split('\n');
-    expect(entries).toEqual([`${far.mac} dst ${far.underlay} self permanent`]);
-    await until(() => ping(web, far.tunnel), { within, what: 'an answer through the tunnel' });
-    expect(await ping(n.router, address, 1430)).toBe(true);
-    expect(await ping(n.namespace, far.tunnel)).toBe(true);
-    // The same packets from an address that is no node's.
-    await n.router.exec('ip', 'link', 'del', device);
-    await farEnd('2001:db8::3');
-    expect(await ping(n.router, address)).toBe(false);
-    expect(await n.saved('ip6tables', '-c')).toMatch(/\[[1-9]\d*:\d+\] -A cali-INPUT .*0x1000.* -j DROP/);
-    // A pool without encapsulation leaves nothing of it.
-    await n.put({ type: 'IPPool', name: 's' }, pool('s', 'fd00:65::/48', true));
-    await until(async () => !(await n.namespace.succeeds('ip', 'link', 'show', device)), { within, what: 'its end' });
-  },
-);
+test('pods are reached through the tunnel, from known nodes only', async () => {
+  n = await RealNode.make('legacy');
+  await n.router.exec('ip', 'address', 'add', '2001:db8::3/64', 'dev', 'r0', 'nodad');
+  const web = await populate();
+  await farEnd(far.underlay);
+  const felix = n.start();
+  expect(await felix.whenProgrammed(keyText(podKey('web')), undefined, within, n.signal)).toBe('programmed');
+  const route = `${far.block} via ${far.tunnel} dev ${device} metric 1024 onlink`;
+  await until(async () => (await n.routes('-6')).some((line) => line.startsWith(route)), { within, what: route });
+  const link = await n.namespace.exec('ip', '-d', 'link', 'show', device);
+  expect(link).toMatch(/mtu 1430 .*\n.*\n.*vxlan id 4096 local 2001:db8::1 .*dstport 4789 nolearning/);
+  expect(link).toContain(own.mac);
+  expect(await n.namespace.exec('ip', 'neighbour', 'show', 'nud', 'permanent', 'dev', device)).toBe(
+    `${far.tunnel} lladdr ${far.mac} PERMANENT \n`,
+  );
+  const entries = (await n.namespace.exec('bridge', 'fdb', 'show', 'dev', device)).trim().split('\n');
+  expect(entries).toEqual([`${far.mac} dst ${far.underlay} self permanent`]);
+  await until(() => ping(web, far.tunnel), { within, what: 'an answer through the tunnel' });
+  expect(await ping(n.router, address, 1430)).toBe(true);
+  expect(await ping(n.namespace, far.tunnel)).toBe(true);
+  // The same packets from an address that is no node's.
+  await n.router.exec('ip', 'link', 'del', device);
+  await farEnd('2001:db8::3');
+  expect(await ping(n.router, address)).toBe(false);
+  expect(await n.saved('ip6tables', '-c')).toMatch(/\[[1-9]\d*:\d+\] -A cali-INPUT .*0x1000.* -j DROP/);
+  // A pool without encapsulation leaves nothing of it.
+  await n.put({ type: 'IPPool', name: 's' }, pool('s', 'fd00:65::/48', true));
+  await until(async () => !(await n.namespace.succeeds('ip', 'link', 'show', device)), { within, what: 'its end' });
+});
