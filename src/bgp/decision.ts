@@ -137,15 +137,13 @@ function run(stages: readonly Stage[], candidates: readonly Candidate[], lost: L
   return rivals;
 }
 
-/** Equal-cost paths: through the same neighbour AS, one for each next hop. */
+/** Equal-cost paths, one for each next hop. As in BIRD, AS paths of one length may lead through different ASes. */
 function multipath(best: Candidate, equal: readonly Candidate[]): readonly Candidate[] {
   if (best.source.kind === 'local') return [best];
   const paths = new Map<Hop | undefined, Candidate>([[hopOf(best), best]]);
-  const neighbour = neighbourAs(best.attributes.asPath);
   for (const candidate of equal) {
     const hop = hopOf(candidate);
-    if (paths.size < maxPaths && !paths.has(hop) && neighbourAs(candidate.attributes.asPath) === neighbour)
-      paths.set(hop, candidate);
+    if (paths.size < maxPaths && !paths.has(hop)) paths.set(hop, candidate);
   }
   return [...paths.values()];
 }

@@ -99,15 +99,17 @@ test('the outcome does not depend on the order of arrival, as naive pairwise MED
   }
 });
 
-test('equal paths with other next hops through the same neighbour AS are used together', () => {
+test('equal paths with other next hops are used together, through whichever ASes of equal number', () => {
   const first = candidate({}, { identifier: parseIp('10.0.0.1') });
   const second = candidate({}, { identifier: parseIp('10.0.0.2') });
   const sameHop = candidate({ ...(first.attributes.nextHop ? { nextHop: first.attributes.nextHop } : {}) });
   const otherAs = candidate({ asPath: path(65009, 65002) });
+  const worse = candidate({ asPath: path(65009, 65003), med: 5 });
   const longer = candidate({ asPath: path(65001, 65002, 65003) });
-  const decision = decide([longer, otherAs, sameHop, second, first]);
+  const decision = decide([longer, worse, otherAs, sameHop, second, first]);
   expect(decision?.best).toBe(first);
-  expect(decision?.multipath).toEqual([first, second]);
+  expect(decision?.multipath).toEqual([first, otherAs, second]);
+  expect(decision?.lost).toContainEqual({ candidate: worse, reason: 'med' });
 });
 
 test('nothing to decide', () => {

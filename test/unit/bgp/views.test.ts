@@ -132,16 +132,12 @@ describe('the control socket', () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  test('says why a path won and the other lost', async () => {
+  test('says why a path won, and that the other, through another AS, is used beside it', async () => {
     const found = await get(`/v1/why?prefix=${shared}`);
     expect(found).toMatchObject({ prefix: shared, selected: true, rejected: [] });
     expect(found.paths).toMatchObject([
       { peer: 'left', verdict: 'best', why: 'best by lower BGP identifier (or originator)' },
-      {
-        peer: 'right',
-        verdict: 'identifier',
-        why: 'lower BGP identifier (or originator): 10.9.0.3, the best path has 10.9.0.2',
-      },
+      { peer: 'right', verdict: 'multipath', why: 'equal to the best path up to the tie-breaks, and used beside it' },
     ]);
     expect(await get('/v1/why?prefix=192.0.2.77')).toMatchObject({ prefix: shared });
     expect(await get('/v1/why?prefix=203.0.113.1')).toMatchObject({
