@@ -9,6 +9,8 @@ export interface Counts {
   /** Nodes of the cluster with an address, this one too. */
   readonly hosts: number;
   readonly policies: number;
+  /** Kind → stored objects with something wrong in them. */
+  readonly invalid: ReadonlyMap<string, number>;
   readonly routes: ReadonlyMap<'local' | 'remote', number>;
   /** IP version (`4`) → sets. */
   readonly sets: ReadonlyMap<string, number>;
@@ -121,6 +123,14 @@ export class Metrics {
         },
       });
     plain('felix_ipsets_total', 'Number of active IP sets of both families.', ({ sets }) => sum(sets.values()));
+    labelled(
+      'margay_felix_invalid_objects',
+      'Number of stored objects with something wrong in them, which are treated as more strict or left as they were.',
+      ['kind'],
+      ({ invalid }, gauge) => {
+        for (const [kind, count] of invalid) gauge.set({ kind }, count);
+      },
+    );
     labelled(
       'felix_route_table_num_routes',
       'Number of routes that Felix wants in the table.',

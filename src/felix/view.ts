@@ -45,6 +45,7 @@ export function countsOf(graph: Graph, policies: number, tunnels: readonly Devic
     endpoints: graph.endpoints.size,
     hosts: graph.remote.hosts,
     policies,
+    invalid: byKind(graph.problems()),
     inSync,
     tunnels: new Map(tunnels.map(({ device, state }) => [device, state === 'up'])),
     carried: tunnels.find(({ kind }) => kind === 'udp')?.packets ?? {},
@@ -62,6 +63,12 @@ export function countsOf(graph: Graph, policies: number, tunnels: readonly Devic
       })),
     ),
   };
+}
+
+/** An object counts once, however much is wrong in it. */
+function byKind(problems: readonly { readonly key: string }[]): Map<string, number> {
+  const kinds = [...new Set(problems.map(({ key }) => key))].map((key) => key.split('/')[0] ?? '');
+  return new Map([...Map.groupBy(kinds, (kind) => kind)].map(([kind, all]) => [kind, all.length]));
 }
 
 function endpointList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger, podMtu?: number): EndpointStatus[] {
