@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { MemoryStore } from '../../src/datastore/memory.ts';
 import {
@@ -164,12 +165,16 @@ class Run {
     await this.settle();
   }
 
-  /** What was stored since the beginning, and what each process was answered; of one that ended, what came of it. */
+  /**
+   * A digest of what was stored since the beginning, and of what each process was answered; of one that ended, of what
+   * came of it. There are hundreds of thousands, each of some thousand octets.
+   */
   state(): string {
     const versions = [...this.#versions].toSorted();
     const stored = [...this.store.dump()].filter(([key, text]) => this.#begun.get(key) !== text);
     const seen = this.#histories.map((history, at) => (this.#ended[at] ? this.#outcomes[at] : history));
-    return JSON.stringify([stored, versions, seen, this.#dead ?? -1]);
+    const text = JSON.stringify([stored, versions, seen, this.#dead ?? -1]);
+    return createHash('sha256').update(text).digest('base64');
   }
 
   async finished(): Promise<void> {
