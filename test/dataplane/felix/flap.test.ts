@@ -85,7 +85,7 @@ test('equal routes are left alone, whatever becomes of the paths and of the spea
   feed.say(hello, ...table('ibgp', false), endOfSnapshot);
   expect(await felix.whenProgrammed(keyText(podKey('web')), undefined, within, n.signal)).toBe('programmed');
   const routes = async () => [...(await n.routes()), ...(await n.routes('-6'))].join('\n');
-  await until(async () => /10\.67[^]*192\.0\.2\.3[^]*fd00:67[^]*db8::3/.test(await routes()), {
+  await until(async () => /10\.67.*192\.0\.2\.3.*fd00:67.*db8::3/s.test(await routes()), {
     within,
     what: 'routes',
   });

@@ -37,7 +37,7 @@ async function started(): Promise<void> {
   );
   await stands(n);
   const all = async () => [...(await n.routes()), ...(await n.routes('-6'))].join('\n');
-  await until(async () => /10\.81\.0\.0\/26[^]*fd00:80::\/122/.test(await all()), {
+  await until(async () => /10\.81\.0\.0\/26.*fd00:80::\/122/s.test(await all()), {
     within,
     what: 'routes of the feed',
   });
