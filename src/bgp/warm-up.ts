@@ -134,6 +134,7 @@ async function establish(part: Part, peer: Peer, server: Server, signal: AbortSi
   ])) as [[Socket], unknown];
   if (accepted.remotePort !== socket.localPort) {
     accepted.destroy();
+    socket.destroy();
     throw Object.assign(new Error('somebody else connected'), { code: 'ECONNREFUSED' });
   }
   peer.accept(taken(accepted));
