@@ -7,23 +7,12 @@ import { run } from '../../src/lab/run.ts';
 import { until } from '../../src/lab/wait.ts';
 import { ipFromNumber } from '../../src/model/address.ts';
 import type { Figure } from '../figure.ts';
-import {
-  type Agent,
-  blockOf,
-  endpointKey,
-  endpointOf,
-  node,
-  nodeOf,
-  poolOf,
-  profileOf,
-  serveFeed,
-  withAgent,
-} from './agent.ts';
+import { type Agent, blockOf, endpointKey, endpointOf, node, nodeOf, poolOf, profileOf, withAgent } from './agent.ts';
 import { type Space, withSpace } from './space.ts';
 import { longestPause } from './turns.ts';
 
 /** Of the project. */
-const target = { podMs: 5, pauseMs: 50, memoryMiB: 250 };
+const target = { podMs: 5, pauseMs: 50 };
 const deadlineMs = 120_000;
 
 function against(name: string, unit: string, ours: readonly number[], peer: number): Figure {
@@ -62,10 +51,11 @@ async function setUp({ felix, netlink, put, signal }: Agent, name: string, at: n
   const address = ipFromNumber(0x0a410000n + BigInt(at), 4);
   const plan = { hostDevice, ifName: 'eth0', netns, mtu: 1500, mac: '' };
   const written = put(endpointKey(`p${at}`), endpointOf(`p${at}`, hostDevice, address));
-  createVeth(netlink, {
+  const link = createVeth(netlink, {
     ...plan,
     mac: `02:00:00:00:${(at >> 8).toString(16).padStart(2, '0')}:${(at & 255).toString(16).padStart(2, '0')}`,
   });
+  if (link) felix.deviceMade(link);
   const inside = openNetlinkIn(netns);
   try {
     const enableIpv6 = () => void inNamespace(netns, () => writeSysctl('net/ipv6/conf/all/disable_ipv6', '0'));
@@ -169,27 +159,4 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
         });
     });
   return [...figures].map(([name, ours]) => against(`felix-pauses-${name}`, 'ms', ours, target.pauseMs));
-}
-
-/** Of the whole program, the benchmark's own part too, so run it alone for the truth. */
-export async function measureMemory(runs: number): Promise<Figure> {
-  const [routes, pods] = [100_000, 500];
-  const ours: number[] = [];
-  for (let round = 0; round < runs; round++)
-    await withNode(true, async (agent, space, peers) => {
-      await localPods(agent, peers, pods);
-      const server = await serveFeed(agent.runDir, routes, '192.0.2.2');
-      try {
-        agent.start();
-        await allProgrammed(agent, pods);
-        await until('all routes', deadlineMs, agent.signal, async () => {
-          const { length } = (await space.exec('ip', 'route', 'show', 'proto', '80')).split('\n');
-          return agent.felix.ready() && length > routes ? {} : `${length} routes`;
-        });
-        ours.push(process.memoryUsage().rss / 2 ** 20);
-      } finally {
-        server.stop();
-      }
-    });
-  return against('felix-memory', 'MiB', ours, target.memoryMiB);
 }

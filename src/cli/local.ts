@@ -2,7 +2,7 @@ import type { RouteStatus as BgpRoute, PathStatus } from '../bgp/control.ts';
 import type { PeerStatus } from '../bgp/peer.ts';
 import { tunnelModules } from '../felix/calc/tunnels.ts';
 import type { ConfigLine } from '../felix/configuration.ts';
-import type { FelixStatus } from '../felix/status.ts';
+import type { FelixStatus, RoutesStatus } from '../felix/status.ts';
 import type { NextHop } from '../kernel/types.ts';
 import { type Agent, ask } from './control.ts';
 import { ExitError, exitCode } from './exit.ts';
@@ -68,7 +68,7 @@ function pathRow(prefix: string, path: PathStatus): string[] {
 }
 
 export async function showRoutes(runDir: string, format: Format): Promise<void> {
-  const { list } = (await ask(runDir, 'felix', '/v1/routes')) as FelixStatus['routes'];
+  const { list } = (await ask(runDir, 'felix', '/v1/routes')) as RoutesStatus;
   print(format, list, () => {
     const rows = list.map((route) => [
       route.destination,

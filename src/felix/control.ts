@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createConnection } from 'node:net';
+import { pipeline, Readable } from 'node:stream';
 import { EnvironmentError, errorCode, explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { closed, urlOf } from '../base/serve.ts';
@@ -14,8 +15,18 @@ export class Streamed {
   constructor(readonly to: (response: ServerResponse) => void) {}
 }
 
+/** JSON that is made in pieces, each in a turn of its own and only when the one before is on its way. */
+export function inPieces(pieces: Iterable<string>, log: Log): Streamed {
+  return new Streamed((response) => {
+    response.writeHead(200, { 'content-type': 'application/json' });
+    pipeline(Readable.from(pieces, { highWaterMark: 1 }), response, (error) => {
+      if (error) log.debug({ error: error.message }, 'an answer over the control socket was not read to its end');
+    });
+  });
+}
+
 /**
- * Serves `GET /v1/status`, `/v1/endpoints`, `/v1/routes` and `more` (`POST /path`: by that method) as JSON on `felix.sock`, for this node's root only. The
+ * Serves `GET /v1/status`, `/v1/endpoints` and `more` (`POST /path`: by that method) as JSON on `felix.sock`, for this node's root only. The
  * socket is also what keeps a second felix off the node.
  * @throws EnvironmentError when a live process serves the socket, or the folder cannot be used
  */
@@ -57,7 +68,6 @@ async function answer(
   const views: Readonly<Record<string, View>> = {
     '/v1/status': status,
     '/v1/endpoints': () => status().endpoints,
-    '/v1/routes': () => status().routes,
     ...more,
   };
   const { pathname: path, searchParams } = urlOf(request) ?? {

@@ -12,7 +12,7 @@ import { type Graph, watchedTypes } from './calc/graph.ts';
 import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine } from './configuration.ts';
-import { serveControl } from './control.ts';
+import { inPieces, serveControl } from './control.ts';
 import { configureGraph, type FelixDependencies, graphOf, kernelOf, mtuOf } from './dependencies.ts';
 import { followFeed } from './feed.ts';
 import { FlowManager } from './managers/flows.ts';
@@ -22,7 +22,7 @@ import { Intake, inSlices, nextTurn } from './slices.ts';
 import { StaleTimer } from './stale.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
 import { TunnelSupport } from './tunnel-support.ts';
-import { countsOf, describe, satisfies } from './view.ts';
+import { countsOf, describe, routesText, satisfies } from './view.ts';
 import { Waiters } from './waiters.ts';
 
 /** Leftover IP sets are destroyed when nothing else happened for so long: each costs the kernel a grace period. */
@@ -115,6 +115,7 @@ export class Felix {
   #serve(runDir: string): ReturnType<typeof serveControl> {
     return serveControl(runDir, () => this.status(), this.deps.log, {
       '/v1/config': () => this.configLines(),
+      '/v1/routes': () => inPieces(routesText(this.#graph, this.#dataplane, this.#ledger), this.deps.log),
       ...this.deps.views,
     });
   }

@@ -20,7 +20,7 @@ export interface FelixStatus {
   /** MTU that the devices of pods get which start now, in octets. */
   readonly podMtu?: number;
   readonly endpoints: readonly EndpointStatus[];
-  readonly routes: RoutesStatus;
+  readonly routes: Pick<RoutesStatus, 'counts'>;
   /** The tunnels that there should be. */
   readonly tunnels: readonly TunnelStatus[];
   /** What the kernel or a tool refused; retried with backoff. */
@@ -56,6 +56,7 @@ export interface EndpointStatus {
   readonly problem?: string;
 }
 
+/** What `GET /v1/routes` answers. */
 export interface RoutesStatus {
   readonly counts: Readonly<Record<RouteClass, number>>;
   readonly list: readonly RouteStatus[];

@@ -1,10 +1,13 @@
 import type { Dataplane } from './apply.ts';
 import type { Graph } from './calc/graph.ts';
-import { type RouteClass, routeClasses } from './calc/routes.ts';
+import { type Candidate, type RouteClass, routeClasses } from './calc/routes.ts';
 import { vxlanDevices } from './calc/tunnels.ts';
 import type { TunnelStatus as DeviceStatus } from './managers/tunnel.ts';
 import type { Counts } from './metrics.ts';
-import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus, TunnelStatus } from './status.ts';
+import type { EndpointStatus, FailureLedger, FelixStatus, RouteStatus, RoutesStatus, TunnelStatus } from './status.ts';
+
+/** Routes whose text is made in one turn of the event loop: about a millisecond's work. */
+const routesInPiece = 250;
 
 /** The parts of the status that the graph and the dataplane answer. */
 export function describe(
@@ -14,8 +17,6 @@ export function describe(
   feed: { readonly connected: boolean; readonly reason?: string },
   podMtu?: number,
 ): Pick<FelixStatus, 'feed' | 'podMtu' | 'endpoints' | 'routes' | 'tunnels' | 'failures' | 'invalid'> {
-  const list = routeList(graph, dataplane, ledger);
-  const count = (wanted: RouteClass) => graph.routes.count(wanted);
   return {
     feed: {
       ...feed,
@@ -25,10 +26,7 @@ export function describe(
     },
     ...(podMtu !== undefined && { podMtu }),
     endpoints: endpointList(graph, dataplane, ledger, podMtu),
-    routes: {
-      counts: Object.fromEntries(routeClasses.map((name) => [name, count(name)])) as Record<RouteClass, number>,
-      list,
-    },
+    routes: { counts: routeCounts(graph) },
     tunnels: tunnelList(graph, dataplane),
     failures: ledger.list,
     invalid: graph.problems().map(({ key, error }) => ({ key, message: error.message })),
@@ -94,18 +92,43 @@ function tunnelList(graph: Graph, dataplane: Dataplane): TunnelStatus[] {
   });
 }
 
-function routeList(graph: Graph, dataplane: Dataplane, ledger: FailureLedger): RouteStatus[] {
-  return [...graph.routes.winners.values()].map(({ class: routeClass, route }) => {
-    const problem = ledger.of('route', route.destination)?.message;
-    return {
-      destination: route.destination,
-      class: routeClass,
-      type: route.type,
-      nextHops: route.nextHops,
-      programmed: dataplane.routes.stands(route),
-      ...(problem !== undefined && { problem }),
-    };
-  });
+function routeCounts(graph: Graph): RoutesStatus['counts'] {
+  return Object.fromEntries(routeClasses.map((name) => [name, graph.routes.count(name)])) as Record<RouteClass, number>;
+}
+
+/**
+ * The text of a RoutesStatus in pieces, for there may be a hundred thousand routes: each piece is as they are when it is
+ * asked for.
+ */
+export function* routesText(graph: Graph, dataplane: Dataplane, ledger: FailureLedger): Generator<string> {
+  let text = `{"counts":${JSON.stringify(routeCounts(graph))},"list":[`;
+  let inPiece = 0;
+  let comma = '';
+  for (const winner of graph.routes.winners.values()) {
+    text += comma + JSON.stringify(routeStatus(winner, dataplane, ledger));
+    comma = ',';
+    if (++inPiece < routesInPiece) continue;
+    yield text;
+    text = '';
+    inPiece = 0;
+  }
+  yield `${text}]}\n`;
+}
+
+function routeStatus(
+  { class: routeClass, route }: Candidate,
+  dataplane: Dataplane,
+  ledger: FailureLedger,
+): RouteStatus {
+  const problem = ledger.of('route', route.destination)?.message;
+  return {
+    destination: route.destination,
+    class: routeClass,
+    type: route.type,
+    nextHops: route.nextHops,
+    programmed: dataplane.routes.stands(route),
+    ...(problem !== undefined && { problem }),
+  };
 }
 
 /** Whether a revision is the wanted one or later: a decimal counter, a digest behind it or not; or else only equal. */

@@ -102,7 +102,11 @@ function endpointOf(node: string, planned: PlannedPod, now: Date): WorkloadEndpo
   const { namespace, pod, endpoint, containerId, ifName, device, pair, addresses } = planned;
   const { metadata, ...rest } = buildEndpoint({
     ...{ node, name: endpoint, pod: { namespace, name: pod }, interfaceName: device, mac: pair.podMac, addresses, now },
-    attachment: { containerId, ifName, network: { cniVersion: '1.0.0', name: '', poolsOf: { 4: [], 6: [] }, labels: {} } },
+    attachment: {
+      containerId,
+      ifName,
+      network: { cniVersion: '1.0.0', name: '', poolsOf: { 4: [], 6: [] }, labels: {} },
+    },
     uid: '',
   });
   const { uid: _, ...own } = metadata;

@@ -29,7 +29,7 @@ const felix: FelixStatus = {
   feed: { connected: true, complete: true, routes: 3, stale: 0 },
   podMtu: 1450,
   endpoints: [{ key: 'k', name: 'shop/web', interface: 'cali1', addresses: ['10.65.0.1'], state: 'programmed' }],
-  routes: { counts: {} as FelixStatus['routes']['counts'], list: [] },
+  routes: { counts: {} as FelixStatus['routes']['counts'] },
   tunnels: [{ kind: 'vxlan', device: 'vxlan.calico', state: 'up', mtu: 1450 }],
   failures: [],
   invalid: [],

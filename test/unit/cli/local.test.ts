@@ -10,7 +10,7 @@ const healthy: FelixStatus = {
   datastore: { connected: true },
   feed: { connected: false, complete: false, routes: 0, stale: 0 },
   endpoints: [],
-  routes: { counts: { localWorkload: 0, vxlan: 0, ipip: 0, udp: 0, noEncap: 0, bgp: 0, blackhole: 0 }, list: [] },
+  routes: { counts: { localWorkload: 0, vxlan: 0, ipip: 0, udp: 0, noEncap: 0, bgp: 0, blackhole: 0 } },
   tunnels: [{ kind: 'ipip', device: 'tunl0', state: 'up', mtu: 1480 }],
   failures: [],
   invalid: [],

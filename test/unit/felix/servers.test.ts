@@ -10,8 +10,9 @@ import { serveControl } from '../../../src/felix/control.ts';
 import { serveHealth } from '../../../src/felix/health.ts';
 import { Metrics, registerCalls, serveMetrics } from '../../../src/felix/metrics.ts';
 import { countKernelCalls } from '../../../src/kernel/calls.ts';
+import { parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
-import { Harness, silent } from './support.ts';
+import { block, Harness, silent } from './support.ts';
 
 let runDir: string;
 beforeEach(() => {
@@ -52,6 +53,26 @@ test('the control socket answers with the status and its parts, to root only', a
     expect(JSON.parse((await ask({ socketPath }, '/v1/routes')).body)).toMatchObject({ list: [] });
     expect(await ask({ socketPath }, '/v1/constructor')).toMatchObject({ code: 404 });
     expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+  } finally {
+    await h.dispose();
+  }
+});
+
+test('a thousand routes come in pieces that make one answer', async () => {
+  const h = new Harness();
+  const blocks = Array.from({ length: 1000 }, (_, at) => `10.${70 + (at >> 8)}.${at & 255}.0/26`);
+  h.start();
+  try {
+    const socketPath = path.join(h.runDir, 'felix.sock');
+    await until(() => h.felix.status().lastApply, { within: 5_000, what: 'first pass' });
+    for (const [at, cidr] of blocks.entries())
+      await h.put({ type: 'Block', cidr: parseCidr(cidr) }, block(cidr, at % 2 === 0 ? 'n1' : 'n2'));
+    await until(() => h.felix.status().routes.counts.blackhole === 500, { within: 5_000, what: 'the blocks' });
+    const { counts, list } = JSON.parse((await ask({ socketPath }, '/v1/routes')).body);
+    expect(counts).toEqual(h.felix.status().routes.counts);
+    expect(new Set(list.map(({ destination }: { destination: string }) => destination))).toEqual(
+      new Set(blocks.filter((_, at) => at % 2 === 0)),
+    );
   } finally {
     await h.dispose();
   }
