@@ -116,7 +116,13 @@ const looked = (mac: string): readonly Owned[] => [
 ];
 
 let n: RealNode;
-afterEach(() => n.dispose());
+const took = new Map<string, number[]>();
+// Also of a run that failed: how far it came.
+afterEach(async () => {
+  for (const [what, values] of took) figure(`${what} deleted by hand`, values);
+  took.clear();
+  await n.dispose();
+});
 
 const words = (command: string) => command.split(' ');
 
@@ -125,7 +131,6 @@ test('every owned object that is deleted by hand comes back', { timeout: full ? 
   await fill(n);
   n.start();
   await stands(n);
-  const took = new Map<string, number[]>();
   const note = (what: string, milliseconds: number) => took.set(what, [...(took.get(what) ?? []), milliseconds]);
   const back = async ({ what, show, has }: Owned, limit: number) => {
     // While a device is away there is nothing to show.
@@ -177,5 +182,4 @@ test('every owned object that is deleted by hand comes back', { timeout: full ? 
       ...lost.map(async ({ what, there }) => note(what, await measured(there, limits.looked, what))),
     ]);
   }
-  for (const [what, values] of took) figure(`${what} deleted by hand`, values);
 });
