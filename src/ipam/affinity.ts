@@ -20,17 +20,20 @@ export interface Scene {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Log;
+  /** Tries before a block that others keep changing is given up; default 100. */
+  readonly attempts?: number;
 }
 
 type Step<T> = { readonly done: T } | 'again';
 
-const attempts = 100;
+const usualAttempts = 100;
 
 /**
  * Makes a block the node's own.
  * @returns the block, or undefined when another owns it; the node's affinity to it is then gone
  */
 export async function claimBlock(scene: Scene, node: string, cidr: Cidr): Promise<Entry<'Block'> | undefined> {
+  const { attempts = usualAttempts } = scene;
   const backoff = new Backoff(1, 100);
   for (let attempt = 0; attempt < attempts; attempt++) {
     const step = await tryClaim(scene, node, cidr);
@@ -113,6 +116,7 @@ export async function releaseAffinity(
   cidr: Cidr,
   condition: ReleaseCondition = {},
 ): Promise<boolean> {
+  const { attempts = usualAttempts } = scene;
   const backoff = new Backoff(1, 100);
   for (let attempt = 0; attempt < attempts; attempt++) {
     const step = await tryRelease(scene.store, host, cidr, condition);

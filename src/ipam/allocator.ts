@@ -55,9 +55,11 @@ export interface IpamOptions {
   readonly node: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** Tries of a transaction before it is given up; default 100. */
+  readonly attempts?: number;
 }
 
-const attempts = 100;
+const usualAttempts = 100;
 /** Requests in one transaction. */
 const atOnce = 32;
 
@@ -296,7 +298,7 @@ export class Ipam {
 
   /** Runs `attempt` until it gives something, with growing pauses after each conflict. */
   async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T | undefined>): Promise<T> {
-    const { clock, log } = this.options;
+    const { clock, log, attempts = usualAttempts } = this.options;
     const backoff = new Backoff(1, 100);
     for (let round = 1; round <= attempts; round++) {
       signal?.throwIfAborted();

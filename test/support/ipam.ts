@@ -47,8 +47,8 @@ export async function storeWithPools(
   return store;
 }
 
-export function ipamOf(store: Store, node: string, clock: Clock = new TestClock()): Ipam {
-  return new Ipam({ store, node, clock, log: createLog('test', 'silent') });
+export function ipamOf(store: Store, node: string, clock: Clock = new TestClock(), attempts = 100): Ipam {
+  return new Ipam({ store, node, clock, log: createLog('test', 'silent'), attempts });
 }
 
 /** The same store with some of its calls replaced. */
