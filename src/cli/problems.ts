@@ -15,7 +15,9 @@ import { strangeFields } from './strange-fields.ts';
  */
 
 /** Readings of one object; each finds at least one problem more. */
-const mostReadings = 100;
+const mostReadings = 20;
+/** Of an object with so many problems the hidden ones are left for the next time. */
+const enoughProblems = 1000;
 
 /** The problems of an object, each field once, or what it is when there are none. */
 export function problemsOf(value: unknown, namespace: string): Manifest | readonly InputError[] {
@@ -24,7 +26,7 @@ export function problemsOf(value: unknown, namespace: string): Manifest | readon
   const found = new Map(first.map((problem) => [fieldOf(problem), problem]));
   let rest = value;
   let fresh = first;
-  for (let count = 1; count < mostReadings && fresh.length > 0; count++) {
+  for (let count = 1; count < mostReadings && fresh.length > 0 && found.size < enoughProblems; count++) {
     rest = fresh.reduce((object, problem) => mended(object, stepsOf(fieldOf(problem))), structuredClone(rest));
     const next = reading(rest, namespace);
     fresh = 'key' in next ? [] : next.filter((problem) => !found.has(fieldOf(problem)));

@@ -33,8 +33,12 @@ export function covers(wide: Match, narrow: Match): boolean {
   );
 }
 
+/** Comparisons of two lists' elements; for longer lists nothing is certain. */
+const mostComparisons = 10_000;
+
 /** Whether the ranges, taken together, hold all of every other one. */
 export function rangesHold(outer: readonly PortRange[] = [], inner: readonly PortRange[] = []): boolean {
+  if (outer.length * inner.length > mostComparisons) return false;
   const sorted = outer.toSorted((a, b) => a.first - b.first);
   return inner.every(({ first, last }) => {
     let next = first;
@@ -45,6 +49,7 @@ export function rangesHold(outer: readonly PortRange[] = [], inner: readonly Por
 
 /** Whether each of the inner prefixes lies in one of the outer. */
 export function netsHold(outer: readonly string[] = [], inner: readonly string[] = []): boolean {
+  if (outer.length * inner.length > mostComparisons) return false;
   return inner.every((net) => outer.some((each) => contains(each as Cidr, net as Cidr)));
 }
 
