@@ -65,6 +65,8 @@ export interface FelixConfig {
   readonly natAddress: string;
   readonly natPorts: string;
   readonly natDevice: string;
+  /** Whether pods may be given sources besides their own addresses, `allowedSourcePrefixes`. */
+  readonly sourceSpoofing: boolean;
   /** Whether forwarding is switched on in the kernel. */
   readonly ipForwarding: boolean;
   /** Whether pods may send packets of tunnels of their own. */
@@ -154,6 +156,12 @@ export const settings: { readonly [K in keyof FelixConfig]: Setting<FelixConfig[
   natAddress: { field: 'natOutgoingAddress', parse: address4, absent: '' },
   natPorts: { field: 'natPortRange', parse: portRange, absent: '' },
   natDevice: { field: 'iptablesNATOutgoingInterfaceFilter', parse: deviceFilter, absent: '' },
+  sourceSpoofing: {
+    field: 'workloadSourceSpoofing',
+    parse: choice({ any: true, disabled: false }),
+    absent: false,
+    fixed: true,
+  },
   ipForwarding: { field: 'ipForwarding', parse: choice({ enabled: true, disabled: false }), absent: true },
   allowVxlan: { field: 'allowVXLANPacketsFromWorkloads', parse: boolean, absent: false },
   allowIpip: { field: 'allowIPIPPacketsFromWorkloads', parse: boolean, absent: false },

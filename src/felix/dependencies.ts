@@ -88,8 +88,8 @@ export function graphOf(
   { nodename, policy, config, bgp = true }: FelixDependencies,
   families: Iterable<Family>,
 ): Graph {
-  const { interfacePrefix } = config;
-  const common = { node: nodename, families: [...families], interfacePrefix, policy };
+  const { interfacePrefix, sourceSpoofing } = config;
+  const common = { node: nodename, families: [...families], interfacePrefix, sourceSpoofing, policy };
   const graph = new Graph({ ...common, tunnels: tunnelsOf(config), plain: !bgp });
   configureGraph(graph, config);
   return graph;

@@ -47,7 +47,7 @@ const harmless: Readonly<Partial<Record<Kind, Readonly<Record<string, readonly u
       interfaceExclude: ['kube-ipvs0'],
       floatingIPs: ['Disabled'],
     },
-    ...{ workloadSourceSpoofing: ['Disabled'], endpointReportingEnabled: [false] },
+    ...{ endpointReportingEnabled: [false] },
     ...{ policySyncPathPrefix: [''] },
     ...{ kubeNodePortRanges: [['30000:32767']], dropActionOverride: ['Drop'] },
     ...{

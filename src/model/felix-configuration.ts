@@ -89,6 +89,8 @@ export const felixFields = {
   iptablesNATOutgoingInterfaceFilter: z
     .string()
     .regex(/^([a-zA-Z0-9:._-]{0,14}[a-zA-Z0-9:._+-])?$/, 'expected the name of a device, or its beginning and +'),
+  /** Whether a pod's `allowedSourcePrefixes` holds. */
+  workloadSourceSpoofing: word('Disabled', 'Any'),
   ipForwarding: word('Enabled', 'Disabled'),
   allowVXLANPacketsFromWorkloads: z.boolean(),
   allowIPIPPacketsFromWorkloads: z.boolean(),

@@ -33,9 +33,13 @@ export class LocalEndpoints {
   readonly byKey = new Map<string, LocalEndpoint>();
 
   constructor(
-    private readonly node: string,
-    private readonly families: readonly Family[],
-    private readonly interfacePrefix: string,
+    private readonly options: {
+      readonly node: string;
+      readonly families: readonly Family[];
+      readonly interfacePrefix: string;
+      /** Pods may be given sources besides their own addresses. */
+      readonly sourceSpoofing?: boolean;
+    },
   ) {}
 
   /**
@@ -56,19 +60,19 @@ export class LocalEndpoints {
   }
 
   #local(key: string, { value, revision }: Entry<'WorkloadEndpoint'>): LocalEndpoint | undefined {
-    if (value.spec.node !== this.node) return undefined;
+    if (value.spec.node !== this.options.node) return undefined;
     const { namespace, name, creationTimestamp } = value.metadata;
     const { interfaceName } = value.spec;
     // The firewall knows pods by this prefix; a route through any other device would go past it.
-    if (!interfaceName.startsWith(this.interfacePrefix))
+    if (!interfaceName.startsWith(this.options.interfacePrefix))
       throw new InputError(
         `${key}.spec.interfaceName`,
         interfaceName,
-        `a device name with ${this.interfacePrefix} first`,
+        `a device name with ${this.options.interfacePrefix} first`,
       );
     const addresses = value.spec.ipNetworks
       .map((text) => cidrParts(parseCidr(text, `WorkloadEndpoint(${name}).spec.ipNetworks`)).address)
-      .filter((address) => this.families.includes(familyOf(address)));
+      .filter((address) => this.options.families.includes(familyOf(address)));
     return {
       key,
       name: namespace === undefined ? name : `${namespace}/${value.spec.pod ?? name}`,
@@ -76,8 +80,14 @@ export class LocalEndpoints {
       addresses: [...new Set(addresses)],
       revision,
       created: creationTimestamp ?? '',
-      ...wishesOf(value),
+      ...this.#wishes(value),
     };
+  }
+
+  /** Whoever may annotate a pod could else let it speak as anybody. */
+  #wishes(value: WorkloadEndpoint): Pick<LocalEndpoint, 'wishes' | 'problem'> {
+    const found = wishesOf(value);
+    return this.options.sourceSpoofing ? found : { ...found, wishes: { ...found.wishes, sourcePrefixes: [] } };
   }
 }
 

@@ -90,6 +90,8 @@ export class Graph {
       readonly node: string;
       readonly families: readonly Family[];
       readonly interfacePrefix: string;
+      /** Pods may be given sources besides their own addresses; absent: no. */
+      readonly sourceSpoofing?: boolean;
       readonly policy: PolicySource;
       readonly tunnels: TunnelSettings;
       /** Without BGP: routes to nodes of the same subnet come from the datastore. */
@@ -97,7 +99,7 @@ export class Graph {
     },
   ) {
     this.remote = new RemoteBlocks(options, this.routes, options.tunnels);
-    this.#endpoints = new LocalEndpoints(options.node, options.families, options.interfacePrefix);
+    this.#endpoints = new LocalEndpoints(options);
   }
 
   /** Endpoints of this node by key. */

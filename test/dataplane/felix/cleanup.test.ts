@@ -44,7 +44,7 @@ function withoutPod(dumped: Dump): Dump {
 }
 
 test.each(['nft', 'legacy'] as const)('what is ours goes, what is not stays as it was (%s)', async (backend) => {
-  n = await RealNode.make(backend);
+  n = await RealNode.make(backend, { sourceSpoofing: true });
   await settleStrangers(n);
   const tentative = () => n.namespace.exec('ip', '-6', 'address', 'show', 'tentative');
   await until(async () => (await tentative()) === '', { within, what: 'the end of duplicate address detection' });

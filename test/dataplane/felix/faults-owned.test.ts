@@ -127,7 +127,7 @@ afterEach(async () => {
 const words = (command: string) => command.split(' ');
 
 test('every owned object that is deleted by hand comes back', { timeout: full ? 1_800_000 : 60_000 }, async () => {
-  n = await RealNode.make('nft');
+  n = await RealNode.make('nft', { sourceSpoofing: true });
   await fill(n);
   n.start();
   await stands(n);

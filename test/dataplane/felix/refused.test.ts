@@ -56,7 +56,7 @@ async function dropped(): Promise<Record<string, number>> {
 }
 
 test('spoofed sources, router advertisements and DHCP servers', async () => {
-  n = await RealNode.make('legacy');
+  n = await RealNode.make('legacy', { sourceSpoofing: true });
   const inside = await n.addPod('caliweb', '10.65.0.2');
   for (const one of ['fd00:65::2/128', 'fd00:65::77/128', '10.65.0.77/32', '198.51.100.7/32'])
     await inside.exec('ip', 'address', 'add', one, 'dev', 'eth0', ...(one.includes(':') ? ['nodad'] : []));

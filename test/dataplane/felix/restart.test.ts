@@ -52,7 +52,7 @@ async function uncounted(): Promise<Dump> {
 
 test.each(['nft', 'legacy'] as const)('a restart with nothing changed writes nothing (%s)', async (backend) => {
   const eachSecond = { routeRefreshSeconds: 1, ipsetsRefreshSeconds: 1, iptablesRefreshSeconds: 1, checkSeconds: 1 };
-  n = await RealNode.make(backend, eachSecond);
+  n = await RealNode.make(backend, { ...eachSecond, sourceSpoofing: true });
   feed = await FeedServer.listen(n.runDir);
   await fill(n);
   await started();

@@ -107,8 +107,16 @@ test('a restart leaves a shaper that is right as it is', async () => {
   }
 });
 
-test('allowed source prefixes pass the reverse path check, other addresses do not', async () => {
+test('allowed source prefixes hold only where pods may be given sources', async () => {
   n = await RealNode.make('nft');
+  const inside = await startWith({ 'cni.projectcalico.org/allowedSourcePrefixes': '["198.51.100.0/24"]' });
+  await inside.exec('ip', 'address', 'add', '198.51.100.7/32', 'dev', 'eth0');
+  await inside.succeeds('ping', '-c1', '-W1', '-I', '198.51.100.7', '192.0.2.2');
+  expect(await counted('rpfilter')).toBe(1);
+});
+
+test('allowed source prefixes pass the reverse path check, other addresses do not', async () => {
+  n = await RealNode.make('nft', { sourceSpoofing: true });
   const inside = await startWith({ 'cni.projectcalico.org/allowedSourcePrefixes': '["198.51.100.0/24"]' });
   for (const extra of ['198.51.100.7/32', '203.0.113.7/32'])
     await inside.exec('ip', 'address', 'add', extra, 'dev', 'eth0');

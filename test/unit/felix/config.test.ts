@@ -10,6 +10,7 @@ import { entry, node, pod, podKey, silent } from './support.ts';
 test("without settings Calico's defaults hold", () => {
   expect(readFelixConfig({}, silent)).toEqual({
     interfacePrefix: 'cali',
+    sourceSpoofing: false,
     establishedFlows: 'keep',
     failsafeInbound: 'tcp:22,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667,udp:68',
     failsafeOutbound: 'tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667,udp:53,udp:67',
