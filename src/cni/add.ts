@@ -8,7 +8,7 @@ import type { Family, Ip } from '../model/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds.ts';
 import { type CniContext, type Place, placeOf, type Working } from './context.ts';
 import { addressesOf, buildEndpoint } from './endpoint.ts';
-import { CniError, cniCodes } from './error.ts';
+import { CniError, cniCodes, cniErrorOf } from './error.ts';
 import { meanwhile } from './meanwhile.ts';
 import { handleId } from './names.ts';
 import type { Announcement, PodNamespace } from './ports.ts';
@@ -289,7 +289,8 @@ async function undoing(work: Work, make: () => Promise<string>): Promise<string>
       }
     } catch (second) {
       context.log.error({ place: place.key.name, err: second }, 'a failed ADD could not be taken back; DEL will');
-      throw new CniError(cniCodes.io, explain(thrown), `taking it back failed too: ${explain(second)}`, {
+      const { code } = cniErrorOf(thrown);
+      throw new CniError(code, explain(thrown), `taking it back failed too: ${explain(second)}`, {
         cause: thrown,
       });
     }

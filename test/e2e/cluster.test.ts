@@ -181,8 +181,12 @@ describe('bad input', () => {
 });
 
 describe('a datastore that is away', () => {
-  const etcd = () =>
-    processesOf(name).find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('etcd\0')) ?? 0;
+  const etcd = (): number => {
+    const found = processesOf(name).find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('etcd\0'));
+    // A signal to process 0 would be one to this process and all its relatives.
+    if (found === undefined) throw new Error('etcd does not run');
+    return found;
+  };
 
   test('frozen and back: no packet is lost, status tells, and changes arrive afterwards', async () => {
     const stop = await startPing('client-1', 'stranger-2');
