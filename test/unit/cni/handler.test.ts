@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { keyText } from '../../../src/datastore/store.ts';
+import { keyText, StoreUnavailableError } from '../../../src/datastore/store.ts';
 import { parseResource } from '../../../src/model/kinds.ts';
 import { run, type World, world } from './fakes.ts';
 
@@ -220,6 +220,22 @@ test('DEL with the datastore away asks to be repeated, and the repetition remove
   expect(await run(at, 'DEL')).toMatchObject({ exitCode: 1, answer: { code: 11, cniVersion: '1.0.0' } });
   at.store.connect();
   expect((await run(at, 'DEL')).exitCode).toBe(0);
+  await expectNothingLeft(at);
+});
+
+test('ADD whose datastore goes away under it asks to be repeated, though nothing can be taken back either', async () => {
+  const at = ready();
+  at.ipam.assign = async () => {
+    at.store.disconnect();
+    throw new StoreUnavailableError('etcd does not answer');
+  };
+  const { exitCode, answer } = await run(at, 'ADD');
+  expect({ exitCode, answer }).toMatchObject({
+    exitCode: 1,
+    answer: { code: 11, msg: 'etcd does not answer', details: expect.stringContaining('taking it back failed too') },
+  });
+  at.store.connect();
+  await run(at, 'DEL');
   await expectNothingLeft(at);
 });
 
