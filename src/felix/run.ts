@@ -160,12 +160,6 @@ function leaveOtherBackend(felix: Felix, backend: Backend, families: readonly Fa
   });
 }
 
-/** `assembleFelix`, run at once. */
-export async function runFelix(options: FelixOptions & { readonly signal: AbortSignal }): Promise<void> {
-  const { run } = await assembleFelix(options);
-  await run(options.signal);
-}
-
 /** Environment and datastore; the latter's part waits for a datastore that does not answer now. @throws InputError */
 async function configurationOf({ nodename, env, log, store }: FelixOptions): Promise<Configuration> {
   const configuration = new Configuration(nodename, readEnvironment(env, log), log);

@@ -264,10 +264,6 @@ export function isPlain(code: number, flags: number, length: number): boolean {
   return flags === expected || (row.flags === (optional | transitive) && flags === (expected | partial));
 }
 
-export function rowOf(code: number): Row | undefined {
-  return byCode.get(code);
-}
-
 /**
  * Reads one attribute's value into the draft. An unknown transitive one is kept; an unknown optional one is dropped.
  * @throws WireError with the remedy that RFC 7606 gives it

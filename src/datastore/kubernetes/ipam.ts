@@ -2,7 +2,7 @@ import { InputError } from '../../base/errors.ts';
 import { type Cidr, parseCidr } from '../../model/address.ts';
 import { type Block, type BlockAffinity, type Handle, type IpamConfig, ownerParts } from '../../model/ipam.ts';
 import { parseAffinity, parseBlock, parseHandle, parseIpamConfig } from '../schemas.ts';
-import type { Key, KeyOf } from '../store.ts';
+import type { KeyOf } from '../store.ts';
 import { affinityLabels, affinityName, cidrName, handleName, parseCidrName } from './names.ts';
 import { type ApiObject, type ApiResource, apiVersionOf, calico } from './resources.ts';
 import type { Source } from './source.ts';
@@ -164,5 +164,3 @@ function cidrOf(text: unknown): Cidr | undefined {
     throw thrown;
   }
 }
-
-export type IpamKey = Extract<Key, { readonly type: 'Block' | 'BlockAffinity' | 'Handle' }>;
