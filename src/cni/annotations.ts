@@ -1,5 +1,6 @@
 import { InputError } from '../base/errors.ts';
 import { type Family, familyOf, type Ip, parseIp } from '../model/address.ts';
+import { parseTextList } from '../model/text-list.ts';
 
 /*
  * What a pod's annotations, or its namespace's, ask of addresses: Calico's names and forms. Pods write these, so each is
@@ -69,7 +70,7 @@ function found(annotations: Annotations, key: string, where: string): Given | un
 
 function addressesOf(given: Given | undefined): Ip[] | undefined {
   if (given === undefined) return undefined;
-  const addresses = listOf(given).map((text) => parseIp(text, given.field));
+  const addresses = parseTextList(given.field, given.text).map((text) => parseIp(text, given.field));
   const families = new Set(addresses.map(familyOf));
   if (addresses.length > 0 && families.size === addresses.length) return addresses;
   throw new InputError(given.field, given.text, 'one address, or one of each family');
@@ -78,13 +79,13 @@ function addressesOf(given: Given | undefined): Ip[] | undefined {
 /** An empty list names none, as if it were not there. */
 function poolsOf(given: Given | undefined): string[] | undefined {
   if (given === undefined) return undefined;
-  const names = listOf(given);
+  const names = parseTextList(given.field, given.text);
   return names.length > 0 ? names : undefined;
 }
 
 function familiesOf(given: Given | undefined): Family[] | undefined {
   if (given === undefined) return undefined;
-  const families = listOf(given).map((text) => {
+  const families = parseTextList(given.field, given.text).map((text) => {
     const family = Object.hasOwn(familyNames, text) ? familyNames[text] : undefined;
     if (family === undefined) throw new InputError(given.field, text, 'IPv4 or IPv6');
     return family;
@@ -100,18 +101,4 @@ function macOf(given: Given | undefined): string | undefined {
   const first = /^([0-9a-f]{2})(:[0-9a-f]{2}){5}$/.exec(text)?.[1];
   if (first !== undefined && (Number.parseInt(first, 16) & 1) === 0 && !/^[0:]+$/.test(text)) return text;
   throw new InputError(given.field, given.text, 'a unicast MAC address such as 66:0a:0b:0c:0d:0e');
-}
-
-function listOf({ field, text }: Given): string[] {
-  const expected = 'a JSON list of at most 16 texts';
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new InputError(field, text, expected, { cause });
-  }
-  const isList = (list: unknown): list is string[] =>
-    Array.isArray(list) && list.length <= 16 && list.every((each) => typeof each === 'string' && each.length <= 253);
-  if (isList(value)) return value;
-  throw new InputError(field, text, expected);
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { InputError } from '../base/errors.ts';
 import { contains, type Family, familyOf, type Ip, parseCidr, parseIp } from '../model/address.ts';
 import type { IpPool, Service } from '../model/kinds.ts';
+import { parseTextList } from '../model/text-list.ts';
 import type { Settings } from './settings.ts';
 
 /* Which addresses of pools a Service of type LoadBalancer is to have. Calico's annotations and rules. Pure. */
@@ -75,7 +76,7 @@ function wishesOf({ metadata, spec }: Service): Wishes {
   const given = (name: string) => {
     const text = metadata.annotations?.[annotation(name)];
     const field = `Service(${metadata.namespace}/${metadata.name}).metadata.annotations.${annotation(name)}`;
-    return text ? { field, text, list: listOf(field, text) } : undefined;
+    return text ? { field, text, list: parseTextList(field, text) } : undefined;
   };
   const wanted = given('loadBalancerIPs');
   if (wanted) {
@@ -102,16 +103,4 @@ function isMeant(address: Ip, { families, addresses, pools: named }: Wishes, poo
   const wanted = named[family];
   if (wanted === undefined) return covering.every(({ spec }) => spec.assignmentMode === 'Automatic');
   return covering.some(({ metadata, spec }) => wanted.includes(metadata.name) || wanted.includes(spec.cidr));
-}
-
-function listOf(field: string, text: string): readonly string[] {
-  const expected = 'a JSON list of at most 16 texts';
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new InputError(field, text, expected, { cause });
-  }
-  if (Array.isArray(value) && value.length <= 16 && value.every((each) => typeof each === 'string')) return value;
-  throw new InputError(field, text, expected);
 }

@@ -40,7 +40,7 @@ import {
   RTM_NEWROUTE,
 } from './constants.ts';
 import {
-  checkedName,
+  linkQuery,
   readLink,
   vethRequest,
   writeIpip,
@@ -399,11 +399,6 @@ class RtNetlink implements Netlink {
     if (codes.includes(failure.code)) return true;
     throw failure;
   }
-}
-
-function linkQuery(name: string): Request {
-  const which = { name: checkedName(name) };
-  return { operation: `get link ${name}`, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) };
 }
 
 /** @throws RangeError beyond the end, where nobody asks */

@@ -17,6 +17,7 @@ import {
   NLM_F_CREATE,
   NLM_F_EXCL,
   RTEXT_FILTER_SKIP_STATS,
+  RTM_GETLINK,
   RTM_NEWLINK,
   VETH_INFO_PEER,
 } from './constants.ts';
@@ -72,6 +73,12 @@ export function writeLinkQuery(w: MessageWriter, which: { name?: string; index?:
   writeIfinfomsg(w, { index: which.index ?? 0 });
   w.attributeU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   if (which.name !== undefined) w.attributeText(IFLA_IFNAME, checkedName(which.name));
+}
+
+/** Asks for the link of this name. */
+export function linkQuery(name: string): Request {
+  const which = { name: checkedName(name) };
+  return { operation: `get link ${name}`, type: RTM_GETLINK, body: (w) => writeLinkQuery(w, which) };
 }
 
 /** Body of RTM_DELLINK. */
