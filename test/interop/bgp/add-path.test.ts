@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { GoBgp } from '../../support/daemons/gobgp.ts';
 import { addresses, Link } from '../../support/daemons/network.ts';
 import { BirdRouter, FrrRouter } from '../../support/daemons/router.ts';
 import { Standalone } from '../../support/daemons/standalone.ts';
@@ -179,3 +180,42 @@ test('FRR hears of every path, and what it tells of all of them is taken', async
 interface FrrRoute {
   readonly paths?: readonly { readonly aspath: { readonly string: string } }[];
 }
+
+test('GoBGP hears of every path, and what it tells of all of them is taken', async () => {
+  await bird.start(birdWith('import none; export none;'));
+  const gobgp = new GoBgp(link);
+  const own = '198.51.100.0/24';
+  await gobgp.startWith({
+    // BIRD has the port; GoBGP dials.
+    global: { config: { as: 65010, 'router-id': '10.99.0.30', port: -1 } },
+    neighbors: [
+      {
+        config: { 'neighbor-address': us.four, 'peer-as': 64512 },
+        timers: { config: { 'connect-retry': 1 } },
+        'afi-safis': [
+          {
+            config: { 'afi-safi-name': 'ipv4-unicast' },
+            'add-paths': { config: { receive: true, 'send-max': 8 } },
+          },
+        ],
+      },
+    ],
+  });
+  const peer = { name: 'gobgp', address: them.four, asn: 65010, passive: true };
+  start([...fed, { ...peer, addPath: { send: 'all', receive: true } }]);
+  const heard = async () => (await gobgp.ask('neighbor', us.four, 'adj-in')).match(/64512 6500[12]\b/g)?.sort() ?? [];
+  const both = ['64512 65001', '64512 65002'];
+  await until(async () => (await heard()).join() === both.join(), { within: 60_000, what: 'both paths in GoBGP' });
+  const negotiated = (await speaker.peer('gobgp'))?.negotiated;
+  expect(negotiated).toMatchObject({ pathsSent: [4], pathsReceived: [4] });
+  await bird.ask('disable', 'f1');
+  await until(async () => (await heard()).join() === both[1], { within: 30_000, what: 'only one path in GoBGP' });
+
+  for (const [id, community] of [
+    ['1', '65010:1'],
+    ['2', '65010:2'],
+  ] as const)
+    await gobgp.ask('global', 'rib', 'add', own, 'identifier', id, 'community', community, '-a', 'ipv4');
+  const told = async () => (await speaker.learnt(own)).paths.map(({ communities }) => communities?.[0]).sort();
+  await until(async () => (await told()).join() === '65010:1,65010:2', { within: 30_000, what: 'two paths of GoBGP' });
+});
