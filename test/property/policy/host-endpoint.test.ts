@@ -1,102 +1,20 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
-import type { Event } from '../../../src/datastore/store.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import { evaluateAtHost } from '../../../src/policy/host.ts';
 import type { NodePolicy } from '../../../src/policy/ir.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { answer } from '../../../src/policy/question.ts';
 import { defaultRenderOptions, type Filter, renderFilter } from '../../../src/policy/render.ts';
-import { calicoEvent, node } from '../../support/cluster.ts';
+import { node } from '../../support/cluster.ts';
 import { worlds, worldsTimeout } from '../../support/generated.ts';
-import {
-  type HostPacket,
-  type HostPolicy,
-  type HostRule,
-  type HostWorld,
-  hostPasses,
-} from '../../support/host-oracle.ts';
+import { type HostPacket, hostPasses } from '../../support/host-oracle.ts';
 import { traverse } from '../../support/netfilter.ts';
+import { failsafe, hostAddresses, hostEvents, hostPackets, hostWorld } from '../../support/worlds/hosts.ts';
 
 const log = createLog('test', 'silent');
-const [here, far] = ['192.0.2.1', '198.51.100.9'];
-const failsafe = { ingress: [22], egress: [179] };
-const builtIn = [{ name: 'default', order: 1_000_000, defaultAction: 'Deny' as const }];
-
-const rule: fc.Arbitrary<HostRule> = fc.record(
-  {
-    action: fc.constantFrom<HostRule['action']>('Allow', 'Allow', 'Deny', 'Pass', 'Log'),
-    port: fc.constantFrom(22, 80, 179),
-  },
-  { requiredKeys: ['action'] },
-);
-const rules = fc.array(rule, { maxLength: 3 });
-const policy: fc.Arbitrary<Omit<HostPolicy, 'name'>> = fc
-  .record({
-    tier: fc.constantFrom('security', 'default'),
-    order: fc.constantFrom(1, 2),
-    kind: fc.constantFrom<HostPolicy['kind']>('host', 'forward', 'doNotTrack', 'preDNAT'),
-    ingress: rules,
-    egress: rules,
-    which: fc.constantFrom('ingress', 'egress', 'both'),
-  })
-  .map(({ ingress, egress, which, ...rest }) => ({
-    ...rest,
-    ...((which !== 'egress' || rest.kind === 'preDNAT') && { ingress }),
-    ...(which !== 'ingress' && rest.kind !== 'preDNAT' && { egress }),
-  }));
-
-const world: fc.Arbitrary<HostWorld & { readonly device: string }> = fc
-  .record({
-    defaultAction: fc.constantFrom('Deny' as const, 'Pass' as const),
-    policies: fc.array(policy, { maxLength: 6 }),
-    open: fc.boolean(),
-    device: fc.constantFrom('eth0', '*'),
-  })
-  .map(({ defaultAction, policies, ...rest }) => ({
-    ...rest,
-    failsafe,
-    tiers: [...builtIn, { name: 'security', order: 5, defaultAction }],
-    policies: policies.map((each, i) => ({ ...each, name: `p${i}` })),
-  }));
-
-function eventsOf({ tiers, policies, open, device }: HostWorld & { readonly device: string }): Event[] {
-  const profiles = open ? ['projectcalico-default-allow'] : [];
-  return [
-    calicoEvent('HostEndpoint', { name: 'h' }, { node, interfaceName: device, profiles }),
-    calicoEvent('Node', { name: node }, { bgp: { ipv4Address: `${here}/24` } }),
-    calicoEvent(
-      'FelixConfiguration',
-      { name: 'default' },
-      {
-        failsafeInboundHostPorts: failsafe.ingress.map((port) => ({ protocol: 'TCP', port })),
-        failsafeOutboundHostPorts: failsafe.egress.map((port) => ({ protocol: 'TCP', port })),
-      },
-    ),
-    ...tiers.map(({ name, ...spec }) => calicoEvent('Tier', { name }, spec)),
-    ...policies.map(({ name, kind, ingress, egress, ...spec }) => {
-      const written = (list: readonly HostRule[]) =>
-        list.map(({ action, port }) => ({
-          action,
-          ...(port !== undefined && { protocol: 'TCP', destination: { ports: [port] } }),
-        }));
-      return calicoEvent(
-        'GlobalNetworkPolicy',
-        { name },
-        {
-          ...spec,
-          types: [...(ingress ? ['Ingress'] : []), ...(egress ? ['Egress'] : [])],
-          ...(ingress && { ingress: written(ingress) }),
-          ...(egress && { egress: written(egress) }),
-          applyOnForward: kind !== 'host',
-          ...(kind === 'doNotTrack' || kind === 'preDNAT' ? { [kind]: true } : {}),
-        },
-      );
-    }),
-  ];
-}
-
+const { here, far } = hostAddresses;
 const tcp = (port: number) => ({ protocol: 6, sourcePort: 40_000, destinationPort: port });
 const failsafes = {
   inbound: failsafe.ingress.map((port) => ({ protocol: 'tcp' as const, port })),
@@ -116,12 +34,12 @@ const options = {
   failsafeOutbound: failsafes.outbound,
 };
 
-/** The way of a packet through the rendered tables; forwarded ones come in by eth0 or leave by it. */
+/** The way of a packet through the rendered tables; forwarded ones come in by uplink or leave by it. */
 function rendered({ table, early, sets }: Filter, { direction, forwarded, port }: HostPacket): boolean {
   const ingress = direction === 'ingress';
   const devices = {
-    input: ingress ? 'eth0' : forwarded ? 'eth9' : '',
-    output: ingress ? (forwarded ? 'eth9' : '') : 'eth0',
+    input: ingress ? 'uplink' : forwarded ? 'eth9' : '',
+    output: ingress ? (forwarded ? 'eth9' : '') : 'uplink',
   };
   const [source, destination] = ingress ? [far, here] : [here, far];
   const packet = { source, destination, forwarded, ...tcp(port), ...devices };
@@ -142,23 +60,19 @@ function rendered({ table, early, sets }: Filter, { direction, forwarded, port }
   return true;
 }
 
-const packets: readonly HostPacket[] = (['ingress', 'egress'] as const).flatMap((direction) =>
-  [true, false].flatMap((forwarded) => [22, 80, 179, 443].map((port) => ({ direction, forwarded, port }))),
-);
-
 test('at host endpoints the evaluator, the rendered tables and explain decide as Calico says', worldsTimeout, () => {
   let denied = 0;
   let compared = 0;
   fc.assert(
-    fc.property(world, fc.infiniteStream(fc.nat(1000)), (generated, random) => {
+    fc.property(hostWorld, fc.infiniteStream(fc.nat(1000)), (generated, random) => {
       const index = new PolicyIndex(node, log);
-      const events = eventsOf(generated);
+      const events = hostEvents(generated);
       const shuffled = events.map((event) => ({ event, at: random.next().value ?? 0 })).sort((a, b) => a.at - b.at);
       for (const { event } of shuffled) index.apply(event);
       expect(index.problems()).toEqual([]);
       const policies = index.snapshot();
       const filter = renderFilter(policies, 4, options);
-      for (const packet of packets) {
+      for (const packet of hostPackets) {
         const expected = hostPasses(generated, packet);
         // What `*` forwards passes it twice.
         const turned = packet.direction === 'ingress' ? 'egress' : 'ingress';

@@ -1,115 +1,15 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
-import type { Event } from '../../../src/datastore/store.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import { evaluate } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
-import { calicoEvent, endpointEvent, endpointText, namespaceEvent, node } from '../../support/cluster.ts';
+import { endpointText, node } from '../../support/cluster.ts';
 import { worlds, worldsTimeout } from '../../support/generated.ts';
-import { accepts, type TierPolicy, type TierRule, type TierWorld } from '../../support/tier-oracle.ts';
+import { accepts } from '../../support/tier-oracle.ts';
+import { tierEvents, tierWorld } from '../../support/worlds/tiers.ts';
 
 const log = createLog('test', 'silent');
-const app = fc.constantFrom('a', 'b');
-const namespaces = ['one', 'two'];
-const builtIn = [
-  { name: 'kube-admin', order: 1000, defaultAction: 'Pass' as const },
-  { name: 'default', order: 1_000_000, defaultAction: 'Deny' as const },
-  { name: 'kube-baseline', order: 10_000_000, defaultAction: 'Pass' as const },
-];
-
-const rule: fc.Arbitrary<TierRule> = fc
-  .record({
-    action: fc.constantFrom<TierRule['action']>('Allow', 'Allow', 'Deny', 'Pass', 'Log'),
-    kind: fc.constantFrom('any', 'peer', 'peer', 'global'),
-    app,
-  })
-  .map(({ action, kind, app: peer }) => ({
-    action,
-    ...(kind === 'peer' && { peer }),
-    ...(kind === 'global' && { global: true }),
-  }));
-
-const policy: fc.Arbitrary<Omit<TierPolicy, 'name'>> = fc.record(
-  {
-    namespace: fc.constantFrom(...namespaces),
-    tier: fc.constantFrom('kube-admin', 'security', 'platform', 'default', 'kube-baseline'),
-    order: fc.constantFrom(1, 2, 2.5),
-    app,
-    team: fc.constantFrom('x', 'y'),
-    ingress: fc.array(rule, { maxLength: 3 }),
-  },
-  { requiredKeys: ['tier', 'ingress'] },
-);
-
-const world: fc.Arbitrary<TierWorld> = fc
-  .record({
-    orders: fc.tuple(fc.constantFrom(5, 500, 2_000_000), fc.constantFrom(5, 600)),
-    actions: fc.tuple(
-      fc.constantFrom('Deny' as const, 'Pass' as const),
-      fc.constantFrom('Deny' as const, 'Pass' as const),
-    ),
-    policies: fc.array(policy, { maxLength: 8 }),
-    teams: fc.record({ one: fc.constantFrom('x', 'y'), two: fc.constantFrom('x', 'y') }),
-    apps: fc.tuple(app, app, app, app),
-    globals: fc.subarray(['192.0.2.1', '192.0.2.2']),
-  })
-  .map(({ orders, actions, policies, teams, apps, globals }) => ({
-    tiers: [
-      ...builtIn,
-      { name: 'security', order: orders[0], defaultAction: actions[0] },
-      { name: 'platform', order: orders[1], defaultAction: actions[1] },
-    ],
-    policies: policies.map(({ team, ...each }, i) => ({
-      ...each,
-      name: `p${i}`,
-      ...(each.namespace === undefined && team !== undefined && { team }),
-    })),
-    teams,
-    pods: apps.map((name, i) => ({
-      name: `pod-${i}`,
-      namespace: namespaces[i % 2] ?? '',
-      app: name,
-      address: `10.65.0.${i + 1}`,
-    })),
-    globals,
-  }));
-
-function policyOf({ name, namespace, tier, order, app: selected, team, ingress }: TierPolicy): Event {
-  const rules = ingress.map(({ action, peer, global }) => ({
-    action,
-    ...(peer !== undefined && { source: { selector: `app == '${peer}'` } }),
-    ...(global && { source: { selector: "kind == 'outside'", namespaceSelector: 'global()' } }),
-  }));
-  const spec = {
-    tier,
-    types: ['Ingress'],
-    ingress: rules,
-    ...(order !== undefined && { order }),
-    ...(selected !== undefined && { selector: `app == '${selected}'` }),
-    ...(team !== undefined && { namespaceSelector: `team == '${team}'` }),
-  };
-  return namespace === undefined
-    ? calicoEvent('GlobalNetworkPolicy', { name }, spec)
-    : calicoEvent('NetworkPolicy', { name, namespace }, spec);
-}
-
-function eventsOf({ tiers, policies, teams, pods, globals }: TierWorld): Event[] {
-  return [
-    ...tiers.map(({ name, ...spec }) => calicoEvent('Tier', { name }, spec)),
-    ...Object.entries(teams).map(([name, team]) => namespaceEvent(name, { team })),
-    ...pods.map((pod) => endpointEvent({ ...pod, labels: { app: pod.app }, addresses: [pod.address], ports: [] })),
-    ...policies.map(policyOf),
-    calicoEvent('GlobalNetworkSet', { name: 'outside', labels: { kind: 'outside' } }, { nets: globals }),
-    // In a namespace, so that global() does not reach it.
-    calicoEvent(
-      'NetworkSet',
-      { name: 'inside', namespace: 'one', labels: { kind: 'outside' } },
-      { nets: ['192.0.2.3'] },
-    ),
-  ];
-}
-
 test(
   'tiers, orders, global policies and network sets decide as Calico says, in whatever order they come',
   worldsTimeout,
@@ -117,9 +17,9 @@ test(
     let denied = 0;
     let compared = 0;
     fc.assert(
-      fc.property(world, fc.infiniteStream(fc.nat(1000)), (generated, random) => {
+      fc.property(tierWorld, fc.infiniteStream(fc.nat(1000)), (generated, random) => {
         const index = new PolicyIndex(node, log);
-        const shuffled = eventsOf(generated)
+        const shuffled = tierEvents(generated)
           .map((event) => ({ event, at: random.next().value ?? 0 }))
           .sort((a, b) => a.at - b.at);
         for (const { event } of shuffled) {
