@@ -17,6 +17,11 @@ export function isPrefixLimit({ code, subcode }: Notification): boolean {
   return code === errorCodes.cease && subcode === subcodes.cease.maxPrefixes;
 }
 
+/** The connection gave way to another of the same two speakers. RFC 4271 §6.8. */
+export function isCollision({ code, subcode }: Notification): boolean {
+  return code === errorCodes.cease && subcode === subcodes.cease.collision;
+}
+
 export function downOf({ by, notification }: Ending): BmpDown {
   const message = notification && writeMessage({ type: 'notification', notification });
   return { by: by === 'us' ? 'us' : 'peer', ...(message ? { notification: message } : {}) };

@@ -1,16 +1,16 @@
 import type { Socket } from 'node:net';
-import { Backoff } from '../base/backoff.ts';
 import type { Family } from '../model/address.ts';
 import type { PrefixId } from '../model/prefixes.ts';
+import { Attempts } from './attempts.ts';
 import type { BfdWatch } from './bfd/agent.ts';
 import type { MonitoredSession } from './bmp/monitor.ts';
 import { type Contender, loser } from './collision.ts';
 import { Connection } from './connection.ts';
 import type { SpeakerContext } from './context.ts';
-import { downOf, isGraceful, isPrefixLimit } from './endings.ts';
+import { downOf, isCollision, isGraceful, isPrefixLimit } from './endings.ts';
 import { describeEvent, type Ending, type Event, type State } from './fsm.ts';
 import type { Negotiated, SessionConfig } from './negotiate.ts';
-import { describedPeer, type LastError, type PeerStatus, type Reset, type ResetOutcome } from './peer-status.ts';
+import { describedPeer, type PeerStatus, type Reset, type ResetOutcome } from './peer-status.ts';
 import type { Rejections } from './rejections.ts';
 import type { Candidate, Source } from './rib.ts';
 import { Routes } from './routes.ts';
@@ -22,9 +22,6 @@ import type { subcodes } from './wire/errors.ts';
 
 export type { FamilyCounts, LastError, PeerStatus, Reset, ResetOutcome } from './peer-status.ts';
 
-/** Seconds of the first and the longest pause after errors, and after lost or refused connections. */
-const errorPause = { first: 1, most: 30 } as const;
-const dialPause = { first: 0.1, most: 5 } as const;
 /** How long the waiting side of a mesh session leaves the dialling to the other. */
 const waitSeconds = 30;
 /** Incoming connections of one peer that are being judged at the same time. */
@@ -43,19 +40,13 @@ interface Session {
 export class Peer {
   readonly #dialer: Connection;
   readonly #incoming = new Map<Connection, number>();
-  readonly #errors = new Backoff(errorPause.first * 1000, errorPause.most * 1000, () => 1);
-  readonly #dials: Backoff;
+  readonly #attempts: Attempts;
   #session: Session | undefined;
   #stopped = true;
-  #idleHoldSeconds: number = errorPause.first;
-  #retrySeconds: number = dialPause.first;
-  #refuseUntil = 0;
   #everUp = false;
   #flaps = 0;
   #shown: State = 'Idle';
   #since: Date;
-  #past: Pick<PeerStatus, 'lastError' | 'sessionEnd'> = {};
-  #loggedReason = '';
   #bfd: BfdWatch | undefined;
   readonly #routes: Routes;
   readonly #tally = new MessageTally();
@@ -64,7 +55,7 @@ export class Peer {
     private settings: PeerConfig,
     private readonly context: SpeakerContext,
   ) {
-    this.#dials = new Backoff(dialPause.first * 1000, dialPause.most * 1000, context.random);
+    this.#attempts = new Attempts(settings.name, context);
     this.#routes = new Routes(settings, context);
     this.#dialer = this.#connection('us');
     this.#since = context.clock.wall();
@@ -148,8 +139,7 @@ export class Peer {
     if (soft) return this.#resetSoftly(session);
     for (const connection of [this.#dialer, ...this.#incoming.keys()])
       connection.event({ on: 'stop', reason: 'reset', ...(message === undefined ? {} : { message }) });
-    this.#refuseUntil = 0;
-    if (!this.#stopped && this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
+    this.#comeBack();
     return { peer: this.name, reset: session ? 'hard' : 'restarted', refreshAsked: [] };
   }
 
@@ -178,7 +168,7 @@ export class Peer {
   /** A connection from the peer's address. */
   accept(socket: Socket): void {
     const { clock, log } = this.context;
-    if (this.#stopped || clock.monotonic() < this.#refuseUntil || this.#incoming.size >= maxIncoming) {
+    if (this.#stopped || this.#attempts.refusing || this.#incoming.size >= maxIncoming) {
       log.debug({ peer: this.name }, 'connection refused during idle hold');
       socket.destroy();
       return;
@@ -202,7 +192,7 @@ export class Peer {
       messages: this.#tally.counts(),
       remembered: this.#routes.rejections.size,
       ...this.#routes.tallies(),
-      ...this.#past,
+      ...this.#attempts.past,
       ...(this.#bfd ? { bfd: this.#bfd.status() } : {}),
     };
   }
@@ -253,14 +243,13 @@ export class Peer {
     const { config, context } = this;
     return sessionConfigOf(config, context, {
       everUp: this.#everUp,
-      connectRetrySeconds: config.initiative === 'wait' ? waitSeconds : this.#retrySeconds,
-      idleHoldSeconds: this.#idleHoldSeconds,
+      connectRetrySeconds: config.initiative === 'wait' ? waitSeconds : this.#attempts.retrySeconds,
+      idleHoldSeconds: this.#attempts.idleHoldSeconds,
     });
   }
 
   #moved(connection: Connection, from: State, to: State, why: Event): void {
-    if (connection === this.#dialer && from === 'Connect' && to === 'Active')
-      this.#retrySeconds = this.#dials.next() / 1000;
+    if (connection === this.#dialer && from === 'Connect' && to === 'Active') this.#attempts.undialled();
     const { state } = this;
     if (state === this.#shown) return;
     this.context.log.debug({ peer: this.name, from: this.#shown, to: state, why: describeEvent(why) }, 'BGP state');
@@ -308,9 +297,7 @@ export class Peer {
     this.#session?.connection.event({ on: 'collisionLost' });
     this.#session = { connection, negotiated, since: clock.monotonic() };
     this.#everUp = true;
-    this.#dials.reset();
-    this.#retrySeconds = dialPause.first;
-    this.#loggedReason = '';
+    this.#attempts.established();
     log.info({ peer: this.name, address: this.config.address, asn: negotiated.peerAsn }, 'BGP session established');
     const others = [this.#dialer, ...this.#incoming.keys()].filter((other) => other !== connection);
     for (const other of others) if (!isOpening(other)) other.event({ on: 'collisionLost' });
@@ -333,68 +320,36 @@ export class Peer {
       this.#incoming.delete(connection);
       connection.dispose();
     }
-    const collision = ending.notification?.code === 6 && ending.notification.subcode === 7;
+    const collision = ending.notification !== undefined && isCollision(ending.notification);
     // Another connection takes the session over, or is about to.
     const handedOver = collision && (this.state === 'Established' || isOpening(this));
     if (collision && (handedOver || !established))
       this.context.log.debug({ peer: this.name, by: ending.by, initiator: connection.initiator }, 'collision');
-    else this.#remember(ending, established);
+    else this.#attempts.ended(ending, established, this.#stopped);
     if (connection === this.#session?.connection) {
-      const lasted = this.context.clock.monotonic() - this.#session.since;
+      this.#attempts.lasted(this.context.clock.monotonic() - this.#session.since);
       this.#session = undefined;
       this.context.monitor.down(this.name, downOf(ending));
       if (!handedOver) this.#flaps++;
-      if (lasted > errorPause.most * 2000) this.#errors.reset();
       this.#routes.down(negotiated, !this.#stopped && (handedOver || isGraceful(ending, negotiated)));
     }
     if (this.#stopped || this.#session) return;
     if (ending.by === 'us' && ending.notification && isPrefixLimit(ending.notification)) this.#standBack();
-    else if (connection !== this.#dialer && this.#dialer.state === 'Idle') this.#resume(ending);
+    else if (connection !== this.#dialer && this.#dialer.state === 'Idle')
+      this.#dialer.startAfter(this.#attempts.pauseAfter(ending));
   }
 
   /** The peer told too much: it is left alone for the configured time, or until an operator resets it. */
   #standBack(): void {
     const { restartSeconds } = this.config.maxPrefixes ?? {};
     this.#dialer.event({ on: 'stop' });
-    this.#refuseUntil = Number.POSITIVE_INFINITY;
-    if (restartSeconds === undefined) return;
-    this.#refuseUntil = this.context.clock.monotonic() + restartSeconds * 1000;
-    this.#dialer.startAfter(restartSeconds);
+    this.#attempts.refuseFor(restartSeconds ?? Number.POSITIVE_INFINITY);
+    if (restartSeconds !== undefined) this.#dialer.startAfter(restartSeconds);
   }
 
-  /** With another limit there is no reason to stand back any longer. */
+  /** There is no reason to stand back any longer. */
   #comeBack(): void {
-    this.#refuseUntil = 0;
+    this.#attempts.welcome();
     if (!this.#stopped && this.#dialer.state === 'Idle') this.#dialer.event({ on: 'start' });
-  }
-
-  /** The dialler rested while another connection lived. */
-  #resume(ending: Ending): void {
-    this.#dialer.startAfter(ending.by === 'tcp' ? this.#retrySeconds : this.#idleHoldSeconds);
-  }
-
-  #remember(ending: Ending, established: boolean): void {
-    const { clock, log } = this.context;
-    // Our own stop, or an attempt that another connection made superfluous, is no error.
-    if (ending.by === 'us' && (this.#stopped || ending.notification === undefined)) {
-      if (established) log.info({ peer: this.name, by: 'us', reason: ending.reason }, 'BGP session ended');
-      return;
-    }
-    const lastError: LastError = { by: ending.by, reason: ending.reason, at: clock.wall().toISOString() };
-    this.#past = { ...this.#past, lastError, ...(established ? { sessionEnd: lastError } : {}) };
-    if (ending.by === 'us' && ending.notification?.code === 6 && ending.notification.subcode === 4) {
-      // Our operator's wish, and no reason to wait before the next attempt.
-      log.info({ peer: this.name, by: 'us', reason: ending.reason }, 'BGP session reset');
-      return;
-    }
-    if (ending.by === 'tcp') {
-      if (!established) this.#retrySeconds = this.#dials.next() / 1000;
-    } else {
-      this.#idleHoldSeconds = this.#errors.next() / 1000;
-      this.#refuseUntil = clock.monotonic() + this.#idleHoldSeconds * 1000;
-    }
-    const level = established || ending.reason !== this.#loggedReason ? 'warn' : 'debug';
-    this.#loggedReason = ending.reason;
-    log[level]({ peer: this.name, by: ending.by, reason: ending.reason, established }, 'BGP connection ended');
   }
 }
