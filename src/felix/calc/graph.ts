@@ -1,21 +1,21 @@
 import { InputError } from '../../base/errors.ts';
 import { type Event, type Key, keyText, type Type } from '../../datastore/store.ts';
-import type { DesiredSet, DesiredTable, Route, RouteForm, TableName } from '../../kernel/types.ts';
+import type { Route, RouteForm } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf, type Ip, parseCidr, parseIp } from '../../model/address.ts';
 import { type FeedMessage, type Hop, hopParts } from '../../model/feed.ts';
 import type { WorkloadEndpoint } from '../../model/kinds.ts';
 import { endpointRoutes, isEntry, type LocalEndpoint, LocalEndpoints } from './endpoints.ts';
 import { FeedTable } from './feed.ts';
-import { isLimited, limitChains } from './limits.ts';
-import { type NatOptions, natSets, natTable, type PoolNat, usualNat } from './nat.ts';
+import { type DesiredFirewall, Firewall } from './firewall.ts';
+import type { NatOptions } from './nat.ts';
 import type { PolicySource } from './policy-source.ts';
-import { isRawEndpoint, rawTable } from './raw.ts';
 import { RemoteBlocks, type TunnelSettings } from './remote.ts';
 import { blackhole, gatewayForm } from './route.ts';
 import { RouteTable } from './routes.ts';
 import { ServiceLoops } from './service-loops.ts';
-import { joined, type PolicyTables, preceded } from './table.ts';
 import { poolMode } from './tunnels.ts';
+
+export type { DesiredFirewall } from './firewall.ts';
 
 /** What felix watches; IPReservation and the last two for those whom it passes updates on to, FelixConfiguration for its settings. */
 export const watchedTypes = [
@@ -44,12 +44,6 @@ export const watchedTypes = [
 
 const noTunnels: ReadonlySet<string> = new Set();
 
-/** What iptables and IP sets should be; identity tells whether anything changed. */
-export interface DesiredFirewall {
-  readonly tables: ReadonlyMap<Family, ReadonlyMap<TableName, DesiredTable>>;
-  readonly sets: ReadonlyMap<string, DesiredSet>;
-}
-
 /**
  * The whole calculation of a node: datastore objects and the route feed in, desired kernel state out.
  *
@@ -68,22 +62,16 @@ export class Graph {
   readonly #endpoints: LocalEndpoints;
   readonly routes = new RouteTable();
   readonly feed = new FeedTable(this.routes.destinations);
-  readonly #pools = new Map<string, PoolNat>();
   readonly #blocks = new Set<Cidr>();
   readonly #invalid = new Map<string, Error>();
   #nodeAddresses: readonly Ip[] = [];
   #linkAddresses: readonly Ip[] = [];
   /** What the next hops that were looked at last come to. */
   #feedForm: { readonly nextHops: readonly Hop[]; readonly form: RouteForm | undefined } | undefined;
-  #nat: DesiredFirewall | undefined;
-  #natOptions: NatOptions = usualNat;
-  #firewall: DesiredFirewall | undefined;
-  /** Version of `remote` and the standing tunnels that the firewall was made of. */
-  #tunnelVersion = '';
   readonly remote: RemoteBlocks;
   /** Ranges of service addresses that the nodes announce. */
   readonly services = new ServiceLoops();
-  #filters: ReadonlyMap<Family, PolicyTables> = new Map();
+  readonly #firewall: Firewall;
 
   constructor(
     private readonly options: {
@@ -100,6 +88,8 @@ export class Graph {
   ) {
     this.remote = new RemoteBlocks(options, this.routes, options.tunnels);
     this.#endpoints = new LocalEndpoints(options);
+    const { remote, services } = this;
+    this.#firewall = new Firewall({ ...options, remote, services, endpoints: this.#endpoints.byKey });
   }
 
   /** Endpoints of this node by key. */
@@ -137,8 +127,7 @@ export class Graph {
 
   /** How outgoing NAT is done. */
   configureNat(options: NatOptions): void {
-    if (JSON.stringify(options) !== JSON.stringify(this.#natOptions)) this.#nat = undefined;
-    this.#natOptions = options;
+    this.#firewall.configureNat(options);
   }
 
   /** An endpoint of this node that is being written: until it is stored it has chains, and is neither routed nor in a set. */
@@ -189,47 +178,7 @@ export class Graph {
    * @param standing tunnel devices in the kernel: one that is no longer wanted stays guarded until it is down
    */
   firewall(standing: ReadonlySet<string> = noTunnels): DesiredFirewall {
-    const { families, policy } = this.options;
-    const version = [this.remote.version, this.services.version, ...[...standing].sort()].join();
-    const filters = families.map((family) => [family, policy.filter(family)] as const);
-    const nat = (version === this.#tunnelVersion ? this.#nat : undefined) ?? this.#natFirewall(standing);
-    const unchanged = nat === this.#nat && version === this.#tunnelVersion;
-    this.#nat = nat;
-    if (this.#firewall && unchanged && filters.every(([family, filter]) => this.#filters.get(family) === filter))
-      return this.#firewall;
-    const tables = new Map(
-      filters.map(([family, filter]) => [family, this.#tables(family, nat, filter, unchanged, standing)]),
-    );
-    this.#filters = new Map(filters);
-    this.#tunnelVersion = version;
-    const sets = new Map([...nat.sets, ...filters.flatMap(([, filter]) => [...filter.sets])]);
-    this.#firewall = { tables, sets };
-    return this.#firewall;
-  }
-
-  /** The family's tables, and the ones before when they hold the same. */
-  #tables(
-    family: Family,
-    nat: DesiredFirewall,
-    filter: PolicyTables,
-    natUnchanged: boolean,
-    standing: ReadonlySet<string>,
-  ): ReadonlyMap<TableName, DesiredTable> {
-    const before = this.#firewall?.tables.get(family);
-    const last = this.#filters.get(family);
-    if (before && natUnchanged && last?.table === filter.table && last.early === filter.early) return before;
-    const fixed = new Map(nat.tables.get(family));
-    const ofFamily = ({ addresses }: LocalEndpoint) => addresses.some((address) => familyOf(address) === family);
-    const limited = this.#endpointsThat((one) => isLimited(one) && ofFamily(one));
-    const limits = limitChains(limited, this.options.interfacePrefix);
-    const filtered = preceded(this.services.guarded(filter.table, family), limits);
-    return new Map([
-      ...fixed,
-      ['raw', joined(fixed.get('raw'), filter.early.raw)],
-      ['mangle', filter.early.mangle],
-      // Before any chain of policy.
-      ['filter', preceded(filtered, this.remote.rules(family, standing))],
-    ]);
+    return this.#firewall.desired(standing);
   }
 
   #route(type: Type, event: Event): void {
@@ -276,7 +225,7 @@ export class Graph {
     if (!change) return;
     const { before, after } = change;
     if (after?.problem) this.#invalid.set(after.key, after.problem);
-    if ([before, after].some((one) => one && (isRawEndpoint(one) || isLimited(one)))) this.#nat = undefined;
+    this.#firewall.endpointChanged(before, after);
     const kept = new Set(after ? endpointRoutes(after).map(({ destination }) => destination) : []);
     for (const { destination } of before ? endpointRoutes(before) : []) {
       if (before && !kept.has(destination))
@@ -292,13 +241,12 @@ export class Graph {
     const key = keyText(event.op === 'set' ? event.entry.key : event.key);
     if (event.op === 'set' && isEntry(event.entry, 'IPPool')) {
       const { cidr, natOutgoing } = event.entry.value.spec;
-      this.#pools.set(key, { cidr: parseCidr(cidr, `${key}.spec.cidr`), natOutgoing });
+      this.#firewall.pool(key, { cidr: parseCidr(cidr, `${key}.spec.cidr`), natOutgoing });
       this.remote.pool(key, poolMode(key, event.entry.value));
     } else {
-      this.#pools.delete(key);
+      this.#firewall.pool(key, undefined);
       this.remote.pool(key, undefined);
     }
-    this.#nat = undefined;
   }
 
   #block(event: Event): void {
@@ -355,33 +303,6 @@ export class Graph {
 
   #handles(cidr: Cidr): boolean {
     return this.options.families.includes(familyOf(cidr));
-  }
-
-  /** By device. */
-  #endpointsThat(are: (endpoint: LocalEndpoint) => boolean): LocalEndpoint[] {
-    const found = [...this.endpoints.values()].filter(are);
-    return found.sort((a, b) => (a.interfaceName < b.interfaceName ? -1 : 1));
-  }
-
-  /** Raw and nat, which do not depend on policy. */
-  #natFirewall(standing: ReadonlySet<string>): DesiredFirewall {
-    const pools = [...this.#pools].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pool]) => pool);
-    const tables = new Map<Family, ReadonlyMap<TableName, DesiredTable>>();
-    const special = this.#endpointsThat(isRawEndpoint);
-    for (const family of this.options.families)
-      tables.set(
-        family,
-        new Map([
-          ['raw', rawTable(family, this.options.interfacePrefix, special)],
-          ['nat', natTable(pools, family, this.remote.natRules(family), this.#natOptions)],
-        ]),
-      );
-    const sets = this.options.families.flatMap((family) => {
-      const own = natSets(pools, family);
-      const hosts = own.length > 0 && this.#natOptions.exclusions === 'poolsAndHosts';
-      return [...own, ...this.remote.sets(family, standing, hosts)];
-    });
-    return { tables, sets: new Map(sets.map((set) => [set.name, set])) };
   }
 }
 
