@@ -41,15 +41,25 @@ export class PodNetwork {
 
   /** File of the node's namespace. */
   get path(): string {
-    return `/run/netns/${this.#namespace('node')}`;
+    return this.pathOf('node');
+  }
+
+  /** File of the namespace of a member, or of `node`. */
+  pathOf(name: string): string {
+    return `/run/netns/${this.#namespace(name)}`;
   }
 
   async start(): Promise<void> {
+    await this.build();
+    await Promise.all(['node', ...this.members.map(({ name }) => name)].map((name) => this.#startAgent(name)));
+  }
+
+  /** The namespaces without anybody who answers. */
+  async build(): Promise<void> {
     await this.#ip(['netns', 'add', this.#namespace('node')]);
     await this.onNode('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
     await this.onNode('ip', 'link', 'set', 'lo', 'up');
     for (const member of this.members) await this.#attach(member);
-    await Promise.all(['node', ...this.members.map(({ name }) => name)].map((name) => this.#startAgent(name)));
   }
 
   async stop(): Promise<void> {

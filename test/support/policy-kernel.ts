@@ -43,14 +43,19 @@ type Attempt = {
 const numbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 type Transport = keyof typeof numbers;
 
-/** Rendered policy in the kernel of a network of three pods and an outside host. */
+/** Rendered policy in the kernel of a network of pods and an outside host, three pods unless told. */
 export class PolicyKernel {
   readonly #log = createLog('test', 'silent');
-  readonly network = new PodNetwork([...podMembers, outside], [...ports, vxlanPort]);
-  readonly #ipsets = createIpsets({ log: this.#log, launcher: this.network.launcher });
+  readonly network: PodNetwork;
+  readonly #ipsets;
   readonly #iptables;
 
-  constructor(readonly backend: 'legacy' | 'nft') {
+  constructor(
+    readonly backend: 'legacy' | 'nft',
+    members: readonly Member[] = [...podMembers, outside],
+  ) {
+    this.network = new PodNetwork(members, [...ports, vxlanPort]);
+    this.#ipsets = createIpsets({ log: this.#log, launcher: this.network.launcher });
     const common = { backend, log: this.#log, launcher: this.network.launcher };
     this.#iptables = { 4: createIptables({ family: 4, ...common }), 6: createIptables({ family: 6, ...common }) };
   }
@@ -73,8 +78,8 @@ export class PolicyKernel {
   }
 
   /** The same without what the last test left behind. */
-  async reload(policy: NodePolicy): Promise<void> {
-    await this.load(policy);
+  async reload(policy: NodePolicy, options?: RenderOptions): Promise<void> {
+    await this.load(policy, options);
     await this.network.onNode('conntrack', '-F');
   }
 

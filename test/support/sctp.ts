@@ -100,13 +100,17 @@ function payload(family: number, bytes: Buffer): Buffer {
 }
 
 /** sockaddr_in or sockaddr_in6 without a port, as raw sockets want it. */
-function sockaddr(address: string): Buffer {
+export function sockaddr(address: string): Buffer {
   const six = address.includes(':');
   const bytes = Buffer.alloc(six ? 28 : 16);
   bytes.writeUInt16LE(six ? AF_INET6 : AF_INET);
-  if (six) octets6(address).copy(bytes, 8);
-  else Buffer.from(address.split('.').map(Number)).copy(bytes, 4);
+  octets(address).copy(bytes, six ? 8 : 4);
   return bytes;
+}
+
+/** An address in network order. */
+export function octets(address: string): Buffer {
+  return address.includes(':') ? octets6(address) : Buffer.from(address.split('.').map(Number));
 }
 
 function octets6(address: string): Buffer {
@@ -119,15 +123,30 @@ function octets6(address: string): Buffer {
   return bytes;
 }
 
+interface Message {
+  readonly from: number;
+  readonly to: number;
+  /** Verification tag: 0 in INIT. */
+  readonly tag: number;
+  readonly type: number;
+  /** Initiate tag, not 0; absent: any. */
+  readonly initiate?: number;
+}
+
+/** An INIT, which names its sender's tag. RFC 9260 §3.3.2. */
+export function sctpInit(from: number, to: number, initiate: number): Buffer {
+  return message({ from, to, tag: 0, type: INIT, initiate });
+}
+
 /** Common header and one INIT or INIT ACK chunk. RFC 9260 §3.1, §3.3.2. */
-function message({ from, to, tag, type }: { from: number; to: number; tag: number; type: number }): Buffer {
+function message({ from, to, tag, type, initiate = randomInt(1, 0xffffffff) }: Message): Buffer {
   const bytes = Buffer.alloc(32);
   bytes.writeUInt16BE(from, 0);
   bytes.writeUInt16BE(to, 2);
   bytes.writeUInt32BE(tag, 4);
   bytes.writeUInt8(type, 12);
   bytes.writeUInt16BE(20, 14);
-  bytes.writeUInt32BE(randomInt(1, 0xffffffff), 16);
+  bytes.writeUInt32BE(initiate, 16);
   bytes.writeUInt32BE(65_536, 20);
   bytes.writeUInt16BE(1, 24);
   bytes.writeUInt16BE(1, 26);

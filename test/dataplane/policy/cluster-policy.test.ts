@@ -1,7 +1,6 @@
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { calicoEvent, clusterEvents } from '../../support/cluster.ts';
-import { clusterNodeEvent, clusterPolicyEvent, policyWorld } from '../../support/cluster-policies.ts';
+import { calicoEvent } from '../../support/cluster.ts';
+import { clusterNodeEvent, clusterPolicyEvent } from '../../support/cluster-policies.ts';
 import type { ClusterPolicy } from '../../support/cluster-policy-oracle.ts';
 import { baseEvents, indexOf, PolicyKernel, plain, plainPods } from '../../support/policy-kernel.ts';
 
@@ -25,24 +24,6 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
   const kernel = new PolicyKernel(backend);
   beforeAll(() => kernel.network.start());
   afterAll(() => kernel.network.stop());
-
-  const samples = fc.sample(
-    policyWorld.filter(({ pods, clusterPolicies }) => pods.length >= 3 && clusterPolicies.length >= 3),
-    { numRuns: 2, seed: 8 },
-  );
-  test.each(samples.map((sample, i) => [i, sample] as const))('generated cluster %i', async (_, sample) => {
-    const pods = sample.pods.slice(0, 3);
-    const events = [
-      ...clusterEvents({ ...sample, pods: [] }),
-      ...baseEvents({ ...sample, pods }),
-      ...sample.nodes.map(clusterNodeEvent),
-      ...sample.clusterPolicies.map(clusterPolicyEvent),
-    ];
-    const policy = indexOf(events).snapshot();
-    await kernel.reload(policy);
-    const [observed, expected] = await kernel.matrix(policy, pods, ['TCP', 'UDP', 'SCTP']);
-    expect(observed).toEqual(expected);
-  });
 
   test('nodes, networks and priorities in the admin tier, a baseline beneath a Calico policy', async () => {
     const policy = indexOf([

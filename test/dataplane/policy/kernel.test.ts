@@ -1,11 +1,10 @@
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openConntrack } from '../../../src/kernel/conntrack.ts';
 import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { type Ip, parseIp } from '../../../src/model/address.ts';
 import { refuses } from '../../../src/policy/cut.ts';
 import { defaultRenderOptions } from '../../../src/policy/render.ts';
-import { calicoEvent, calicoPolicyEvent, cluster, policyEvent, sliceEvent } from '../../support/cluster.ts';
+import { calicoEvent, calicoPolicyEvent, sliceEvent } from '../../support/cluster.ts';
 import {
   baseEvents,
   indexOf,
@@ -27,20 +26,6 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
 
   beforeAll(() => network.start());
   afterAll(() => network.stop());
-
-  const samples = fc.sample(
-    cluster.filter(({ pods, policies }) => pods.length >= 3 && policies.length >= 3),
-    { numRuns: 6, seed: 5 },
-  );
-  test.each(samples.map((sample, i) => [i, { ...sample, pods: sample.pods.slice(0, 3) }] as const))(
-    'generated cluster %i',
-    async (_, sample) => {
-      const policy = indexOf([...baseEvents(sample), ...sample.policies.map(policyEvent)]).snapshot();
-      await kernel.reload(policy);
-      const [observed, expected] = await kernel.matrix(policy, sample.pods, ['TCP', 'UDP', 'SCTP']);
-      expect(observed).toEqual(expected);
-    },
-  );
 
   const allow = { action: 'Allow' };
   test.each<[string, object]>([

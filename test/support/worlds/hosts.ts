@@ -54,7 +54,7 @@ export const hostWorld: fc.Arbitrary<GeneratedHost> = fc
 export function hostEvents({ tiers, policies, open, device }: GeneratedHost): Event[] {
   const profiles = open ? ['projectcalico-default-allow'] : [];
   return [
-    calicoEvent('HostEndpoint', { name: 'h' }, { node, interfaceName: device, profiles }),
+    calicoEvent('HostEndpoint', { name: 'h', labels: { role: 'edge' } }, { node, interfaceName: device, profiles }),
     calicoEvent('Node', { name: node }, { bgp: { ipv4Address: `${hostAddresses.here}/24` } }),
     calicoEvent(
       'FelixConfiguration',
@@ -76,6 +76,7 @@ export function hostEvents({ tiers, policies, open, device }: GeneratedHost): Ev
         { name },
         {
           ...spec,
+          selector: "role == 'edge'",
           types: [...(ingress ? ['Ingress'] : []), ...(egress ? ['Egress'] : [])],
           ...(ingress && { ingress: written(ingress) }),
           ...(egress && { egress: written(egress) }),
