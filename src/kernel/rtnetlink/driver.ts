@@ -1,5 +1,4 @@
 import { closeSync } from 'node:fs';
-import { constants } from 'node:os';
 import type { Family, Ip } from '../../model/address.ts';
 import { openNamespace } from '../namespace-file.ts';
 import { mainTable } from '../route.ts';
@@ -32,36 +31,24 @@ import {
   RTM_DELNEIGH,
   RTM_DELQDISC,
   RTM_GETADDR,
-  RTM_GETLINK,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
   RTM_NEWQDISC,
   RTM_NEWROUTE,
 } from './constants.ts';
-import {
-  linkQuery,
-  readLink,
-  vethRequest,
-  writeIpip,
-  writeLinkChange,
-  writeLinkQuery,
-  writeLinkRemoval,
-  writeVxlan,
-} from './link.ts';
+import { linkQuery, readLink, vethRequest, writeIpip, writeLinkChange, writeLinkRemoval, writeVxlan } from './link.ts';
+import { LinkIndexes } from './link-indexes.ts';
 import { LinkNames } from './link-names.ts';
 import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
 import { listQueues, writeShaper, writeShaperRemoval } from './queue.ts';
-import { type IndexOf, writeRoute } from './route.ts';
+import { writeRoute } from './route.ts';
 import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
 import { NETLINK_ROUTE, NetlinkSocket, type Request } from './socket.ts';
 import { listForwarding, writeForwarding } from './vxlan.ts';
 import type { Wire } from './wire.ts';
-
-/** Above this many device names one dump of all links is cheaper than asking for each. */
-const lookupsBeforeDump = 4;
 
 /** LOOPBACK_IFINDEX of include/net/net_namespace.h: every namespace's first device. */
 const loopbackIndex = 1;
@@ -84,24 +71,23 @@ class RtNetlink implements Netlink {
   /** Family and table → what was last read of it. */
   readonly #dumps = new Map<string, RouteDump>();
   readonly #names: LinkNames;
+  readonly #indexes: LinkIndexes;
   /** Inside `together`: what is to be sent, and name → index of the devices asked for. */
   #batch: { readonly requests: Request[]; readonly indexByName: Map<string, number> } | undefined;
 
   /** One request at a time goes through the socket aside. */
   readonly #serial = new Serial();
-  /** Name → index of devices made since routes were last set: until then they are taken for what they were. */
-  readonly #fresh = new Map<string, number>();
 
   constructor(
     private readonly socket: NetlinkSocket,
     private readonly aside?: NetlinkSocket,
   ) {
     this.#names = new LinkNames(socket);
+    this.#indexes = new LinkIndexes(socket);
   }
 
   links(): Link[] {
-    const request = { operation: 'list links', type: RTM_GETLINK, body: writeLinkQuery };
-    return this.socket.dump({ ...request, body: (w) => writeLinkQuery(w) }).map(readLink);
+    return this.#indexes.list();
   }
 
   together(action: () => void, known: ReadonlyMap<string, number> = new Map()): void {
@@ -117,8 +103,7 @@ class RtNetlink implements Netlink {
   }
 
   link(name: string): Link | undefined {
-    const found = this.socket.find(linkQuery(name), constants.errno.ENODEV);
-    return found && readLink(found);
+    return this.#indexes.find(name);
   }
 
   addresses(family?: Family): AddressOnLink[] {
@@ -169,13 +154,13 @@ class RtNetlink implements Netlink {
     const query = linkQuery(hostName);
     if (!aside) {
       this.addVeth(request);
-      return this.#existing(query.operation, hostName);
+      return this.#indexes.get(query.operation, hostName);
     }
     const namespace = openNamespace(request.netns);
     try {
       const made = vethRequest(request, namespace);
       const link = readLink(await this.#serial.run(() => aside.requestAside(made, query)));
-      this.#fresh.set(hostName, link.index);
+      this.#indexes.made(link);
       return link;
     } finally {
       closeSync(namespace);
@@ -186,7 +171,7 @@ class RtNetlink implements Netlink {
     const operation = `add VXLAN device ${request.name}`;
     const flags = NLM_F_CREATE | NLM_F_EXCL;
     this.socket.request({ operation, type: RTM_NEWLINK, flags, body: (w) => writeVxlan(w, request) });
-    return this.#existing(`get link ${request.name}`, request.name);
+    return this.#indexes.get(`get link ${request.name}`, request.name);
   }
 
   addIpip(name: string): Link {
@@ -313,7 +298,7 @@ class RtNetlink implements Netlink {
 
   writeRoutes(what: 'set' | 'delete', routes: PackedRoutes): Refusal[] {
     if (what === 'delete') return deleteRoutes(this.socket, routes);
-    return setRoutes(this.socket, routes, (devices) => this.#indexes(devices));
+    return setRoutes(this.socket, routes, (devices) => this.#indexes.ofRoutes(devices));
   }
 
   monitor(
@@ -345,26 +330,11 @@ class RtNetlink implements Netlink {
     if (failure) throw failure;
   }
 
-  /**
-   * Indexes of the devices that the routes name, read now: a device may have gone and come with its name. That of one
-   * made here a moment ago is known; the kernel never gives an index out again, and refuses a route through one that is
-   * gone.
-   */
-  #indexes(names: ReadonlySet<string>): IndexOf {
-    const byName = new Map<string, number>();
-    for (const [name, index] of this.#fresh) if (names.has(name)) byName.set(name, index);
-    this.#fresh.clear();
-    const asked = [...names].filter((name) => !byName.has(name));
-    const links = asked.length > lookupsBeforeDump ? this.links() : asked.flatMap((name) => this.link(name) ?? []);
-    for (const { name, index } of links) byName.set(name, index);
-    return (name) => byName.get(name);
-  }
-
   /** @throws KernelError (`ENODEV`) */
   #indexOf(operation: string, name: string): number {
     const known = this.#batch?.indexByName.get(name);
     if (known !== undefined) return known;
-    const { index } = this.#existing(operation, name);
+    const { index } = this.#indexes.get(operation, name);
     this.#batch?.indexByName.set(name, index);
     return index;
   }
@@ -384,12 +354,6 @@ class RtNetlink implements Netlink {
   #request(request: Request): void {
     if (this.#batch) this.#batch.requests.push(request);
     else this.socket.request(request);
-  }
-
-  #existing(operation: string, name: string): Link {
-    const link = this.link(name);
-    if (!link) throw new KernelError(operation, 'ENODEV', `no device ${name}`);
-    return link;
   }
 
   /** Sends a removal; true when the kernel said that there was nothing to remove. */
