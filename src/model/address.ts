@@ -1,4 +1,3 @@
-import { Address6 } from 'ip-address';
 import { InputError } from '../base/errors.ts';
 
 export type Family = 4 | 6;
@@ -37,15 +36,8 @@ export function ipBytes(text: string, field = 'address'): Uint8Array {
   if (typeof text !== 'string') throw new InputError(field, text, 'an IP address');
   const four = text.includes(':') ? undefined : parse4(text);
   if (four) return four;
-  const six = parse6(text);
+  const six = parse6(text.includes('.') ? withoutQuad(text) : text);
   if (six) return six;
-  if (text.includes(':') && !text.includes('/') && !text.includes('%')) {
-    try {
-      return padded(Uint8Array.from(new Address6(text).toUnsignedByteArray()));
-    } catch (cause) {
-      throw new InputError(field, text, 'an IP address', { cause });
-    }
-  }
   throw new InputError(field, text, 'an IP address');
 }
 
@@ -142,7 +134,16 @@ function parse4(text: string): Uint8Array | undefined {
   return octets.every((octet) => octet <= 255) ? Uint8Array.from(octets) : undefined;
 }
 
-/** Hexadecimal groups with or without `::`; undefined for all else, which may still be an address (`::ffff:10.0.0.1`). */
+/** `::ffff:10.0.0.1` → `::ffff:a00:1`: RFC 4291 §2.2, form 3. All else as it is. */
+function withoutQuad(text: string): string {
+  const colon = text.lastIndexOf(':') + 1;
+  const quad = colon > 0 ? parse4(text.slice(colon)) : undefined;
+  if (!quad) return text;
+  const [a = 0, b = 0, c = 0, d = 0] = quad;
+  return `${text.slice(0, colon)}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+}
+
+/** Hexadecimal groups with or without `::`. */
 function parse6(text: string): Uint8Array | undefined {
   if (!/^[0-9a-f:]{2,39}$/i.test(text)) return undefined;
   const [head = '', tail, more] = text.split('::');
@@ -176,10 +177,4 @@ function format6(address: Uint8Array): string {
   const hex = (part: readonly number[]) => part.map((group) => group.toString(16)).join(':');
   if (length === 1) return hex(groups);
   return `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`;
-}
-
-function padded(address: Uint8Array): Uint8Array {
-  const out = new Uint8Array(16);
-  out.set(address, 16 - address.length);
-  return out;
 }

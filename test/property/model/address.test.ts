@@ -72,6 +72,20 @@ test('an IPv6 address is read as by others, in every spelling', () => {
     .tuple(fc.array(group, { maxLength: 9 }), fc.array(group, { maxLength: 9 }), fc.boolean())
     .map(([left, right, gap]) => (gap ? `${left.join(':')}::${right.join(':')}` : [...left, ...right].join(':')))
     .filter((each) => each.includes(':'));
+  const octet = fc.oneof(
+    { weight: 8, arbitrary: fc.nat(255).map(String) },
+    fc.constantFrom('256', '', 'a', '1000', '-1', ' 1'),
+  );
+  const quad = fc.array(octet, { minLength: 3, maxLength: 5 }).map((octets) => octets.join('.'));
+  // Mapped and compatible addresses, and quads where none may be.
+  const mixed = fc
+    .tuple(
+      fc.oneof(fc.constantFrom('::', '::ffff', '64:ff9b:', '::ffff:0', '1:2:3:4:5:6', '', ':'), text),
+      quad,
+      fc.boolean(),
+    )
+    .map(([before, after, gap]) => `${before}${gap ? ':' : ''}${after}`)
+    .filter((each) => each.includes(':'));
   const theirs = (each: string) =>
     Address6.isValid(each) ? new Address6(each).canonicalForm().replaceAll(':', '') : undefined;
   const ours = (each: string) => {
@@ -83,9 +97,9 @@ test('an IPv6 address is read as by others, in every spelling', () => {
     }
   };
   fc.assert(
-    fc.property(text, (each) => {
+    fc.property(fc.oneof(text, mixed), (each) => {
       expect(ours(each)).toBe(theirs(each));
     }),
-    { numRuns: 2000 },
+    { numRuns: 4000 },
   );
 });

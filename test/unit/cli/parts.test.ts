@@ -40,7 +40,7 @@ function packagesOf({ outputs }: Metafile, source: string): readonly string[] {
 test('a speaker alone loads no client of a datastore, and no metrics before they are wanted', () => {
   const metafile = bundled();
   expect(packagesOf(metafile, 'src/cli/margay.ts')).toEqual(['commander']);
-  expect(packagesOf(metafile, 'src/cli/bgp-file.ts')).toEqual(['ip-address', 'koffi', 'pino', 'yaml', 'zod']);
+  expect(packagesOf(metafile, 'src/cli/bgp-file.ts')).toEqual(['koffi', 'pino', 'yaml', 'zod']);
   expect(packagesOf(metafile, 'src/bgp/metrics.ts')).toContain('prom-client');
   expect(packagesOf(metafile, 'src/cli/bgp.ts')).toContain('etcd3');
 });
