@@ -1,6 +1,6 @@
 import { evaluate, failing, type Packet, type Reason } from './evaluate.ts';
 import type { Match, NodePolicy, PolicyRules, PortRange, Rule, SetId, TierPolicies } from './ir.ts';
-import { chainName, prefixes } from './render/names.ts';
+import { chainName, endpointChainName, prefixes } from './render/names.ts';
 
 /*
  * Why a packet is allowed or denied at an endpoint: every tier, policy and rule that it met, as plain data for a page
@@ -61,7 +61,7 @@ export function explain(policy: NodePolicy, packet: Packet): EndpointTrace {
     direction,
     verdict,
     reason,
-    chain: chainName(prefixes[direction].endpoint, endpoint?.interfaceName ?? ''),
+    chain: endpointChainName(endpoint ?? { tiers: [], profiles: [] }, direction),
     tiers: traceTiers(policy, endpoint?.tiers ?? [], packet),
     profiles: byProfile(reason) ? traceProfiles(policy, endpoint?.profiles ?? [], packet) : [],
   };

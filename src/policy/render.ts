@@ -2,12 +2,12 @@ import { InputError } from '../base/errors.ts';
 import type { DesiredSet, DesiredTable, RuleText } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import type { EarlyStage, EndpointPolicy, IpSet, NodePolicy, PolicyRules, SetId } from './ir.ts';
-import { dispatchTree } from './render/dispatch.ts';
-import { endpointChain } from './render/endpoint.ts';
+import { DispatchTree, type Leaf } from './render/dispatch.ts';
+import { endpointChain, endpointLeaf } from './render/endpoint.ts';
 import { defaultFailsafe } from './render/failsafe.ts';
 import { type HostOptions, type HostRules, hostRules } from './render/host.ts';
 import { type EarlyTables, earlyStages, earlyTables } from './render/host-early.ts';
-import { acceptMark, chainName, chains, passMark, prefixes, setName } from './render/names.ts';
+import { acceptMark, chainName, chains, endpointChainName, passMark, prefixes, setName } from './render/names.ts';
 import { familyMembers, type Rendered, type RuleOptions, renderRules } from './render/rule.ts';
 import { membersOf, type Union } from './render/skip.ts';
 import { stagedChain } from './render/staged.ts';
@@ -156,26 +156,29 @@ export class FilterRenderer {
 
   /** Dispatch and endpoint chains. An interface that two endpoints claim is known to neither, and so closed. */
   #endpoints(policy: NodePolicy, cache: FamilyCache): [string, readonly RuleText[]][] {
-    const pods = [...policy.endpoints.values()].filter(({ host }) => !host);
-    const byInterface = Map.groupBy(pods, ({ interfaceName }) => interfaceName);
-    const single = [...byInterface].flatMap(([name, endpoints]) => {
-      const endpoint = endpoints[0];
-      const ours = name.startsWith(this.options.interfacePrefix);
-      return endpoint && endpoints.length === 1 && ours ? [{ name, endpoint }] : [];
+    const pods = sortedPods(policy, this.options.interfacePrefix);
+    return (['egress', 'ingress'] as const).flatMap((direction): [string, readonly RuleText[]][] => {
+      const chains = new Map<string, readonly RuleText[]>();
+      for (const endpoint of pods) {
+        const chain = endpointChainName(endpoint, direction);
+        if (!chains.has(chain)) chains.set(chain, cache.endpoint(chain, endpoint, direction, policy, this.options));
+      }
+      const leaves = pods.map((endpoint) => cache.leaf(endpoint, direction));
+      return [...cache.dispatch[direction].render(leaves), ...chains].map(([name, rules]) => [name, rules]);
     });
-    const names = single.map(({ name }) => name);
-    const { ingress, egress } = prefixes;
-    return [
-      ...dispatchTree(chains.fromDispatch, '-i', names, (name) => chainName(egress.endpoint, name)),
-      ...dispatchTree(chains.toDispatch, '-o', names, (name) => chainName(ingress.endpoint, name)),
-      ...single.flatMap(({ name, endpoint }) =>
-        (['ingress', 'egress'] as const).map((direction): [string, readonly RuleText[]] => {
-          const chain = chainName(prefixes[direction].endpoint, name);
-          return [chain, cache.endpoint(chain, endpoint, direction, policy, this.options)];
-        }),
-      ),
-    ];
   }
+}
+
+/** Pods whose device is ours and nobody else's, by its name. */
+function sortedPods(policy: NodePolicy, interfacePrefix: string): EndpointPolicy[] {
+  const pods: EndpointPolicy[] = [];
+  for (const endpoint of policy.endpoints.values())
+    if (!endpoint.host && endpoint.interfaceName.startsWith(interfacePrefix)) pods.push(endpoint);
+  pods.sort((a, b) => (a.interfaceName < b.interfaceName ? -1 : a.interfaceName > b.interfaceName ? 1 : 0));
+  return pods.filter(
+    ({ interfaceName }, at) =>
+      pods[at - 1]?.interfaceName !== interfaceName && pods[at + 1]?.interfaceName !== interfaceName,
+  );
 }
 
 function partition<T>(list: readonly T[], wanted: (item: T) => boolean): [T[], T[]] {
@@ -226,13 +229,24 @@ class FamilyCache {
   readonly #rendered = { ingress: new WeakMap<PolicyRules, Rendered>(), egress: new WeakMap<PolicyRules, Rendered>() };
   readonly #sets = new WeakMap<IpSet, DesiredSet>();
   readonly #unions = new WeakMap<Union, { readonly parts: readonly DesiredSet[]; readonly set: DesiredSet }>();
-  readonly #endpoints = {
-    ingress: new WeakMap<EndpointPolicy, readonly RuleText[]>(),
-    egress: new WeakMap<EndpointPolicy, readonly RuleText[]>(),
+  readonly dispatch = {
+    ingress: new DispatchTree(chains.toDispatch, '-o'),
+    egress: new DispatchTree(chains.fromDispatch, '-i'),
   };
+  readonly #leaves = { ingress: new WeakMap<EndpointPolicy, Leaf>(), egress: new WeakMap<EndpointPolicy, Leaf>() };
+  /** Chains of endpoints for which all that they name was there. */
+  readonly #complete = new Map<string, readonly RuleText[]>();
   #chains: ReadonlyMap<string, readonly RuleText[]> = new Map();
 
-  /** An endpoint's chain depends on nothing else as long as all that it names is there. */
+  leaf(endpoint: EndpointPolicy, direction: 'ingress' | 'egress'): Leaf {
+    const known = this.#leaves[direction].get(endpoint);
+    if (known) return known;
+    const leaf = endpointLeaf(endpoint, direction);
+    this.#leaves[direction].set(endpoint, leaf);
+    return leaf;
+  }
+
+  /** The chain's name tells all that it depends on, as long as all that it names is there. */
   endpoint(
     chain: string,
     endpoint: EndpointPolicy,
@@ -244,9 +258,8 @@ class FamilyCache {
       endpoint.profiles.every((name) => policy.profiles.has(name)) &&
       endpoint.tiers.every((tier) => tier[direction].every((name) => policy.policies.has(name)));
     if (!complete) return endpointChain(chain, endpoint, direction, policy, options);
-    const known = this.#endpoints[direction].get(endpoint);
-    const rules = known ?? endpointChain(chain, endpoint, direction, policy, options);
-    this.#endpoints[direction].set(endpoint, rules);
+    const rules = this.#complete.get(chain) ?? endpointChain(chain, endpoint, direction, policy, options);
+    this.#complete.set(chain, rules);
     return rules;
   }
 
@@ -295,6 +308,7 @@ class FamilyCache {
   /** The same chains, with the arrays of the last time where their text is the same. */
   kept(fresh: ReadonlyMap<string, readonly RuleText[]>): ReadonlyMap<string, readonly RuleText[]> {
     const last = this.#chains;
+    for (const name of this.#complete.keys()) if (!fresh.has(name)) this.#complete.delete(name);
     this.#chains = new Map(
       [...fresh].map(([name, rules]) => {
         const before = last.get(name);

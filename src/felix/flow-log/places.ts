@@ -1,5 +1,5 @@
 import type { NodePolicy, PolicyRules } from '../../policy/ir.ts';
-import { chainName, hostPrefixes, prefixes } from '../../policy/render/names.ts';
+import { chainName, endpointChainName, hostPrefixes, prefixes } from '../../policy/render/names.ts';
 import { tierToken, type VerdictMark } from '../../policy/render/verdict.ts';
 import type { FlowReason } from './flow.ts';
 
@@ -27,14 +27,14 @@ export class VerdictPlaces {
     return reason;
   }
 
-  /** Title of the last policy of a tier at the endpoint of a chain: the one that is named for the tier's end, as in Calico. */
+  /** Title of the last policy of a tier at the endpoints of a chain: the one that is named for the tier's end, as in Calico. */
   lastOf(chain: string, tier: string): string | undefined {
     const { endpoints, policies } = this.policy();
     const direction = directionOf(chain);
     if (!direction) return undefined;
-    for (const { interfaceName, tiers } of endpoints.values()) {
-      if (chainName(prefixes[direction].endpoint, interfaceName) !== chain) continue;
-      const name = tiers.find((each) => each.tier === tier)?.[direction].at(-1);
+    for (const endpoint of endpoints.values()) {
+      if (endpointChainName(endpoint, direction) !== chain) continue;
+      const name = endpoint.tiers.find((each) => each.tier === tier)?.[direction].at(-1);
       return name === undefined ? undefined : policies.get(name)?.title;
     }
     return undefined;

@@ -2,7 +2,10 @@ import { editChain } from './edit.ts';
 import type { TaggedChain, TaggedRule, TaggedTable } from './rules.ts';
 import type { ActualTable, ForeignEntry } from './save.ts';
 
-/** `edit` changes single lines (legacy keeps counters so); `rewrite` flushes and refills a changed chain. */
+/**
+ * `edit` changes single lines (legacy keeps counters so); `rewrite` flushes and refills a changed chain, unless rules are
+ * only put in between.
+ */
 export type Style = 'edit' | 'rewrite';
 
 export interface TablePlan {
@@ -66,12 +69,20 @@ function planChain(
 ): boolean {
   if (have === hashes) return false;
   if (have && have.length === rules.length && rules.every((rule, at) => rule.hash === have[at])) return false;
-  if (have && style === 'edit') plan.rules.push(...editChain(name, have, rules));
+  if (have && (style === 'edit' || addsOnly(have, hashes))) plan.rules.push(...editChain(name, have, rules));
   else {
     plan.declare.push(declare(name));
     for (const rule of rules) plan.rules.push(`-A ${name} ${rule.text}`);
   }
   return true;
+}
+
+/** Whether some rules come in between, fewer than there are, and all others stay as they are. */
+function addsOnly(have: readonly string[], want: readonly string[]): boolean {
+  if (have.length === 0 || want.length > have.length * 2) return false;
+  let at = 0;
+  for (const hash of want) if (have[at] === hash) at++;
+  return at === have.length;
 }
 
 /** Whether our rules are first and last as wanted, each once, and nowhere else. */

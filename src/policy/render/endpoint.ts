@@ -1,6 +1,7 @@
 import type { RuleText } from '../../kernel/types.ts';
 import type { EndpointPolicy, NodePolicy, TierPolicies } from '../ir.ts';
-import { acceptMark, chainName, chains, notPassed, prefixes } from './names.ts';
+import type { Leaf } from './dispatch.ts';
+import { acceptMark, chainName, chains, endpointChainName, notPassed, prefixes } from './names.ts';
 import { type VerdictLogs, verdictTarget } from './verdict.ts';
 
 export interface EndpointOptions {
@@ -19,12 +20,29 @@ export interface EndpointOptions {
   readonly verdictLogs: VerdictLogs;
 }
 
+/** What a dispatch chain has for one endpoint. */
+export function endpointLeaf(endpoint: EndpointPolicy, direction: 'ingress' | 'egress'): Leaf {
+  const name = endpoint.interfaceName;
+  const [own, other] = direction === 'egress' ? ['-i', '-o'] : ['-o', '-i'];
+  return {
+    name,
+    rules: [
+      // By way of a service a pod reaches itself whatever its policy, as it does without leaving its namespace.
+      `${own} ${name} ${other} ${name} -g ${chains.accept}`,
+      `${own} ${name} -g ${endpointChainName(endpoint, direction)}`,
+    ],
+  };
+}
+
 const returnAccepted = `-m mark --mark ${acceptMark} -j RETURN`;
 
-/** The chain of one endpoint and direction, by its name. Returns with the accept mark set, or drops. */
+/**
+ * The chain of endpoints with equal policies in one direction, by its name. Returns with the accept mark set, or drops.
+ * Nothing in it is of one endpoint alone.
+ */
 export function endpointChain(
   chain: string,
-  { interfaceName, tiers, profiles }: EndpointPolicy,
+  { tiers, profiles }: Pick<EndpointPolicy, 'tiers' | 'profiles'>,
   direction: 'ingress' | 'egress',
   policy: NodePolicy,
   options: EndpointOptions,
@@ -34,8 +52,6 @@ export function endpointChain(
     ...(options.dropInvalid ? ['-m conntrack --ctstate INVALID -j DROP'] : []),
     ...(options.dropMidstream ? ['-p tcp -m tcp ! --syn -m conntrack --ctstate NEW -j DROP'] : []),
     '-j MARK --set-xmark 0x0/0x30000',
-    // By way of a service a pod reaches itself whatever its policy, as it does without leaving its namespace.
-    `${direction === 'egress' ? '-o' : '-i'} ${interfaceName} -g ${chains.accept}`,
     ...(direction === 'egress' ? tunnelDrops(options) : []),
   ];
   return [

@@ -2,7 +2,7 @@ import type { RuleText } from '../../kernel/types.ts';
 import type { Family } from '../../model/address.ts';
 import type { EndpointTrace, PolicyTrace } from '../explain.ts';
 import type { NodePolicy, PolicyRules, Rule, TierPolicies } from '../ir.ts';
-import { chainName, notPassed, prefixes } from './names.ts';
+import { chainName, endpointChainName, notPassed, prefixes } from './names.ts';
 import { type RuleOptions, renderRules } from './rule.ts';
 import { noVerdictLogs } from './verdict.ts';
 
@@ -24,7 +24,7 @@ export function decidingLines(
 ): VerdictLines | undefined {
   const own = policy.endpoints.get(endpoint);
   if (!own) return undefined;
-  const chain = chainName(prefixes[direction].endpoint, own.interfaceName);
+  const chain = endpointChainName(own, direction);
   switch (reason.by) {
     case 'policy':
       return linesOf('policy', policy.policies.get(reason.policy), tiers.at(-1)?.policies.at(-1), direction, family);

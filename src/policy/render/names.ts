@@ -1,5 +1,6 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { Family } from '../../model/address.ts';
+import type { EndpointPolicy } from '../ir.ts';
 
 /** XT_EXTENSION_MAXNAMELEN leaves 28 characters for a chain. */
 const maxChain = 28;
@@ -45,6 +46,29 @@ export const hostPrefixes = {
 /** `prefix` + `name`, or `prefix` + `_` + a hash of the name where that would be too long for the kernel. */
 export function chainName(prefix: string, name: string): string {
   return prefix + shortened(name, maxChain - prefix.length);
+}
+
+type Subject = Pick<EndpointPolicy, 'tiers' | 'profiles'>;
+
+const named = { ingress: new WeakMap<Subject, string>(), egress: new WeakMap<Subject, string>() };
+
+/**
+ * The chain of a pod in one direction: named for the policies and profiles that it is subject to there, so that all
+ * pods with the same have one chain.
+ */
+export function endpointChainName(subject: Subject, direction: 'ingress' | 'egress'): string {
+  const known = named[direction].get(subject);
+  if (known !== undefined) return known;
+  const { tiers, profiles } = subject;
+  const asked = tiers.flatMap(({ tier, defaultAction, staged, ...policies }) =>
+    policies[direction].length > 0 || (staged?.[direction].length ?? 0) > 0
+      ? [[tier, defaultAction, policies[direction], staged?.[direction] ?? []]]
+      : [],
+  );
+  const name =
+    prefixes[direction].endpoint + hash('sha256', JSON.stringify([asked, profiles]), 'base64url').slice(0, 16);
+  named[direction].set(subject, name);
+  return name;
 }
 
 /** The name, or `_` + a hash of it where it would be longer. */

@@ -3,6 +3,7 @@ import { keyText } from '../../../src/datastore/store.ts';
 import { openNetlinkIn } from '../../../src/kernel/namespace.ts';
 import type { KernelEvent } from '../../../src/kernel/types.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
+import { chainOf } from '../../support/chains.ts';
 import { until } from '../../support/wait.ts';
 import { block, FeedServer, node, pod, podKey, pool, profile } from '../../unit/felix/support.ts';
 import { RealNode } from './support.ts';
@@ -154,7 +155,7 @@ describe.each(['legacy', 'nft'] as const)('a node with iptables-%s', (backend) =
     await n.namespace.exec('ip', 'link', 'set', device, 'down');
     await back('link and route', () => has(localRoute));
     const rules = await n.saved('iptables');
-    await n.iptables('-F', 'cali-tw-caliweb');
+    await n.iptables('-F', chainOf(rules.split('\n'), device, 'ingress') ?? '');
     await n.iptables('-D', 'FORWARD', '1');
     await n.iptables('-t', 'raw', '-F', 'cali-PREROUTING');
     await back('rules', async () => (await n.saved('iptables')) === rules);

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { keyText } from '../../../src/datastore/store.ts';
 import { parseCidr } from '../../../src/model/address.ts';
+import { chainOf } from '../../support/chains.ts';
 import { until } from '../../support/wait.ts';
 import { block, node, pod, podKey, pool, profile } from '../../unit/felix/support.ts';
 import { RealNode } from './support.ts';
@@ -36,7 +37,7 @@ test.each(['nft', 'legacy'] as const)('rules, IP sets and sysctls by hand (%s)',
   for (const name of names) await n.namespace.exec('sysctl', '-qw', `${name}=0`);
   await n.namespace.exec('ipset', 'del', set, '10.65.0.0/16');
   await n.namespace.exec('ipset', 'add', set, '172.16.0.0/12');
-  await n.iptables('-F', 'cali-tw-caliweb');
+  await n.iptables('-F', chainOf(rules.split('\n'), device, 'ingress') ?? '');
   await n.iptables('-D', 'FORWARD', '1');
   await n.iptables('-t', 'raw', '-F', 'cali-PREROUTING');
   await Promise.all([

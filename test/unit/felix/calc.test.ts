@@ -9,6 +9,7 @@ import { RenderedPolicy } from '../../../src/felix/policy.ts';
 import type { DesiredTable } from '../../../src/kernel/types.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { parseHop } from '../../../src/model/feed.ts';
+import { chainOf, rulesOf } from '../../support/chains.ts';
 import { block, configured, entry, node, nodeResource, pod, podKey, pool, silent, tunnels } from './support.ts';
 
 const four = { cidr: parseCidr('10.65.0.0/16'), natOutgoing: true };
@@ -140,7 +141,7 @@ test('an endpoint that no longer parses keeps its last good form', () => {
   calc.apply({ op: 'set', entry: entry(podKey('a'), pod('a', { addresses: ['10.65.0.2'] })) });
   calc.apply({ op: 'invalid', entry: { key: podKey('a'), error: new Error('spec: missing') } });
   expect(calc.endpoints.size).toBe(1);
-  expect(calc.firewall().tables.get(4)?.get('filter')?.chains.has('cali-tw-calia')).toBe(true);
+  expect(chainOf(rulesOf(calc.firewall().tables.get(4)?.get('filter')), 'calia', 'ingress')).toBeDefined();
   expect(calc.problems().map(({ error }) => error.message)).toEqual(['spec: missing']);
 });
 

@@ -5,6 +5,7 @@ import { registerStaged, registerVerdicts } from '../../../src/felix/flow-log/me
 import { VerdictPlaces } from '../../../src/felix/flow-log/places.ts';
 import { parseCounters, parseListed } from '../../../src/kernel/iptables/counters.ts';
 import type { NodePolicy } from '../../../src/policy/ir.ts';
+import { endpointChainName } from '../../../src/policy/render/names.ts';
 import { silent } from './support.ts';
 
 const rules = { name: 'shop/b', title: 'NetworkPolicy shop/b', ingress: [], egress: [] };
@@ -95,7 +96,10 @@ test('packets are summed over families, rules of one rule and chains that are wr
 test('the end of a tier is counted for its last policy, and that of all for none', () => {
   const denied = new DeniedPackets(new VerdictPlaces(() => policy));
   denied.look(new Map());
-  const lines = [...pair('cali-tw-cali1', 'tnet', 1, 1), ...pair('cali-fw-cali1', 'e', 1, 2)];
+  const [to = '', from = ''] = (['ingress', 'egress'] as const).flatMap((direction) =>
+    [...policy.endpoints.values()].map((endpoint) => endpointChainName(endpoint, direction)),
+  );
+  const lines = [...pair(to, 'tnet', 1, 1), ...pair(from, 'e', 1, 2)];
   denied.look(new Map([[4, parseCounters(saved(...lines, ...pair('cali-pi-gone/x', 'r0', 1, 1)))]]));
   expect(denied.totals().map((each) => [each.policy, each.direction, each.packets])).toEqual([
     ['net|NetworkPolicy shop/b|-1|deny', 'ingress', 1],

@@ -5,6 +5,7 @@ import { keyText, type Store } from '../../../src/datastore/store.ts';
 import { FakeIptables } from '../../../src/kernel/fake-firewall.ts';
 import { IptablesError, KernelError } from '../../../src/kernel/types.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
+import { chainOf, rulesOf } from '../../support/chains.ts';
 import { until } from '../../support/wait.ts';
 import { block, configured, FeedServer, Harness, node, nodeResource, pod, podKey, pool, profile } from './support.ts';
 
@@ -50,7 +51,7 @@ test('a pod is programmed: chains, settings, link and both routes', async () => 
   const revision = await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2', 'fd00::2'] }));
   expect(await programmed('web', revision)).toBe('programmed');
   expect(destinations()).toEqual(['10.65.0.2/32', 'fd00::2/128']);
-  expect(h.iptables[4].tables.get('filter')?.chains.has('cali-tw-caliweb')).toBe(true);
+  expect(chainOf(rulesOf(h.iptables[4].tables.get('filter')), 'caliweb', 'ingress')).toBeDefined();
   expect(h.iptables[6].tables.get('raw')?.chains.has('cali-PREROUTING')).toBe(true);
   expect(h.netlink.link('caliweb')?.up).toBe(true);
   expect(Object.fromEntries(h.sysctls)).toMatchObject({
@@ -79,8 +80,8 @@ test('an announced pod has its chains before it is stored, and everything before
   h.start();
   await firstPass();
   const telling = h.felix.announce(podKey('web'), value, [4]);
-  const chains = () => h.iptables[4].tables.get('filter')?.chains;
-  await until(() => chains()?.has('cali-tw-caliweb'), { within, what: 'the chains' });
+  const chain = () => chainOf(rulesOf(h.iptables[4].tables.get('filter')), 'caliweb', 'ingress');
+  await until(() => chain() !== undefined, { within, what: 'the chains' });
   expect(routes()).toEqual([]);
   const later = '1000000';
   telling?.confirm(value, later);
@@ -93,11 +94,11 @@ test('an announcement that is withdrawn leaves no chain', async () => {
   h.start();
   await firstPass();
   const telling = h.felix.announce(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }), [4]);
-  const chains = () => h.iptables[4].tables.get('filter')?.chains;
-  await until(() => chains()?.has('cali-tw-caliweb'), { within, what: 'the chains' });
+  const chain = () => chainOf(rulesOf(h.iptables[4].tables.get('filter')), 'caliweb', 'ingress');
+  await until(() => chain() !== undefined, { within, what: 'the chains' });
   telling?.withdraw();
   expect(await h.felix.whenRemoved(endpoint('web'), within, h.signal)).toBe('removed');
-  expect(chains()?.has('cali-tw-caliweb')).toBe(false);
+  expect(chain()).toBeUndefined();
 });
 
 test('an older revision in the kernel is not the one asked for', async () => {
@@ -136,7 +137,7 @@ test('a removed pod leaves no route, chain or connection; then whenRemoved resol
   expect(await gone).toBe('removed');
   expect(routes()).toEqual([]);
   expect(h.cut).toContain('10.65.0.2');
-  expect(h.iptables[4].tables.get('filter')?.chains.has('cali-tw-caliweb')).toBe(false);
+  expect(chainOf(rulesOf(h.iptables[4].tables.get('filter')), 'caliweb', 'ingress')).toBeUndefined();
 });
 
 test('connections are cut also when the device went first', async () => {

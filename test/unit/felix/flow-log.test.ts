@@ -59,10 +59,10 @@ test('prefixes mean rules, tiers and ends, in their long names', () => {
   expect(reasonOf(places, longPrefix)).toEqual({ by: 'policy', tier: 'net', policy: 'NetworkPolicy long', rule: 2 });
   expect(reasonOf(places, 'A|cali-pri-kns.shop|r0')).toEqual({ by: 'profile', policy: 'Namespace shop', rule: 0 });
   const tier = 'a-tier-of-a-name-that-no-prefix-holds';
-  const end = verdictPrefix({ verdict: 'deny', chain: 'cali-tw-cali1', place: { by: 'tier', tier } });
+  const end = verdictPrefix({ verdict: 'deny', chain: 'cali-tw-0123456789abcdef', place: { by: 'tier', tier } });
   expect(end).not.toContain(tier);
   expect(reasonOf(places, end)).toEqual({ by: 'tierDefault', tier });
-  expect(reasonOf(places, 'D|cali-tw-cali1|e')).toEqual({ by: 'noProfile' });
+  expect(reasonOf(places, 'D|cali-tw-0123456789abcdef|e')).toEqual({ by: 'noProfile' });
   expect(reasonOf(places, 'D|cali-pi-shop/x|r0')).toEqual({ by: 'unknown' });
 });
 

@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
 import { etcdKey } from '../../../src/datastore/layout.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
+import { chainOf, rulesOf } from '../../support/chains.ts';
 import { traverse } from '../../support/netfilter.ts';
 import { until } from '../../support/wait.ts';
 import { configured, Harness, node, pod, podKey, profile } from './support.ts';
@@ -34,8 +35,8 @@ test.each<[string, string, RegExp]>([
   const packet = { source: '10.65.0.3', destination: '10.65.0.2', input: 'eth0', output: 'caliweb', protocol: 6 };
   const passes = () => {
     const table = h.iptables[4].tables.get('filter');
-    if (!table?.chains.has('cali-tw-caliweb')) return false;
-    const { mark } = traverse(table, new Map(), 'cali-tw-caliweb', { ...packet, destinationPort: 80 });
+    if (!table || !chainOf(rulesOf(table), 'caliweb', 'ingress')) return false;
+    const { mark } = traverse(table, new Map(), 'cali-to-wl-dispatch', { ...packet, destinationPort: 80 });
     return (mark & 0x10000) !== 0;
   };
   await until(passes, { within, what: 'the open pod' });

@@ -22,7 +22,7 @@ test('a table that was empty is written whole: chains, rules, jumps', () => {
   ]);
 });
 
-test('legacy changes the one line that differs, nft rewrites the chain that it is in', () => {
+test('a rule is put in between; where one goes or changes, legacy changes that line and nft rewrites the chain', () => {
   const before = tagTable('filter', table({ 'cali-a': ['-j ACCEPT', '-j RETURN'], 'cali-b': ['-j DROP'] }));
   const after = tagTable(
     'filter',
@@ -30,9 +30,11 @@ test('legacy changes the one line that differs, nft rewrites the chain that it i
   );
   const actual = planTable(before, emptyTable, 'edit').after;
   expect(planTable(after, actual, 'edit').lines).toEqual([`-I cali-a 1 ${tag('cali-a', '-p udp -j DROP')}`]);
-  expect(planTable(after, actual, 'rewrite').lines).toEqual([
+  expect(planTable(after, actual, 'rewrite').lines).toEqual([`-I cali-a 1 ${tag('cali-a', '-p udp -j DROP')}`]);
+  const back = planTable(before, planTable(after, emptyTable, 'edit').after, 'edit');
+  expect(back.lines).toEqual(['-D cali-a 1']);
+  expect(planTable(before, planTable(after, emptyTable, 'edit').after, 'rewrite').lines).toEqual([
     ':cali-a - [0:0]',
-    `-A cali-a ${tag('cali-a', '-p udp -j DROP')}`,
     `-A cali-a ${tag('cali-a', '-j ACCEPT')}`,
     `-A cali-a ${tag('cali-a', '-j RETURN')}`,
   ]);

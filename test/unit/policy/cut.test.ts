@@ -4,6 +4,7 @@ import { parseIp } from '../../../src/model/address.ts';
 import { refuses, type Tracked } from '../../../src/policy/cut.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { defaultRenderOptions, renderFilter } from '../../../src/policy/render.ts';
+import { chainOf, rulesOf } from '../../support/chains.ts';
 import { calicoEvent, calicoPolicyEvent, endpointEvent, namespaceEvent, node } from '../../support/cluster.ts';
 
 const pod = (name: string, address: string) => ({
@@ -131,10 +132,11 @@ describe('host endpoints', () => {
 });
 
 test('a connection that was cut is not taken up from its middle', () => {
-  const chainOf = (dropMidstream: boolean) =>
-    renderFilter(index.snapshot(), 4, { ...defaultRenderOptions, dropMidstream }).table.chains.get('cali-tw-calidb') ??
-    [];
+  const ownChain = (dropMidstream: boolean) => {
+    const { table } = renderFilter(index.snapshot(), 4, { ...defaultRenderOptions, dropMidstream });
+    return table.chains.get(chainOf(rulesOf(table), 'calidb', 'ingress') ?? '') ?? [];
+  };
   const rule = '-p tcp -m tcp ! --syn -m conntrack --ctstate NEW -j DROP';
-  expect(chainOf(true)).toContain(rule);
-  expect(chainOf(false)).not.toContain(rule);
+  expect(ownChain(true)).toContain(rule);
+  expect(ownChain(false)).not.toContain(rule);
 });

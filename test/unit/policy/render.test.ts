@@ -1,11 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../../src/base/errors.ts';
+import { parseIp } from '../../../src/model/address.ts';
+import { explain } from '../../../src/policy/explain.ts';
 import type { EndpointPolicy, IpSet, Match, NodePolicy, Rule, SetId } from '../../../src/policy/ir.ts';
-import { dispatchTree } from '../../../src/policy/render/dispatch.ts';
+import { DispatchTree } from '../../../src/policy/render/dispatch.ts';
 import { chainName, setName } from '../../../src/policy/render/names.ts';
 import { familyMembers, renderRules } from '../../../src/policy/render/rule.ts';
 import { noVerdictLogs, parseVerdictPrefix, verdictPrefix } from '../../../src/policy/render/verdict.ts';
 import { defaultRenderOptions, FilterRenderer, renderFilter } from '../../../src/policy/render.ts';
+import { chainOf, rulesOf } from '../../support/chains.ts';
 
 const id = (text: string) => text as SetId;
 const allow = (match: Match): Rule[] => [{ action: 'allow', match, index: 0 }];
@@ -132,7 +135,9 @@ test('names fit the kernel', () => {
 
 describe('dispatch', () => {
   const names = [...Array(300).keys()].map((n) => `cali${(n * 7919).toString(16).padStart(11, '0')}`);
-  const tree = dispatchTree('cali-from-wl-dispatch', '-i', [...names, 'cali', 'cali0'], (name) => `to-${name}`);
+  const leaf = (name: string) => ({ name, rules: [`-i ${name} -g to-${name}`] });
+  const leaves = [...names, 'cali', 'cali0'].toSorted().map(leaf);
+  const tree = new Map(new DispatchTree('cali-from-wl-dispatch', '-i').render(leaves));
 
   /** Where a packet of the interface goes, as the kernel walks; and over how many rules. */
   function walk(name: string): [string, number] {
@@ -162,7 +167,7 @@ describe('dispatch', () => {
   });
 
   test('without endpoints everything is dropped', () => {
-    expect(dispatchTree('root', '-o', [], String)).toEqual(new Map([['root', ['-j DROP']]]));
+    expect(new DispatchTree('root', '-o').render([])).toEqual([['root', ['-j DROP']]]);
   });
 });
 
@@ -198,11 +203,10 @@ const policy: NodePolicy = {
 describe('filter table', () => {
   test('the chain of an endpoint: state, marks, tiers, profiles, drop', () => {
     const { table } = renderFilter(policy, 4);
-    expect(table.chains.get('cali-tw-cali1')).toEqual([
+    expect(table.chains.get(chainOf(rulesOf(table), 'cali1', 'ingress') ?? '')).toEqual([
       '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
       '-m conntrack --ctstate INVALID -j DROP',
       '-j MARK --set-xmark 0x0/0x30000',
-      '-i cali1 -g cali-set-accept',
       '-j MARK --set-xmark 0x0/0x20000',
       '-m mark --mark 0x0/0x20000 -j cali-pi-a/x',
       '-m mark --mark 0x10000/0x10000 -j RETURN',
@@ -214,12 +218,31 @@ describe('filter table', () => {
       '-m mark --mark 0x10000/0x10000 -j RETURN',
       '-j DROP',
     ]);
-    expect(table.chains.get('cali-fw-cali1')?.slice(3, 7)).toEqual([
-      '-o cali1 -g cali-set-accept',
+    expect(table.chains.get(chainOf(rulesOf(table), 'cali1', 'egress') ?? '')?.slice(3, 6)).toEqual([
       '-p udp -m multiport --dports 4789 -j DROP',
       '-p 4 -j DROP',
       '-j cali-pro-kns.a',
     ]);
+  });
+
+  test('endpoints with equal policies have one chain, and others another', () => {
+    const same = { ...endpoint, endpoint: 'f', interfaceName: 'cali2', tiers: structuredClone(endpoint.tiers) };
+    const other = { ...endpoint, endpoint: 'g', interfaceName: 'cali3', tiers: endpoint.tiers.slice(0, 1) };
+    const endpoints = new Map([endpoint, same, other].map((one) => [one.endpoint, one]));
+    const { table } = renderFilter({ ...policy, endpoints }, 4);
+    const chains = (direction: 'ingress' | 'egress') =>
+      ['cali1', 'cali2', 'cali3'].map((name) => chainOf(rulesOf(table), name, direction));
+    const [one, two, three] = chains('ingress');
+    expect([two, three === one]).toEqual([one, false]);
+    // None of the tiers asks anything of egress.
+    expect(new Set(chains('egress')).size).toBe(1);
+    expect([...table.chains.keys()].filter((name) => name.startsWith('cali-tw-'))).toHaveLength(2);
+    for (const { endpoint: key } of [endpoint, same, other]) {
+      const packet = { endpoint: key, direction: 'ingress' as const, protocol: 6, destinationPort: 1 };
+      const asked = { ...packet, source: parseIp('10.0.0.1'), destination: parseIp('10.0.0.2') };
+      const device = endpoints.get(key)?.interfaceName ?? '';
+      expect(explain({ ...policy, endpoints }, asked).chain).toBe(chainOf(rulesOf(table), device, 'ingress'));
+    }
   });
 
   test('sets of each family', () => {

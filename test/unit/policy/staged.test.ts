@@ -13,6 +13,7 @@ import { merged, preview } from '../../../src/policy/preview.ts';
 import { chainName } from '../../../src/policy/render/names.ts';
 import { renderFilter } from '../../../src/policy/render.ts';
 import { enforcing } from '../../../src/policy/staged.ts';
+import { chainOf, rulesOf } from '../../support/chains.ts';
 import {
   calicoEvent,
   calicoPolicyEvent,
@@ -44,10 +45,11 @@ describe('in the kernel', () => {
     return index;
   }
 
-  const jumps = (index: PolicyIndex) =>
-    (renderFilter(index.snapshot(), 4).table.chains.get('cali-tw-calidb') ?? []).flatMap(
-      (rule) => /-j (cali-[sp]r?i-\S+)/.exec(rule)?.[1] ?? [],
-    );
+  const jumps = (index: PolicyIndex) => {
+    const { table } = renderFilter(index.snapshot(), 4);
+    const chain = chainOf(rulesOf(table), 'calidb', 'ingress') ?? '';
+    return (table.chains.get(chain) ?? []).flatMap((rule) => /-j (cali-[sp]r?i-\S+)/.exec(rule)?.[1] ?? []);
+  };
 
   test('each stands where it would, before the one that it replaces', () => {
     const index = indexOf(
@@ -67,7 +69,7 @@ describe('in the kernel', () => {
     const index = indexOf(written('a', 1, [{ action: 'Deny' }]));
     const { table, sets } = renderFilter(index.snapshot(), 4);
     const wire = { source: '10.0.0.1', destination: '10.0.0.2', input: 'caliweb', output: 'calidb', protocol: 6 };
-    const way = traverse(table, sets, 'cali-tw-calidb', { ...wire, destinationPort: 1 });
+    const way = traverse(table, sets, 'cali-to-wl-dispatch', { ...wire, destinationPort: 1 });
     expect([way.end, way.mark & 0x10000]).toEqual(['RETURN', 0x10000]);
     index.apply({ op: 'delete', key: { type: 'StagedNetworkPolicy', ...place, name: 'a' } });
     expect(jumps(index)).toEqual(['cali-pri-kns.shop']);
