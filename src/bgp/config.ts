@@ -120,7 +120,7 @@ function bindsToNode({ configuration }: Objects): boolean {
 
 /** Blocks, borrowed addresses and what services add. */
 function announced(objects: Objects, own: Node, { clusterIPs, node }: ServiceEnvironment): readonly Cidr[] {
-  const ours = originations(objects, own.metadata.name);
+  const ours = originations(objects);
   const services = objects.services.originations(rangesOf(objects.configuration, clusterIPs), announcerOf(own, node));
   return services.length === 0 ? ours : [...new Set([...ours, ...services])].sort();
 }

@@ -47,7 +47,7 @@ export async function runBgp(options: BgpOptions): Promise<void> {
   const { store, log, clock } = options;
   const ours = new AbortController();
   const signal = AbortSignal.any([options.signal, ours.signal]);
-  const objects = new ObjectStore(log);
+  const objects = new ObjectStore(options.nodename, log);
   const changed = new Trigger(clock);
   let inSync = false;
   const consumer = (update: Update): void => {

@@ -2,7 +2,7 @@ import { explain, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Event, Key, Type, Value } from '../datastore/store.ts';
 import { keyText } from '../datastore/store.ts';
-import type { Ip } from '../model/address.ts';
+import type { Cidr, Ip } from '../model/address.ts';
 import { hopParts, parseHop } from '../model/feed.ts';
 import type { Block } from '../model/ipam.ts';
 import type { BgpConfiguration, BgpFilter, BgpPeer, EndpointSlice, IpPool, Node, Service } from '../model/kinds.ts';
@@ -10,6 +10,7 @@ import { parseSelector, type Selector } from '../model/selector.ts';
 import type { BfdSettings } from './bfd/settings.ts';
 import type { NextHopMode } from './exporting.ts';
 import { type ParsedFilter, parseFilter } from './filter-resource.ts';
+import { ownPartOf } from './originations.ts';
 import type { PrefixLimit } from './prefix-limit.ts';
 import type { SecretRef } from './secrets.ts';
 import { ServiceIndex } from './service-index.ts';
@@ -75,7 +76,8 @@ export interface Objects {
   readonly filters: ReadonlyMap<string, ParsedFilter>;
   readonly nodes: ReadonlyMap<string, Node>;
   readonly pools: ReadonlyMap<string, IpPool>;
-  readonly blocks: ReadonlyMap<string, Block>;
+  /** What the node announces of each block of which it announces something. */
+  readonly blocks: ReadonlyMap<Cidr, readonly Cidr[]>;
   readonly services: Pick<ServiceIndex, 'originations'>;
 }
 
@@ -89,12 +91,19 @@ export class ObjectStore implements Objects {
   readonly filters = new Map<string, ParsedFilter>();
   readonly nodes = new Map<string, Node>();
   readonly pools = new Map<string, IpPool>();
-  readonly blocks = new Map<string, Block>();
+  readonly blocks = new Map<Cidr, readonly Cidr[]>();
   readonly services = new ServiceIndex();
 
-  constructor(private readonly log: Log) {}
+  /** @param nodename whose configuration it is for */
+  constructor(
+    private readonly nodename: string,
+    private readonly log: Log,
+  ) {}
 
-  /** Whether the configuration may be another now; most changes of services and endpoints concern other nodes. */
+  /**
+   * Whether the configuration may be another now; most changes of services and endpoints concern other nodes, and each
+   * pod that starts or stops changes a block.
+   */
   apply(event: Event): boolean {
     switch (event.op) {
       case 'set':
@@ -140,12 +149,18 @@ export class ObjectStore implements Objects {
         this.pools.set(key.name, value as IpPool);
         break;
       case 'Block':
-        this.blocks.set(key.cidr, value as Block);
-        break;
+        return this.#setBlock(key.cidr, ownPartOf(value as Block, this.nodename));
       default:
         throw new Error(`${key.type} is not watched`);
     }
     return true;
+  }
+
+  #setBlock(block: Cidr, own: readonly Cidr[]): boolean {
+    const before = this.blocks.get(block) ?? [];
+    if (own.length > 0) this.blocks.set(block, own);
+    else this.blocks.delete(block);
+    return own.length !== before.length || own.some((cidr, at) => cidr !== before[at]);
   }
 
   #configure(name: string, value: BgpConfiguration | undefined): void {
@@ -177,8 +192,7 @@ export class ObjectStore implements Objects {
         this.pools.delete(key.name);
         break;
       case 'Block':
-        this.blocks.delete(key.cidr);
-        break;
+        return this.#setBlock(key.cidr, []);
       default:
         throw new Error(`${key.type} is not watched`);
     }

@@ -3,17 +3,17 @@ import type { Block } from '../model/ipam.ts';
 import type { Objects } from './objects.ts';
 
 /** This node's blocks, and single addresses that it uses out of others' blocks, inside pools that are exported. */
-export function originations({ pools, blocks }: Pick<Objects, 'pools' | 'blocks'>, nodename: string): Cidr[] {
+export function originations({ pools, blocks }: Pick<Objects, 'pools' | 'blocks'>): Cidr[] {
   const exportedPools = [...pools.values()]
     .filter(({ spec }) => !spec.disableBGPExport)
     .map(({ spec }) => parseCidr(spec.cidr));
-  const found: Cidr[] = [];
-  for (const block of blocks.values()) {
-    if (block.deleted || !exportedPools.some((pool) => contains(pool, block.cidr))) continue;
-    if (block.affinity === `host:${nodename}`) found.push(block.cidr);
-    else found.push(...borrowed(block, nodename));
-  }
-  return found.sort();
+  return [...blocks].flatMap(([block, own]) => (exportedPools.some((pool) => contains(pool, block)) ? own : [])).sort();
+}
+
+/** What a node announces of a block: all of its own, of others' the single addresses that it uses. */
+export function ownPartOf(block: Block, nodename: string): readonly Cidr[] {
+  if (block.deleted) return [];
+  return block.affinity === `host:${nodename}` ? [block.cidr] : borrowed(block, nodename);
 }
 
 function borrowed(block: Block, nodename: string): Cidr[] {

@@ -55,7 +55,7 @@ function block(
 }
 
 function storeOf(...events: readonly Event[]): ObjectStore {
-  const objects = new ObjectStore(log);
+  const objects = new ObjectStore('a', log);
   for (const event of events) objects.apply(event);
   return objects;
 }
@@ -417,7 +417,7 @@ describe('originations', () => {
       block('10.66.1.0/26', 'host:a'),
       block('10.67.1.0/26', 'host:a'),
     );
-    expect(originations(objects, 'a')).toEqual(['10.65.1.0/26']);
+    expect(originations(objects)).toEqual(['10.65.1.0/26']);
   });
 
   test('are addresses in use here out of blocks of others or of nobody', () => {
@@ -427,13 +427,23 @@ describe('originations', () => {
       block('10.65.3.0/26', null, ['a']),
       block('10.65.4.0/26', 'host:b', ['a'], true),
     );
-    expect(originations(objects, 'a')).toEqual(['10.65.2.2/32', '10.65.3.0/32']);
+    expect(originations(objects)).toEqual(['10.65.2.2/32', '10.65.3.0/32']);
   });
 
   test('follow a block that goes', () => {
     const objects = storeOf(pool, block('10.65.1.0/26', 'host:a'));
     objects.apply({ op: 'delete', key: { type: 'Block', cidr: parseCidr('10.65.1.0/26') } });
-    expect(originations(objects, 'a')).toEqual([]);
+    expect(originations(objects)).toEqual([]);
+  });
+
+  test('pods that start and stop change nothing, unless one here borrows', () => {
+    const objects = storeOf(pool, block('10.65.1.0/26', 'host:a'), block('10.65.2.0/26', 'host:b', ['b']));
+    expect(objects.apply(block('10.65.1.0/26', 'host:a', ['a']))).toBe(false);
+    expect(objects.apply(block('10.65.2.0/26', 'host:b', ['b', 'c']))).toBe(false);
+    expect(objects.apply(block('10.65.2.0/26', 'host:b', ['b', 'a']))).toBe(true);
+    expect(objects.apply(block('10.65.2.0/26', 'host:b', ['b', 'a'], true))).toBe(true);
+    expect(objects.apply(block('10.65.1.0/26', 'host:b'))).toBe(true);
+    expect(originations(objects)).toEqual([]);
   });
 });
 

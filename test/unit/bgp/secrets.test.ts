@@ -28,7 +28,7 @@ function set(kind: Kind, name: string, spec: object): Event {
 
 /** Node a's configuration in a mesh with node b. */
 function compiled(...events: readonly Event[]) {
-  const objects = new ObjectStore(createLog('test', 'silent'));
+  const objects = new ObjectStore('a', createLog('test', 'silent'));
   objects.apply(set('Node', 'a', { bgp: { ipv4Address: '10.0.0.1/24' } }));
   objects.apply(set('Node', 'b', { bgp: { ipv4Address: '10.0.0.2/24' } }));
   for (const event of events) objects.apply(event);

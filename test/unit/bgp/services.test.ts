@@ -175,7 +175,7 @@ describe('in the configuration of a node', () => {
     spec: { bgp: { ipv4Address: '10.0.0.9/24' } },
   });
   const prepare = () => {
-    const objects = new ObjectStore(createLog('test', 'silent'));
+    const objects = new ObjectStore('a', createLog('test', 'silent'));
     const compiled = () => compile(objects, 'a', undefined)?.config ?? expect.fail('no configuration');
     return { objects, compiled };
   };
