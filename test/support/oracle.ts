@@ -29,6 +29,8 @@ export interface Pod {
   readonly labels: Readonly<Record<string, string>>;
   readonly addresses: readonly string[];
   readonly ports: readonly { readonly name: string; readonly protocol: string; readonly port: number }[];
+  /** Its service account, which NetworkPolicy does not ask for. */
+  readonly account?: string;
 }
 
 export interface Cluster {

@@ -84,6 +84,19 @@ export class RawPackets {
     return packets.map(({ destination }, at) => arrived.has(`${this.#ownerOf(destination)} ${ids[at]}`));
   }
 
+  /** Waits until everybody has heard everybody, as who has never spoken to a neighbour asks for it first; before all policy. */
+  async acquaint(): Promise<void> {
+    const six = (address: string) => address.includes(':');
+    const addresses = [...this.#owners];
+    const greetings = addresses.flatMap(([source, sender]) =>
+      addresses
+        .filter(([destination, receiver]) => receiver !== sender && six(source) === six(destination))
+        .map(([destination]) => ({ source, destination, protocol: UDP, sourcePort: 9, destinationPort: 9 })),
+    );
+    const heard = async () => (await this.deliver(greetings)).every((each) => each);
+    await until(heard, { within: settleMs, what: 'everybody hears everybody' });
+  }
+
   close(): void {
     for (const { fd } of this.#receivers) close(fd);
     for (const fd of this.#senders.values()) close(fd);
