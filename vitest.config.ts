@@ -1,18 +1,21 @@
 import { defineConfig } from 'vitest/config';
 
-/** Layers by what they need: nothing; a real etcd; real BGP daemons; network namespaces; a whole lab. */
+/**
+ * Layers by what they need: nothing; a real etcd; real BGP daemons; network namespaces; a whole lab. Those that leave
+ * nothing in the process share it, file after file: loading the sources anew for each takes most of their time.
+ */
 const layers = {
-  unit: { testTimeout: 30_000, workers: 2 },
-  property: { testTimeout: 120_000, workers: 2 },
-  contract: { testTimeout: 60_000, workers: 2 },
-  dataplane: { testTimeout: 60_000, workers: 1 },
-  interop: { testTimeout: 120_000, workers: 2 },
-  e2e: { testTimeout: 300_000, workers: 1 },
+  unit: { testTimeout: 30_000, workers: 2, isolate: false },
+  property: { testTimeout: 120_000, workers: 2, isolate: false },
+  contract: { testTimeout: 60_000, workers: 2, isolate: false },
+  dataplane: { testTimeout: 60_000, workers: 1, isolate: true },
+  interop: { testTimeout: 120_000, workers: 2, isolate: true },
+  e2e: { testTimeout: 300_000, workers: 1, isolate: true },
 } as const;
 
 export default defineConfig({
   test: {
-    projects: Object.entries(layers).map(([name, { testTimeout, workers }]) => ({
+    projects: Object.entries(layers).map(([name, { testTimeout, workers, isolate }]) => ({
       test: {
         name,
         include: [`test/${name}/**/*.test.ts`],
@@ -21,6 +24,7 @@ export default defineConfig({
         testTimeout,
         hookTimeout: testTimeout,
         maxWorkers: workers,
+        isolate,
         allowOnly: false,
         sequence: { groupOrder: Object.keys(layers).indexOf(name) },
       },
