@@ -4,7 +4,7 @@ import { inNamespace } from '../../../src/kernel/namespace.ts';
 import { type Ip, parseIp } from '../../../src/model/address.ts';
 import { refuses } from '../../../src/policy/cut.ts';
 import { defaultRenderOptions } from '../../../src/policy/render.ts';
-import { calicoEvent, calicoPolicyEvent, sliceEvent } from '../../support/cluster.ts';
+import { calicoEvent, calicoPolicyEvent, policyEvent, sliceEvent } from '../../support/cluster.ts';
 import {
   baseEvents,
   indexOf,
@@ -181,6 +181,24 @@ describe.each(['legacy', 'nft'] as const)('iptables-%s', (backend) => {
     const reached = await Promise.all(probes.map((probe) => network.probe(from, { ...common, ...probe })));
     expect(reached).toEqual(probes.map(() => expected));
   }
+
+  test('replies come in where nothing else does', async () => {
+    const policy = policyEvent({ name: 'p', namespace: 'one', spec: { podSelector: {}, egress: [{}] } });
+    await kernel.reload(indexOf([...baseEvents(plain), policy]).snapshot());
+    const two = ['10.65.0.3', 'fd00::3'];
+    const transports = ['TCP', 'UDP', 'SCTP'] as const;
+    await expectAnswers(
+      true,
+      'pod-0',
+      transports.flatMap((protocol) => two.map((address) => ({ protocol, address }))),
+    );
+    expect(await Promise.all(two.map((address) => network.ping('pod-0', address, 15)))).toEqual([true, true]);
+    await expectAnswers(
+      false,
+      'pod-2',
+      transports.flatMap((protocol) => ['10.65.0.1', 'fd00::1'].map((address) => ({ protocol, address }))),
+    );
+  });
 
   test.each(['DROP', 'ACCEPT'] as const)('the node reaches its pods always; they reach it if %s', async (action) => {
     const options = { ...defaultRenderOptions, endpointToHost: action };

@@ -4,7 +4,7 @@ import { app, kubernetes, moreAddresses, type Row } from './row.ts';
 /** networking.k8s.io/v1 NetworkPolicy. */
 export const kubernetesRows: readonly Row[] = [
   {
-    title: 'rules of egress alone isolate ingress too in Kubernetes; probes of the node and replies pass',
+    title: 'rules of egress alone isolate ingress too in Kubernetes, and probes of the node pass',
     objects: [kubernetes('p', { podSelector: app('a'), egress: [{}] })],
     open: ['pod-0 > pod-1 TCP 80', 'pod-0 > outside UDP 53', 'node > pod-0 TCP 80', 'node > pod-0 ICMP'],
     closed: ['pod-1 > pod-0 TCP 80', 'outside > pod-0 UDP 53', 'pod-1 > pod-0 ICMP'],
