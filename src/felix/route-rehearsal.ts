@@ -6,6 +6,8 @@ import { RouteTable } from './calc/routes.ts';
 import { RouteManager } from './managers/routes.ts';
 
 const routes = 2048;
+/** RTPROT_KERNEL */
+const kernelProtocol = 2;
 /** After about so many the compiler has seen what matters. */
 const usualRounds = 60;
 
@@ -18,10 +20,17 @@ const usualRounds = 60;
 export async function rehearseRoutes(turn: () => Promise<boolean>, rounds = usualRounds): Promise<void> {
   const paper = new PaperWire();
   const table = new RouteTable();
-  const manager = new RouteManager(netlinkOver(paper), table, { families: [4], interfacePrefix: 'cali' });
+  const netlink = netlinkOver(paper);
+  const manager = new RouteManager(netlink, table, { families: [4], interfacePrefix: 'cali' });
   // Addresses that nobody has, of RFC 5737 and RFC 2544.
   const prefix = (a: number, b: number, c: number, length: number) => cidrOf(Uint8Array.of(198, a, b, c), length);
   const form = gatewayForm([{ gateway: parseIp('192.0.2.1') }]);
+  // A node has routes of its own, and some of them are nobody's wish.
+  const others = [prefix(51, 100, 0, 24), prefix(51, 100, 0, 26)];
+  netlink.applyRoutes(
+    others.map((destination) => ({ ...form, protocol: kernelProtocol, destination })),
+    [],
+  );
   for (let i = 0; i < routes; i++) table.want('bgp', prefix(18 | (i >> 10), (i >> 2) & 255, (i & 3) << 6, 26), form);
   for (let round = 0; round < rounds && (await turn()); round++) {
     paper.lose((at) => at % 2 === round % 2);

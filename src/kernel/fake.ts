@@ -120,7 +120,8 @@ export class FakeNetlink implements Netlink {
       each: (visit) => {
         for (const route of found) {
           const { address, length } = cidrParts(route.destination);
-          visit(ipBytes(address), 0, length, formOf(route));
+          const bytes = Uint8Array.of(length, ...ipBytes(address));
+          visit({ bytes, lengthAt: 0, addressAt: 1, stride: bytes.length, count: 1 }, formOf(route));
         }
       },
     };
@@ -291,9 +292,9 @@ export class FakeNetlink implements Netlink {
 
   writeRoutes(what: 'set' | 'delete', routes: PackedRoutes): { at: number; cause: KernelError }[] {
     const list = Array.from({ length: routes.count }, (_, at) => {
-      const address = new Uint8Array(octets(routes.family(at)));
-      routes.copy(at, address, 0);
-      return withDestination(routes.form(at), cidrOf(address, routes.length(at)));
+      const bytes = new Uint8Array(1 + octets(routes.family(at)));
+      routes.place(at, { bytes, lengthAt: 0, addressAt: 1, stride: bytes.length, count: 1 });
+      return withDestination(routes.form(at), cidrOf(bytes.subarray(1), bytes[0] ?? 0));
     });
     const failures = this.applyRoutes(what === 'set' ? list : [], what === 'delete' ? list : []);
     return failures.map(({ route, cause }) => ({ at: list.indexOf(route), cause }));

@@ -95,16 +95,30 @@ export interface Route {
 /** What a route is besides its destination: routes are many, their forms few. */
 export type RouteForm = Omit<Route, 'destination'>;
 
+/**
+ * Prefixes of one family among octets, at even distances: of each its length in bits, an octet, and its address of 4 or
+ * 16.
+ */
+export interface PrefixRun {
+  readonly bytes: Uint8Array;
+  /** Where the first one's length and address stand. */
+  readonly lengthAt: number;
+  readonly addressAt: number;
+  /** Octets from one to the next. */
+  readonly stride: number;
+  readonly count: number;
+}
+
 /** Routes that stand packed somewhere, and are written to the kernel from there. */
 export interface PackedRoutes {
   readonly count: number;
   family(at: number): Family;
-  /** Of the prefix, in bits. */
-  length(at: number): number;
-  /** Puts the 4 or 16 octets of the prefix's address into `into`, from `to` on. */
-  copy(at: number, into: Uint8Array, to: number): void;
   /** The same object for routes that are alike, as far as possible. */
   form(at: number): RouteForm;
+  /** How many in a row are of the family and form of that at `at`, which is one of them. */
+  alike(at: number): number;
+  /** Puts the prefixes from `at` on, alike, where the run says. */
+  place(at: number, run: PrefixRun): void;
   /** For errors. */
   destination(at: number): Cidr;
 }
@@ -198,10 +212,10 @@ export interface RouteReading {
   readonly unchanged: boolean;
   routes(): Route[];
   /**
-   * Shows every route: its prefix as octets of an address from `at` on with a length in bits, a view that lasts until
-   * the next, and its form, the same object again for routes alike.
+   * Shows every route, those alike that the kernel tells in a row at a time: their prefixes, a view that lasts until the
+   * next, and their form, the same object again for routes alike.
    */
-  each(visit: (octets: Uint8Array, at: number, length: number, form: RouteForm) => void): void;
+  each(visit: (prefixes: PrefixRun, form: RouteForm) => void): void;
 }
 
 /**

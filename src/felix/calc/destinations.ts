@@ -1,3 +1,4 @@
+import type { PrefixRun } from '../../kernel/types.ts';
 import { type Cidr, type Family, familyOf } from '../../model/address.ts';
 import { PrefixTable } from '../../model/prefixes.ts';
 
@@ -26,9 +27,12 @@ export class Destinations {
     return familyOf(cidr) === 4 ? this.#four.internCidr(cidr) * 2 : this.#six.internCidr(cidr) * 2 + 1;
   }
 
-  /** As `intern`, from the octets of an address at `at` and a length in bits; host bits do not count. */
-  internOctets(family: Family, octets: Uint8Array, at: number, length: number): DestinationId {
-    return family === 4 ? this.#four.intern(octets, at, length) * 2 : this.#six.intern(octets, at, length) * 2 + 1;
+  /** As `intern`, for each of a run, into the first places of `ids`; host bits do not count. */
+  internRun(family: Family, { bytes, lengthAt, addressAt, stride, count }: PrefixRun, ids: Int32Array): void {
+    const table = family === 4 ? this.#four : this.#six;
+    const odd = family === 4 ? 0 : 1;
+    for (let at = 0, place = 0; at < count; at++, place += stride)
+      ids[at] = table.intern(bytes, addressAt + place, bytes[lengthAt + place] ?? 0) * 2 + odd;
   }
 
   find(cidr: Cidr): DestinationId | undefined {
@@ -45,6 +49,15 @@ export class Destinations {
     this.#tableOf(id).release(id >> 1);
   }
 
+  /** Each of the first so many. */
+  retainAll(ids: Int32Array, count: number): void {
+    for (let at = 0; at < count; at++) this.retain(ids[at] ?? 0);
+  }
+
+  releaseAll(ids: Int32Array, count: number): void {
+    for (let at = 0; at < count; at++) this.release(ids[at] ?? 0);
+  }
+
   cidr(id: DestinationId): Cidr {
     return this.#tableOf(id).cidr(id >> 1);
   }
@@ -58,9 +71,15 @@ export class Destinations {
     return this.#tableOf(id).length(id >> 1);
   }
 
-  /** Puts the octets of the address into `into`, from `to` on. */
-  copy(id: DestinationId, into: Uint8Array, to: number): void {
-    this.#tableOf(id).copy(id >> 1, into, to, id & 1 ? 16 : 4);
+  /** Puts the prefixes of the identifiers from `from` on, all of one family, where the run says. */
+  place(ids: Int32Array, from: number, { bytes, lengthAt, addressAt, stride, count }: PrefixRun): void {
+    const six = (ids[from] ?? 0) & 1;
+    const table = six ? this.#six : this.#four;
+    for (let at = 0, place = 0; at < count; at++, place += stride) {
+      const id = (ids[from + at] ?? 0) >> 1;
+      bytes[lengthAt + place] = table.length(id);
+      table.copy(id, bytes, addressAt + place, six ? 16 : 4);
+    }
   }
 
   #tableOf(id: DestinationId): PrefixTable {

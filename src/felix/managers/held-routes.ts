@@ -87,17 +87,38 @@ export class HeldRoutes {
     if (this.#only[id] !== form + 1) this.set(id, [form]);
   }
 
-  /** The reading has ended: drops the routes to a destination of which it found none. */
-  settle(id: DestinationId): void {
-    const only = this.#only[id] ?? 0;
-    if (only === 0 || this.#seen[id] === this.#reading) return;
-    if (only < 0) {
-      this.set(id, none);
-      return;
+  /** The reading of every second destination below `bound` has ended: drops the routes to those of which it found none. */
+  settle(first: DestinationId, bound: DestinationId): void {
+    const reading = this.#reading;
+    for (let id = first; id < bound; id += 2) {
+      const only = this.#only[id] ?? 0;
+      if (only === 0 || this.#seen[id] === reading) continue;
+      if (only > 0) this.#drop(id, only - 1);
+      else this.set(id, none);
     }
+  }
+
+  /** Routes of one form to destinations; those that have a route already are given back. */
+  addAlike(destinations: Int32Array, form: FormId): DestinationId[] {
+    const others: DestinationId[] = [];
+    const { table } = this;
+    const elsewhere = !leadsToPod(table.forms.get(form), this.interfacePrefix);
+    for (let at = 0; at < destinations.length; at++) {
+      const id = destinations[at] ?? 0;
+      if ((this.#only[id] ?? 0) !== 0) others.push(id);
+      else if (elsewhere && id < this.#only.length) {
+        this.#only[id] = form + 1;
+        table.destinations.retain(id);
+        table.forms.retain(form);
+      } else this.#first(id, form);
+    }
+    return others;
+  }
+
+  #drop(id: DestinationId, form: FormId): void {
     this.#only[id] = 0;
-    this.#index(id, only - 1, false);
-    this.table.forms.release(only - 1);
+    this.#index(id, form, false);
+    this.table.forms.release(form);
     this.table.destinations.release(id);
   }
 

@@ -1,5 +1,5 @@
 import { fitting } from '../../base/id-index.ts';
-import type { PackedRoutes, RouteForm } from '../../kernel/types.ts';
+import type { PackedRoutes, PrefixRun, RouteForm } from '../../kernel/types.ts';
 import type { Cidr, Family } from '../../model/address.ts';
 import type { DestinationId } from '../calc/destinations.ts';
 import type { FormId } from '../calc/forms.ts';
@@ -7,7 +7,7 @@ import type { RouteTable } from '../calc/routes.ts';
 
 /**
  * Routes of the table that are written together, in the order in which they came. What they are made of is retained
- * until `done`: the kernel's events may come while it is being written to.
+ * from `begin` until `done`: the kernel's events may come while it is being written to.
  */
 export class RouteBatch implements PackedRoutes {
   #ids = new Int32Array(64);
@@ -20,23 +20,26 @@ export class RouteBatch implements PackedRoutes {
     return this.#count;
   }
 
+  /** Until `begin`, whoever pushes must let nothing go. */
   push(id: DestinationId, form: FormId): void {
     const at = this.#count++;
-    this.#ids = fitting(this.#ids, at);
-    this.#forms = fitting(this.#forms, at);
+    if (at === this.#ids.length) {
+      this.#ids = fitting(this.#ids, at);
+      this.#forms = fitting(this.#forms, at);
+    }
     this.#ids[at] = id;
     this.#forms[at] = form;
-    this.table.destinations.retain(id);
-    this.table.forms.retain(form);
+  }
+
+  begin(): void {
+    this.table.destinations.retainAll(this.#ids, this.#count);
+    this.table.forms.retainAll(this.#forms, this.#count);
   }
 
   /** The batch is empty again. */
   done(): void {
-    const { forms, destinations } = this.table;
-    for (let at = 0; at < this.#count; at++) {
-      forms.release(this.#forms[at] ?? 0);
-      destinations.release(this.#ids[at] ?? 0);
-    }
+    this.table.forms.releaseAll(this.#forms, this.#count);
+    this.table.destinations.releaseAll(this.#ids, this.#count);
     this.#count = 0;
   }
 
@@ -56,12 +59,21 @@ export class RouteBatch implements PackedRoutes {
     return this.table.destinations.family(this.id(at));
   }
 
-  length(at: number): number {
-    return this.table.destinations.length(this.id(at));
+  alike(at: number): number {
+    const form = this.formId(at);
+    const odd = this.id(at) & 1;
+    let end = at + 1;
+    while (end < this.#count && this.#forms[end] === form && ((this.#ids[end] ?? 0) & 1) === odd) end++;
+    return end - at;
   }
 
-  copy(at: number, into: Uint8Array, to: number): void {
-    this.table.destinations.copy(this.id(at), into, to);
+  /** Their destinations, a view that lasts until the next `push`. */
+  alikeIds(at: number): Int32Array {
+    return this.#ids.subarray(at, at + this.alike(at));
+  }
+
+  place(at: number, run: PrefixRun): void {
+    this.table.destinations.place(this.#ids, at, run);
   }
 
   destination(at: number): Cidr {

@@ -1,3 +1,5 @@
+import { systemClock } from '../../base/clock.ts';
+import { fitting } from '../../base/id-index.ts';
 import type { Failure } from '../../base/reconcile.ts';
 import { withDestination } from '../../kernel/route.ts';
 import type { Netlink, Route, RouteForm, RouteReading } from '../../kernel/types.ts';
@@ -6,11 +8,11 @@ import type { DestinationId } from '../calc/destinations.ts';
 import type { FormId } from '../calc/forms.ts';
 import { birdProtocol, mainTable, ourProtocol, sameForm } from '../calc/route.ts';
 import type { RouteTable, Winner } from '../calc/routes.ts';
-import { nextTurn } from '../slices.ts';
+import { nextTurn, slice as timeSlice } from '../slices.ts';
 import { HeldRoutes, onPodDevice } from './held-routes.ts';
 import { RouteBatch } from './route-batch.ts';
 
-/** Destinations looked at, and at most written, in one turn of the event loop. */
+/** Destinations looked at, and at most written, before the clock is. */
 const sliceLength = 1024;
 /** Repairs of one destination between two readings of the kernel; beyond it, something else wants the route too. */
 const repairLimit = 100;
@@ -72,22 +74,37 @@ export class RouteManager {
 
   #take(family: Family, each: RouteReading['each']): void {
     const { destinations } = this.table;
-    // Of one form are nearly all, and wanted in one.
-    let known: { readonly form: RouteForm; readonly wanted: FormId | undefined; readonly id: FormId } | undefined;
-    each((octets, at, length, form) => {
-      const id = destinations.internOctets(family, octets, at, length);
-      const wanted = this.table.form(id);
-      if (known?.form !== form || known.wanted !== wanted) known = { form, wanted, id: this.#formOf(id, form) };
-      this.#held.found(id, known.id);
+    let ids = new Int32Array(256);
+    each((prefixes, form) => {
+      ids = fitting(ids, prefixes.count - 1);
+      destinations.internRun(family, prefixes, ids);
+      this.#takeRun(ids, prefixes.count, form);
     });
+  }
+
+  /** The kernel has routes of the form to the first so many. */
+  #takeRun(ids: Int32Array, count: number, form: RouteForm): void {
+    // Nearly all are wanted in one form.
+    let wanted: FormId | undefined;
+    let found: FormId | undefined;
+    for (let at = 0; at < count; at++) {
+      const id = ids[at] ?? 0;
+      const wish = this.table.form(id);
+      if (found === undefined || wish !== wanted) {
+        wanted = wish;
+        found = this.#formOf(id, form);
+      }
+      this.#held.found(id, found);
+    }
   }
 
   #touchDifferent(family: Family): void {
     const { destinations } = this.table;
     const bound = destinations.bound(family);
+    this.#held.settle(destinations.firstId(family), bound);
     for (let id = destinations.firstId(family); id < bound; id += 2) {
-      this.#held.settle(id);
-      if (this.#held.only(id) !== this.table.form(id) && this.#differs(id)) this.table.touch(id);
+      const only = this.#held.only(id);
+      if (only !== this.table.form(id) && (only === undefined || this.#differs(id))) this.table.touch(id);
     }
   }
 
@@ -169,12 +186,14 @@ export class RouteManager {
     const dirty = this.table.takeDirty();
     const report = { changed: 0, released: [] as Ip[] };
     const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
+    let enough = timeSlice(systemClock);
     for (let at = 0; at < dirty.length; at += sliceLength) {
-      if (at > 0) await nextTurn();
-      for (const id of dirty.slice(at, at + sliceLength)) this.#plan(id, ready, slice);
+      if (enough()) {
+        await nextTurn();
+        enough = timeSlice(systemClock);
+      }
+      this.#planAll(dirty, at, ready, slice);
       this.#write(slice, report);
-      slice.sets.done();
-      slice.deletes.done();
     }
     this.#forgetFailures();
     return { ...report, failures: [...this.#failed.values()] };
@@ -182,6 +201,8 @@ export class RouteManager {
 
   /** Writes what a slice holds. */
   #write({ sets, deletes }: Slice, report: { changed: number; released: Ip[] }): void {
+    sets.begin();
+    deletes.begin();
     const released = [...this.#moving(sets), ...this.#going(deletes)];
     const refused = sets.count > 0 ? this.netlink.writeRoutes('set', sets) : [];
     const kept = deletes.count > 0 ? this.netlink.writeRoutes('delete', deletes) : [];
@@ -190,11 +211,16 @@ export class RouteManager {
     const stayed = new Set(kept.map(({ at }) => at));
     for (let at = 0; at < deletes.count; at++)
       if (!stayed.has(at)) this.#believe(deletes.id(at), this.#others(deletes.id(at), deletes.formId(at)));
-    const failed = new Set(refused.map(({ at }) => at));
-    for (let at = 0; at < sets.count; at++)
-      if (failed.size === 0 || !failed.has(at)) this.#stands(sets.id(at), sets.formId(at));
+    this.#standAll(sets, new Set(refused.map(({ at }) => at)));
     report.changed += sets.count + deletes.count - refused.length - kept.length;
     report.released.push(...released);
+    sets.done();
+    deletes.done();
+  }
+
+  #planAll(dirty: readonly DestinationId[], from: number, ready: (winner: Winner) => boolean, slice: Slice): void {
+    const end = Math.min(from + sliceLength, dirty.length);
+    for (let at = from; at < end; at++) this.#plan(dirty[at] ?? 0, ready, slice);
   }
 
   /** What has to happen to one destination. */
@@ -237,13 +263,16 @@ export class RouteManager {
   }
 
   /** Pod addresses that lead elsewhere once these are set. */
-  *#moving(sets: RouteBatch): Generator<Ip> {
+  #moving(sets: RouteBatch): Ip[] {
+    const moving: Ip[] = [];
     for (let at = 0; at < sets.count; at++) {
       const id = sets.id(at);
       if (this.#held.only(id) === undefined) continue;
       for (const before of this.#held.get(id))
-        if (this.#owns(id, before) && !this.#same(sets.formId(at), before)) yield* this.#podAddress(id, before);
+        if (this.#owns(id, before) && !this.#same(sets.formId(at), before))
+          moving.push(...this.#podAddress(id, before));
     }
+    return moving;
   }
 
   *#going(deletes: RouteBatch): Generator<Ip> {
@@ -266,6 +295,21 @@ export class RouteManager {
 
   #same(wanted: FormId, found: FormId): boolean {
     return wanted === found || sameForm(this.table.forms.get(wanted), this.table.forms.get(found));
+  }
+
+  /** The routes are in the kernel now, but for those at some places. */
+  #standAll(sets: RouteBatch, failed: ReadonlySet<number>): void {
+    if (failed.size > 0) {
+      for (let at = 0; at < sets.count; at++) if (!failed.has(at)) this.#stands(sets.id(at), sets.formId(at));
+      return;
+    }
+    for (let at = 0; at < sets.count; ) {
+      const form = sets.formId(at);
+      const ids = sets.alikeIds(at);
+      this.#moved = true;
+      for (const id of this.#held.addAlike(ids, form)) this.#stands(id, form);
+      at += ids.length;
+    }
   }
 
   /** The route is in the kernel now. */

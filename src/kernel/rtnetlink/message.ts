@@ -93,6 +93,10 @@ export function flagsIn(word: number): number {
 /** Every bit of a word but those of its second octet. */
 export const butSecondOctet = little ? ~0xff00 : ~0xff0000;
 
+export function secondOctet(word: number): number {
+  return (word >>> (little ? 8 : 16)) & 0xff;
+}
+
 /** A NUL-terminated string attribute. */
 export function text(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
@@ -123,6 +127,11 @@ export class MessageWriter {
 
   clear(): void {
     this.#length = 0;
+  }
+
+  /** Takes back what was written from there on. */
+  truncate(length: number): void {
+    this.#length = Math.min(this.#length, length);
   }
 
   /** Writes a header; returns where it stands, for `end`. */
@@ -193,15 +202,30 @@ export class MessageWriter {
   /** Writes words in host order as they are, where a multiple of four octets was written; returns where they begin. */
   append(words: Int32Array): number {
     const at = this.#grow(words.length * 4);
-    const first = at >>> 2;
-    // For so few, a loop is faster than to have them copied.
-    for (let i = 0; i < words.length; i++) this.#words[first + i] = words[i] ?? 0;
+    this.#words.set(words, at >>> 2);
     return at;
   }
 
-  /** Writes over one octet. */
-  setU8(at: number, value: number): void {
-    this.#view.setUint8(at, value);
+  /**
+   * Writes a whole message, in host order, so many times, numbered from `sequence` on; returns where the first begins.
+   */
+  repeat(message: Int32Array, count: number, sequence: number): number {
+    const at = this.#grow(message.length * 4 * count);
+    const words = this.#words;
+    const first = at >>> 2;
+    const end = first + message.length * count;
+    words.set(message, first);
+    // Twice as many each time.
+    for (let next = first + message.length; next < end; next += next - first)
+      words.copyWithin(next, first, first + Math.min(next - first, end - next));
+    for (let i = first + 2, number = sequence; i < end; i += message.length, number++) words[i] = number;
+    return at;
+  }
+
+  /** Adds flags to those of the message that begins there. */
+  addFlags(at: number, flags: number): void {
+    const kind = (at >>> 2) + 1;
+    this.#words[kind] = (this.#words[kind] ?? 0) | (little ? flags << 16 : flags);
   }
 
   /** Four octets. */

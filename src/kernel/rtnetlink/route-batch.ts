@@ -2,8 +2,8 @@ import { cidrParts, type Family, familyOf } from '../../model/address.ts';
 import { withDestination } from '../route.ts';
 import { KernelError, type PackedRoutes, type Route, type RouteForm } from '../types.ts';
 import { lengthOf, octetsOf } from './address-bytes.ts';
-import { NLM_F_CREATE, NLM_F_REPLACE, RTM_DELROUTE, RTM_NEWROUTE } from './constants.ts';
-import type { MessageWriter } from './message.ts';
+import { NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, RTM_DELROUTE, RTM_NEWROUTE } from './constants.ts';
+import { type MessageWriter, messageHeader } from './message.ts';
 import {
   destinationOffset,
   type IndexOf,
@@ -17,48 +17,69 @@ import type { NetlinkSocket } from './socket.ts';
 interface Template {
   readonly form: RouteForm;
   readonly family: Family;
-  /** In host order. */
-  readonly body: Int32Array;
+  /** A whole message, in host order. */
+  readonly message: Int32Array;
+}
+
+/** RTM_NEWROUTE or RTM_DELROUTE: its type, its flags beyond REQUEST, and its body. */
+export interface RouteMessage {
+  readonly type: number;
+  readonly flags?: number;
+  /** @throws NoDeviceError, InputError */
+  readonly body: (w: MessageWriter, route: Route) => void;
 }
 
 /**
- * Bodies of RTM_NEWROUTE or RTM_DELROUTE one after the other. A route that differs from one before only in its
- * destination, as a hundred thousand through one gateway do, is that one's octets with another destination.
+ * Messages one after the other. Routes that differ in their destinations only, as a hundred thousand through one gateway
+ * do, are so many copies of one message, with other destinations.
  */
 export class RouteWriter {
   #last: Template | undefined;
   readonly #templates = new Map<RouteForm, Template>();
 
-  constructor(private readonly body: (w: MessageWriter, route: Route) => void) {}
+  constructor(private readonly message: RouteMessage) {}
 
-  /** @throws NoDeviceError, InputError */
-  write(w: MessageWriter, routes: PackedRoutes, at: number): void {
-    const form = routes.form(at);
-    const family = routes.family(at);
-    const template = this.#template(form, family);
-    if (!template) {
-      this.#first(w, withDestination(form, routes.destination(at)), form, family);
-      return;
+  /**
+   * Writes so many messages from the route at `from` on, numbered from `sequence` on; returns where the last begins.
+   * @throws NoDeviceError, InputError
+   */
+  write(w: MessageWriter, routes: PackedRoutes, from: number, count: number, sequence: number): number {
+    let last = w.length;
+    for (let at = from; at < from + count; ) {
+      const alike = Math.min(routes.alike(at), from + count - at);
+      const { message } = this.#template(w, routes, at);
+      const start = w.repeat(message, alike, sequence + at - from);
+      const stride = message.byteLength;
+      const body = start + messageHeader;
+      const [lengthAt, addressAt] = [body + lengthOffset, body + destinationOffset];
+      routes.place(at, { bytes: w.buffer, lengthAt, addressAt, stride, count: alike });
+      last = start + (alike - 1) * stride;
+      at += alike;
     }
-    const start = w.append(template.body);
-    w.setU8(start + lengthOffset, routes.length(at));
-    routes.copy(at, w.buffer, start + destinationOffset);
+    return last;
   }
 
-  #template(form: RouteForm, family: Family): Template | undefined {
+  #template(w: MessageWriter, routes: PackedRoutes, at: number): Template {
+    const form = routes.form(at);
+    const family = routes.family(at);
     const last = this.#last;
     if (last && last.family === family && (last.form === form || alike(last.form, form))) return last;
     const known = this.#templates.get(form);
-    if (known?.family !== family) return undefined;
-    this.#last = known;
-    return known;
+    this.#last =
+      known?.family === family ? known : this.#make(w, withDestination(form, routes.destination(at)), form, family);
+    return this.#last;
   }
 
-  #first(w: MessageWriter, route: Route, form: RouteForm, family: Family): void {
-    const from = w.length;
-    this.body(w, route);
-    this.#last = { form, family, body: new Int32Array(w.written.slice(from).buffer) };
-    this.#templates.set(form, this.#last);
+  /** The writer is left as it was. */
+  #make(w: MessageWriter, route: Route, form: RouteForm, family: Family): Template {
+    const { type, flags = 0, body } = this.message;
+    const header = w.begin(type, flags | NLM_F_REQUEST, 0);
+    body(w, route);
+    w.end(header);
+    const template = { form, family, message: new Int32Array(w.written.slice(header).buffer) };
+    w.truncate(header);
+    this.#templates.set(form, template);
+    return template;
   }
 }
 
@@ -89,32 +110,29 @@ export function setRoutes(
   const failures = [...devices].some((device) => indexOf(device) === undefined) ? withoutDevice(routes, indexOf) : [];
   const left = failures.length > 0 ? others(routes.count, failures) : undefined;
   const nth = (at: number) => left?.[at] ?? at;
-  const writer = new RouteWriter((w, route) => writeRoute(w, route, indexOf));
-  const refused = socket.batchOf({
-    count: left?.length ?? routes.count,
-    type: RTM_NEWROUTE,
-    flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: (w, at) => writer.write(w, routes, nth(at)),
-    operation: (at) => `set route ${routes.destination(nth(at))}`,
-  });
-  refused.forEach((cause, at) => {
-    if (cause) failures.push({ at: nth(at), cause });
-  });
+  const body: RouteMessage['body'] = (w, route) => writeRoute(w, route, indexOf);
+  const message = { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body };
+  const refused = writeAll(socket, message, left ? some(routes, left) : routes, 'set');
+  for (const { at, cause } of refused) failures.push({ at: nth(at), cause });
   return failures;
 }
 
 /** Absence is success. */
 export function deleteRoutes(socket: NetlinkSocket, routes: PackedRoutes): Refusal[] {
+  const message = { type: RTM_DELROUTE, body: writeRouteRemoval };
+  return writeAll(socket, message, routes, 'delete').filter(({ cause }) => cause.code !== 'ESRCH');
+}
+
+function writeAll(socket: NetlinkSocket, message: RouteMessage, routes: PackedRoutes, verb: string): Refusal[] {
+  const writer = new RouteWriter(message);
   const failures: Refusal[] = [];
-  const writer = new RouteWriter(writeRouteRemoval);
-  const refused = socket.batchOf({
+  const refused = socket.batchPacked({
     count: routes.count,
-    type: RTM_DELROUTE,
-    body: (w, at) => writer.write(w, routes, at),
-    operation: (at) => `delete route ${routes.destination(at)}`,
+    write: (w, at, count, sequence) => writer.write(w, routes, at, count, sequence),
+    operation: (at) => `${verb} route ${routes.destination(at)}`,
   });
   refused.forEach((cause, at) => {
-    if (cause && cause.code !== 'ESRCH') failures.push({ at, cause });
+    if (cause) failures.push({ at, cause });
   });
   return failures;
 }
@@ -129,17 +147,36 @@ export function packedList(list: readonly Route[]): PackedRoutes {
   return {
     count: list.length,
     family: (at) => familyOf(nth(at).destination),
-    length: (at) => lengthOf(nth(at).destination),
-    copy: (at, into, to) => into.set(octetsOf(cidrParts(nth(at).destination).address), to),
     form: nth,
+    alike: () => 1,
+    place: (at, { bytes, lengthAt, addressAt, stride, count }) => {
+      for (let i = 0; i < count; i++) {
+        const { destination } = nth(at + i);
+        bytes[lengthAt + i * stride] = lengthOf(destination);
+        bytes.set(octetsOf(cidrParts(destination).address), addressAt + i * stride);
+      }
+    },
     destination: (at) => nth(at).destination,
+  };
+}
+
+/** Of the routes those whose places are listed. */
+function some(routes: PackedRoutes, places: readonly number[]): PackedRoutes {
+  const nth = (at: number) => places[at] ?? 0;
+  return {
+    count: places.length,
+    family: (at) => routes.family(nth(at)),
+    form: (at) => routes.form(nth(at)),
+    alike: () => 1,
+    place: (at, run) => routes.place(nth(at), run),
+    destination: (at) => routes.destination(nth(at)),
   };
 }
 
 function devicesOf(routes: PackedRoutes): ReadonlySet<string> {
   const devices = new Set<string>();
   let last: RouteForm['nextHops'] | undefined;
-  for (let at = 0; at < routes.count; at++) {
+  for (let at = 0; at < routes.count; at += routes.alike(at)) {
     const { nextHops } = routes.form(at);
     if (nextHops === last) continue;
     last = nextHops;

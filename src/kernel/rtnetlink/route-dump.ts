@@ -1,11 +1,11 @@
 import type { Family } from '../../model/address.ts';
 import { withDestination } from '../route.ts';
-import { KernelError, type Route, type RouteForm, type RouteReading } from '../types.ts';
+import { KernelError, type PrefixRun, type Route, type RouteForm, type RouteReading } from '../types.ts';
 import { readError } from './answer.ts';
 import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_GETROUTE, RTM_NEWROUTE } from './constants.ts';
 import { flagsIn, hostWords, type MessageWriter, messageHeader, padded, readMessages, typeIn } from './message.ts';
 import { type NameOf, writeRouteQuery } from './route.ts';
-import { RouteScanner } from './route-scan.ts';
+import { cidrsOf, RouteScanner } from './route-scan.ts';
 import type { NetlinkSocket } from './socket.ts';
 
 /** A dump that changed under way is read again this often before it is reported. */
@@ -44,7 +44,7 @@ export class RouteDump {
         return {
           unchanged: same,
           routes: () => this.#routes(nameOf),
-          each: (visit) => this.#each(nameOf, ({ bytes, at, length }, form) => visit(bytes, at, length, form)),
+          each: (visit) => this.#each(nameOf, visit),
         };
       this.#forget();
     }
@@ -135,23 +135,27 @@ export class RouteDump {
 
   #routes(nameOf: NameOf): Route[] {
     const found: Route[] = [];
-    this.#each(nameOf, (scanner, form) => found.push(withDestination(form, scanner.destination())));
+    this.#each(nameOf, (prefixes, form) => {
+      for (const destination of cidrsOf(prefixes, this.family)) found.push(withDestination(form, destination));
+    });
     return found;
   }
 
-  #each(nameOf: NameOf, visit: (scanner: RouteScanner, form: RouteForm) => void): void {
+  #each(nameOf: NameOf, visit: (prefixes: PrefixRun, form: RouteForm) => void): void {
     const scanner = new RouteScanner(nameOf, this.family);
     const bytes = this.#bytes;
     const words = new Int32Array(bytes.buffer);
     const sequence = this.#sequence | 0;
-    const end = (this.#ends.at(-1) ?? 0) >>> 2;
+    const end = this.#ends.at(-1) ?? 0;
     for (let at = 0; at < end; ) {
-      const length = words[at] ?? 0;
-      if (typeIn(words[at + 1] ?? 0) !== NLMSG_DONE && words[at + 2] === sequence) {
-        const form = scanner.scan(bytes, at * 4 + messageHeader, at * 4 + length);
-        if (form) visit(scanner, form);
+      const step = padded(words[at >>> 2] ?? 0);
+      if (typeIn(words[(at >>> 2) + 1] ?? 0) === NLMSG_DONE || words[(at >>> 2) + 2] !== sequence) {
+        at += step;
+        continue;
       }
-      at += padded(length) >>> 2;
+      const { form, prefixes } = scanner.scan(bytes, at, end);
+      if (form) visit(prefixes, form);
+      at += step * prefixes.count;
     }
   }
 }

@@ -1,15 +1,35 @@
-import { type Cidr, cidrParts, type Family, familyOf, ipBytes, octets } from '../../model/address.ts';
+import { bits, type Cidr, cidrParts, type Family, familyOf, ipBytes, octets } from '../../model/address.ts';
 import { formOf } from '../route.ts';
-import type { RouteForm } from '../types.ts';
+import type { PrefixRun, RouteForm } from '../types.ts';
 import { cidr4, familyFrom, network32, readCidr } from './address-bytes.ts';
 import { RTA_DST } from './constants.ts';
-import { butSecondOctet, hostU16, hostWords, NetlinkFormatError, padded } from './message.ts';
+import {
+  butSecondOctet,
+  hostU16,
+  hostU32,
+  hostWords,
+  messageHeader,
+  NetlinkFormatError,
+  padded,
+  secondOctet,
+} from './message.ts';
 import { type NameOf, readRoute } from './route.ts';
 
 /** Forms kept apart; of a table with more, some are taken apart again. */
 const formLimit = 4096;
 /** Where the attributes begin, after `struct rtmsg`. */
 const attributes = 12;
+
+const headerWords = messageHeader / 4;
+
+/** Routes alike, in a row. */
+export interface ScannedRun {
+  /** Undefined for what a Route cannot say. */
+  readonly form: RouteForm | undefined;
+  readonly prefixes: PrefixRun;
+}
+
+const noPrefix: PrefixRun = { bytes: new Uint8Array(0), lengthAt: 0, addressAt: 0, stride: 0, count: 1 };
 
 /** A payload that was read before: one that equals it but for the destination is of the same form. */
 interface Known {
@@ -23,16 +43,12 @@ interface Known {
 
 /**
  * Reads the routes of one family and moment. A hundred thousand differ in their destinations and hardly in anything else, so a
- * payload is compared with those that were read before, and only the first of a form is taken apart.
+ * message is compared with those that were read before, and only the first of a form is taken apart.
  */
 export class RouteScanner {
-  /** Of the last route: where its destination's octets begin, and the prefix's length in bits. */
-  bytes: Uint8Array = new Uint8Array(16);
-  at = 0;
-  length = 0;
   /** The buffer that `#view` looks at. */
-  #viewed: Uint8Array = this.bytes;
-  #view: Int32Array | undefined = hostWords(this.bytes);
+  #viewed: Uint8Array = new Uint8Array(0);
+  #view: Int32Array | undefined;
   #last: Known | undefined;
   readonly #byHash = new Map<number, Known>();
 
@@ -43,24 +59,23 @@ export class RouteScanner {
   ) {}
 
   /**
-   * The payload of RTM_NEWROUTE or RTM_DELROUTE from `start` to `end`, a view of a whole buffer: the same form again for
-   * routes alike. Undefined for what `readRoute` does not read. @throws NetlinkFormatError, TruncatedError
+   * The RTM_NEWROUTE or RTM_DELROUTE at `start`, and those after it, up to `end`, that differ from it only in their
+   * destinations: their form, the same again for routes alike, and where their prefixes stand. Undefined for one that
+   * `readRoute` does not read. @throws NetlinkFormatError, TruncatedError
    */
-  scan(bytes: Uint8Array, start: number, end: number): RouteForm | undefined {
-    const known = this.#known(bytes, start, end);
-    if (!known) return this.#apart(bytes, start, end);
-    const length = bytes[start + 1] ?? 0;
-    if (length > (known.to - known.from) * 32) throw new NetlinkFormatError(`prefix of length ${length}`);
-    this.bytes = bytes;
-    this.at = start + known.from * 4;
-    this.length = length;
-    return known.form;
-  }
-
-  /** Of the last route, as text. @throws NetlinkFormatError */
-  destination(): Cidr {
-    if (this.family === 4) return cidr4(network32(this.bytes, this.at), this.length);
-    return readCidr(this.bytes.subarray(this.at, this.at + octets(6)), this.length, 6);
+  scan(bytes: Uint8Array, start: number, end: number): ScannedRun {
+    const length = hostU32(bytes, start);
+    const [from, to] = [start + messageHeader, start + length];
+    const known = this.#known(bytes, from, to);
+    if (!known) return this.#apart(bytes, from, to);
+    if ((bytes[from + 1] ?? 0) > bits(this.family)) throw new NetlinkFormatError(`prefix of length ${bytes[from + 1]}`);
+    const stride = padded(length);
+    const view = this.#viewOf(bytes);
+    const count = view ? repeats(known, view, start >>> 2, end >>> 2, bits(this.family)) : 1;
+    return {
+      form: known.form,
+      prefixes: { bytes, lengthAt: from + 1, addressAt: from + known.from * 4, stride, count },
+    };
   }
 
   /** Undefined for a payload that nothing can be compared with: the default route's has no destination. */
@@ -89,14 +104,12 @@ export class RouteScanner {
     return known;
   }
 
-  #apart(bytes: Uint8Array, start: number, end: number): RouteForm | undefined {
+  #apart(bytes: Uint8Array, start: number, end: number): ScannedRun {
     const route = readRoute(bytes.subarray(start, end), this.nameOf);
-    if (!route || familyOf(route.destination) !== this.family) return undefined;
+    if (!route || familyOf(route.destination) !== this.family) return { form: undefined, prefixes: noPrefix };
     const { address, length } = cidrParts(route.destination);
-    this.bytes = ipBytes(address);
-    this.at = 0;
-    this.length = length;
-    return formOf(route);
+    const own = Uint8Array.of(length, ...ipBytes(address));
+    return { form: formOf(route), prefixes: { bytes: own, lengthAt: 0, addressAt: 1, stride: own.length, count: 1 } };
   }
 
   #viewOf(bytes: Uint8Array): Int32Array | undefined {
@@ -106,6 +119,30 @@ export class RouteScanner {
     }
     return this.#view;
   }
+}
+
+/** The prefixes of a run as text. @throws NetlinkFormatError */
+export function* cidrsOf({ bytes, lengthAt, addressAt, stride, count }: PrefixRun, family: Family): Generator<Cidr> {
+  for (let at = 0; at < count; at++) {
+    const [address, length] = [addressAt + at * stride, bytes[lengthAt + at * stride] ?? 0];
+    yield family === 4
+      ? cidr4(network32(bytes, address), length)
+      : readCidr(bytes.subarray(address, address + octets(6)), length, 6);
+  }
+}
+
+/** How many messages from that at word `at` on, which is one of them, are alike but for their destinations. */
+function repeats(known: Known, view: Int32Array, at: number, end: number, longest: number): number {
+  const step = known.words.length + headerWords;
+  const [length, kind, sequence] = [view[at], view[at + 1], view[at + 2]];
+  let count = 1;
+  for (let next = at + step; next + step <= end; next += step) {
+    if (view[next] !== length || view[next + 1] !== kind || view[next + 2] !== sequence) break;
+    if (!alike(known, view, next + headerWords, known.words.length)) break;
+    if (secondOctet(view[next + headerWords] ?? 0) > longest) break;
+    count++;
+  }
+  return count;
 }
 
 /** Equal but for the destination and its length, the second octet. */

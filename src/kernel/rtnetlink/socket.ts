@@ -10,7 +10,16 @@ import {
   NLMSG_NOOP,
 } from './constants.ts';
 import { checked, lastErrno, libc } from './libc.ts';
-import { hostI32, hostU32, type Message, MessageWriter, readMessages } from './message.ts';
+import {
+  hostI32,
+  hostU32,
+  hostWords,
+  type Message,
+  MessageWriter,
+  messageHeader,
+  readMessages,
+  typeIn,
+} from './message.ts';
 import { hostOrderU32 } from './open.ts';
 import { KernelWire, type Wire } from './wire.ts';
 
@@ -40,6 +49,18 @@ export interface Batch {
   readonly type: number;
   readonly flags?: number;
   readonly body: (w: MessageWriter, at: number) => void;
+  /** For errors. */
+  readonly operation: (at: number) => string;
+}
+
+/** Messages that are written many at a time. */
+export interface PackedBatch {
+  readonly count: number;
+  /**
+   * Writes so many whole messages from the one at `at` on, each with REQUEST and numbered from `sequence` on; returns
+   * where the last one begins.
+   */
+  readonly write: (w: MessageWriter, at: number, count: number, sequence: number) => number;
   /** For errors. */
   readonly operation: (at: number) => string;
 }
@@ -198,10 +219,22 @@ export class NetlinkSocket {
     return failures;
   }
 
-  /**
-   * Only the last message asks for an acknowledgement: the kernel works through them in order and reports a failure
-   * unasked (netlink_rcv_skb), so that it comes when all the others are done.
-   */
+  /** As `batchOf`, for messages that are written many at a time. */
+  batchPacked({ count, write, operation }: PackedBatch): (KernelError | undefined)[] {
+    const failures: (KernelError | undefined)[] = [];
+    for (let start = 0; start < count; start += batchSize) {
+      const length = Math.min(batchSize, count - start);
+      const first = this.#begin();
+      const last = write(this.#writer, start, length, first);
+      this.#sequence = (first + length - 1) >>> 0;
+      this.#writer.addFlags(last, NLM_F_ACK);
+      this.#exchange(length, first, (at, failure) => {
+        failures[start + at] = failure(operation(start + at));
+      });
+    }
+    return failures;
+  }
+
   #slice(
     count: number,
     write: (at: number, flags: number, sequence: number) => void,
@@ -212,10 +245,25 @@ export class NetlinkSocket {
       const flags = at === count - 1 ? NLM_F_REQUEST | NLM_F_ACK : NLM_F_REQUEST;
       write(at, flags, at === 0 ? first : this.#next());
     }
+    this.#exchange(count, first, failed);
+  }
+
+  /**
+   * Sends what was written, numbered from `first` on, and reads what comes of it. Only the last message asks for an
+   * acknowledgement: the kernel works through them in order and reports a failure unasked (netlink_rcv_skb), so that it
+   * comes when all the others are done.
+   */
+  #exchange(
+    count: number,
+    first: number,
+    failed: (at: number, failure: (operation: string) => KernelError) => void,
+  ): void {
     this.#send('batch');
+    let datagram = this.#read();
+    // Nothing else comes where all went well.
+    if (typeof datagram !== 'string' && acknowledges(datagram, first + count - 1)) return;
     const known = new Set<number>();
-    for (;;) {
-      const datagram = this.#read();
+    for (; ; datagram = this.#read()) {
       if (datagram === 'ENOBUFS') continue;
       if (typeof datagram === 'string') break;
       for (const message of readMessages(datagram)) {
@@ -316,6 +364,13 @@ export class NetlinkSocket {
     if (length < 0) return lastErrno();
     return length > this.#datagram.length ? 'EMSGSIZE' : this.#datagram.subarray(0, length);
   }
+}
+
+/** Whether it begins with the acknowledgement of that message. */
+function acknowledges(datagram: Uint8Array, sequence: number): boolean {
+  const words = hostWords(datagram);
+  if (!words || words.length * 4 < messageHeader + 4) return false;
+  return typeIn(words[1] ?? 0) === NLMSG_ERROR && words[2] === (sequence | 0) && words[4] === 0;
 }
 
 function closedError(operation: string): KernelError {

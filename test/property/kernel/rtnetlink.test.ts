@@ -6,15 +6,17 @@ import { readAddress, readNeighbour, writeAddress, writeNeighbour } from '../../
 import { octetsOf } from '../../../src/kernel/rtnetlink/address-bytes.ts';
 import { formatMac, parseMac, readLink } from '../../../src/kernel/rtnetlink/link.ts';
 import {
+  hostU32,
   type Message,
   MessageWriter,
   NetlinkFormatError,
+  padded,
   readAttributes,
   readMessages,
 } from '../../../src/kernel/rtnetlink/message.ts';
 import { readRoute, writeRoute, writeRouteRemoval } from '../../../src/kernel/rtnetlink/route.ts';
 import { packedList, RouteWriter } from '../../../src/kernel/rtnetlink/route-batch.ts';
-import { RouteScanner } from '../../../src/kernel/rtnetlink/route-scan.ts';
+import { cidrsOf, RouteScanner } from '../../../src/kernel/rtnetlink/route-scan.ts';
 import type { NextHop, Route } from '../../../src/kernel/types.ts';
 import { cidrOf, type Family, familyOf, formatIp, ipBytes, octets } from '../../../src/model/address.ts';
 
@@ -106,18 +108,22 @@ test.each([
       const mixed = order.flatMap((at) => list[at] ?? []);
       const packed = packedList(mixed);
       // Those of one run share an object, as those of a table do.
-      const forms = {
-        ...packed,
-        form: (at: number) => list.find((one) => one.nextHops === mixed[at]?.nextHops) ?? packed.form(at),
+      const form = (at: number) => list.find((one) => one.nextHops === mixed[at]?.nextHops) ?? packed.form(at);
+      const same = (a: number, b: number) => form(a) === form(b) && packed.family(a) === packed.family(b);
+      const alike = (at: number) => {
+        const end = mixed.findIndex((_one, other) => other > at && !same(at, other));
+        return (end < 0 ? mixed.length : end) - at;
       };
       const w = new MessageWriter(16);
-      const writer = new RouteWriter(body);
-      for (const at of mixed.keys()) {
-        const header = w.begin(24, 5, 7);
-        writer.write(w, forms, at);
-        w.end(header);
-      }
-      expect([...readMessages(w.written)]).toEqual(mixed.map((one) => message((alone) => body(alone, one))));
+      const writer = new RouteWriter({ type: 24, flags: 4, body });
+      // In two parts, as a batch is.
+      const [half, last] = [mixed.length >> 1, mixed.length - 1];
+      const ends = [half, mixed.length - half].map((count, part) =>
+        count > 0 ? writer.write(w, { ...packed, form, alike }, part * half, count, 7 + part * half) : -1,
+      );
+      const written = [...readMessages(w.written)];
+      expect(written).toEqual(mixed.map((one, at) => ({ ...message((alone) => body(alone, one)), sequence: 7 + at })));
+      if (last >= 0) expect(ends[1]).toBe(w.length - 16 - (written[last]?.payload.length ?? 0));
     }),
     { numRuns: 500 },
   );
@@ -128,15 +134,18 @@ test('routes read in a row are each as if they were alone', () => {
     fc.property(runs, family, (list, of) => {
       const ofFamily = list.filter(({ destination }) => familyOf(destination) === of);
       const w = new MessageWriter(16);
-      const ends = ofFamily.map((one) => {
+      for (const one of ofFamily) {
+        const at = w.begin(24, 2, 7);
         writeRoute(w, one, indexOf);
-        return w.length;
-      });
+        w.end(at);
+      }
       const scanner = new RouteScanner(nameOf, of);
-      const found = ends.map((end, at) => {
-        const form = scanner.scan(w.written, ends[at - 1] ?? 0, end) ?? expect.fail('nothing read');
-        return withDestination(form, scanner.destination());
-      });
+      const found: Route[] = [];
+      for (let at = 0; at < w.length; ) {
+        const { form = expect.fail('nothing read'), prefixes } = scanner.scan(w.written, at, w.length);
+        for (const destination of cidrsOf(prefixes, of)) found.push(withDestination(form, destination));
+        for (let i = 0; i < prefixes.count; i++) at += padded(hostU32(w.written, at));
+      }
       expect(found).toEqual(ofFamily.map(canonicalRoute));
     }),
     { numRuns: 500 },
