@@ -8,7 +8,7 @@ import { measureScenario } from '../../../bench/bgp/rounds.ts';
 import { churning, converging, joining, meshing, type Scenario, standing } from '../../../bench/bgp/scenarios.ts';
 import { announcements, hostRoutes, tableRoutes } from '../../../bench/bgp/stream.ts';
 import { withTrial } from '../../../bench/bgp/trial.ts';
-import { bundle } from '../../support/daemons/speaker.ts';
+import { bundled } from '../../support/daemons/bundle.ts';
 
 const root = resolve(import.meta.dirname, '../../..');
 const sender = 0x0a630101;
@@ -21,8 +21,7 @@ beforeAll(() => {
   const sources = join(root, 'bench/bgp/tester');
   const files = readdirSync(sources).filter((name) => name.endsWith('.c'));
   execFileSync('gcc', ['-std=gnu11', '-O2', '-Wall', '-Werror', '-o', tester, ...files], { cwd: sources });
-  const margay = join(directory, 'margay.mjs');
-  bundle('./standalone-main.ts', margay);
+  const margay = bundled('standalone-main.ts');
   // That program takes the file alone, where `margay` is told `bgp --config FILE`.
   programs = { margay: ['sh', '-c', 'exec "$0" "$1" "$4"', process.execPath, margay], tester };
 });

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { FeedMessage } from '../../../src/model/feed.ts';
 import { until } from '../wait.ts';
+import { bundled } from './bundle.ts';
 import { addresses, type Host, type Link } from './network.ts';
-import { bundle, getJson } from './speaker.ts';
+import { getJson } from './speaker.ts';
 
 const blocks = {
   us: ['10.65.1.0/26', 'fd65::/122'],
@@ -65,9 +66,8 @@ export class NodeProcess {
     private readonly host: Host,
   ) {
     this.#directory = join(link.directory, host);
-    this.#program = join(link.directory, `${host}.mjs`);
+    this.#program = bundled('node-main.ts');
     mkdirSync(this.#directory);
-    bundle('./node-main.ts', this.#program);
     this.#write();
   }
 

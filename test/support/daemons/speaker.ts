@@ -1,17 +1,16 @@
 import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { createRequire } from 'node:module';
 import { connect } from 'node:net';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { buildSync } from 'esbuild';
 import type { RouteStatus } from '../../../src/bgp/control.ts';
 import type { PeerStatus } from '../../../src/bgp/peer.ts';
 import type { PeerConfig, SpeakerConfig } from '../../../src/bgp/settings.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 import type { FeedMessage } from '../../../src/model/feed.ts';
 import { until } from '../wait.ts';
+import { bundled } from './bundle.ts';
 import { addresses, type Link } from './network.ts';
 import type { SpeakerFile } from './speaker-main.ts';
 
@@ -22,9 +21,8 @@ export class SpeakerProcess {
   #child: ChildProcess | undefined;
 
   constructor(private readonly link: Link) {
-    this.#program = join(link.directory, 'speaker.mjs');
+    this.#program = bundled('speaker-main.ts');
     this.#file = join(link.directory, 'speaker.json');
-    bundle('./speaker-main.ts', this.#program);
   }
 
   start(config: SpeakerConfig, options: Partial<SpeakerFile> = {}): void {
@@ -109,28 +107,6 @@ export class SpeakerProcess {
   #get(path: string): Promise<unknown> {
     return getJson(join(this.link.directory, 'bgp.sock'), path);
   }
-}
-
-const koffi = createRequire(import.meta.url).resolve('koffi');
-
-/** Makes one file of a program, and beside it the one of its BFD thread. */
-export function bundle(entry: string, outfile: string): void {
-  bundleOne(entry, outfile);
-  bundleOne('../../../src/bgp/bfd/worker.ts', join(dirname(outfile), 'bfd-worker.js'));
-}
-
-function bundleOne(entry: string, outfile: string): void {
-  buildSync({
-    entryPoints: [new URL(entry, import.meta.url).pathname],
-    outfile,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    // A native module: loaded from where it is installed.
-    alias: { koffi },
-    external: [koffi],
-    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
-  });
 }
 
 /** GET over a unix socket. */

@@ -5,8 +5,9 @@ import { stringify } from 'yaml';
 import type { RouteStatus } from '../../../src/bgp/control.ts';
 import type { PeerStatus } from '../../../src/bgp/peer.ts';
 import { until } from '../wait.ts';
+import { bundled } from './bundle.ts';
 import type { Host, Link } from './network.ts';
-import { bundle, getJson } from './speaker.ts';
+import { getJson } from './speaker.ts';
 
 /** `margay bgp --config` in a host of a link. */
 export class Standalone {
@@ -19,10 +20,9 @@ export class Standalone {
     private readonly link: Link,
     private readonly host: Host = 'us',
   ) {
-    this.#program = join(link.directory, 'standalone.mjs');
+    this.#program = bundled('standalone-main.ts');
     this.#file = join(link.directory, `${host}.yaml`);
     this.#socket = join(link.directory, `${host}.sock`);
-    bundle('./standalone-main.ts', this.#program);
   }
 
   start(file: object): void {
