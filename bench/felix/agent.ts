@@ -64,7 +64,7 @@ export async function withAgent<T>(
     ipsets: watched(createIpsets({ log, launcher, members })),
     policy,
     deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
-    writeSysctl: (name, value) => void inNamespace(space.path, () => writeSysctl(name, value)),
+    writeSysctl: (name, value, unread) => void inNamespace(space.path, () => writeSysctl(name, value, unread)),
     nodename: node,
     runDir,
     config,

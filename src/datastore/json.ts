@@ -70,14 +70,27 @@ export function formatJson(value: unknown): string {
   return text;
 }
 
+/**
+ * Objects in which no bigint was found. Values are not changed once they are made: a block that is written again holds
+ * the attributes of its addresses as before. One that was changed nevertheless is refused by JSON.stringify.
+ */
+const plain = new WeakSet<object>();
+
 /** The value with literals in place of bigints; whatever holds none is the same object. */
 function withLiterals(value: unknown): unknown {
   if (typeof value === 'bigint') return exact.rawJSON(`${value}`);
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) {
-    const items = value.map(withLiterals);
-    return items.every((item, at) => item === value[at]) ? value : items;
-  }
+  if (typeof value !== 'object' || value === null || plain.has(value)) return value;
+  const literal = Array.isArray(value) ? itemsWithLiterals(value) : fieldsWithLiterals(value);
+  if (literal === value) plain.add(value);
+  return literal;
+}
+
+function itemsWithLiterals(items: readonly unknown[]): readonly unknown[] {
+  const literals = items.map(withLiterals);
+  return literals.every((item, at) => item === items[at]) ? items : literals;
+}
+
+function fieldsWithLiterals(value: object): object {
   let changed: Record<string, unknown> | undefined;
   for (const [key, field] of Object.entries(value)) {
     const literal = withLiterals(field);

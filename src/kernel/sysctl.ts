@@ -24,10 +24,14 @@ export function readSysctl(path: string): string {
   return attempt('read', path, (file) => readFileSync(file, 'utf8').trimEnd());
 }
 
-/** Writes only where the value differs; true when it wrote. @throws KernelError naming the sysctl and the value */
-export function writeSysctl(path: string, value: string | number): boolean {
+/**
+ * Writes only where the value differs; true when it wrote.
+ * @param unread writes without looking first
+ * @throws KernelError naming the sysctl and the value
+ */
+export function writeSysctl(path: string, value: string | number, unread = false): boolean {
   const wanted = String(value);
-  if (readSysctl(path) === wanted) return false;
+  if (!unread && readSysctl(path) === wanted) return false;
   attempt(`write ${wanted} to`, path, (file) => writeFileSync(file, wanted));
   return true;
 }

@@ -110,7 +110,7 @@ export class FelixNode {
       // As a node finds out that its kernel has no NFLOG: the guest's has none loaded.
       policy: new RenderedPolicy(name, config, silent, false),
       deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
-      writeSysctl: (key, value) => void inNamespace(space, () => writeSysctl(key, value)),
+      writeSysctl: (key, value, unread) => void inNamespace(space, () => writeSysctl(key, value, unread)),
       openUdpTunnel: (request, onEnd) => openUdpTunnel(request, onEnd, (action) => inNamespace(space, action)),
     });
     const report = new TunnelReport({ store, node: name, clock: systemClock, log: silent });

@@ -4,8 +4,8 @@ import type { Family } from '../../model/address.ts';
 import type { LocalEndpoint } from '../calc/endpoints.ts';
 import { nextTurn } from '../slices.ts';
 
-/** Writes a sysctl (`net/ipv4/conf/eth0/forwarding`) when it differs. */
-export type WriteSysctl = (path: string, value: string) => void;
+/** Writes a sysctl (`net/ipv4/conf/eth0/forwarding`) when it differs, or, for a device just made, without looking. */
+export type WriteSysctl = (path: string, value: string, unread?: boolean) => void;
 
 /** Devices whose sysctls one pass looks at: a tenth of a millisecond each, more on a busy machine. */
 const checkSlice = 50;
@@ -121,8 +121,10 @@ export class EndpointManager {
       if (!link || (this.ready(endpoint) && this.#settled.get(interfaceName)?.lenient === lenient)) continue;
       if (++inTurn % podsInTurn === 0) await nextTurn();
       try {
-        for (const [path, value] of sysctlsOf(interfaceName, this.families, lenient)) this.writeSysctl(path, value);
-        if (!link.up) this.netlink.setLink(interfaceName, { up: true });
+        const fresh = !link.up;
+        for (const [path, value] of sysctlsOf(interfaceName, this.families, lenient))
+          this.writeSysctl(path, value, fresh);
+        if (fresh) this.netlink.setLink(interfaceName, { up: true });
         this.#keep({ ...link, up: true });
         this.#settled.set(interfaceName, { index: link.index, lenient });
       } catch (cause) {

@@ -125,8 +125,9 @@ export class RealNode {
       ipsets: createIpsets({ log: silent, launcher, calls: this.#calls }),
       policy: new RenderedPolicy(node, this.config, silent),
       deleteFlows: (addresses) => conntrack.deleteFlows(addresses),
-      writeSysctl: (name, value) => {
-        if (inNamespace(this.namespace.path, () => writeSysctl(name, value))) this.writes.push(`${name}=${value}`);
+      writeSysctl: (name, value, unread) => {
+        if (inNamespace(this.namespace.path, () => writeSysctl(name, value, unread)))
+          this.writes.push(`${name}=${value}`);
       },
       openUdpTunnel: (request, onEnd) =>
         openUdpTunnel(request, onEnd, (action) => inNamespace(this.namespace.path, action)),
