@@ -93,13 +93,17 @@ export class FelixNode {
     return this.#felix;
   }
 
-  /** Felix without a BGP speaker, and what tells the others of the kernel's tunnels. @param ipip false: as if it had none */
-  start({ ipip = true } = {}): Felix {
+  /**
+   * Felix without a BGP speaker, and what tells the others of the kernel's tunnels.
+   * @param ipip false: as if the kernel had none; so with VXLAN
+   */
+  start({ ipip = true, vxlan = true } = {}): Felix {
     const { store, name } = this;
     const space = this.namespace.path;
     const launcher = ['nsenter', `--net=${space}`];
     const driver = { backend: 'nft', log: silent, launcher } as const;
-    const netlink = ipip ? openNetlinkIn(space) : withoutIpip(openNetlinkIn(space));
+    const refused = [...(ipip ? [] : ['addIpip']), ...(vxlan ? [] : ['addVxlan'])];
+    const netlink = refusing(openNetlinkIn(space), refused);
     const conntrack = inNamespace(space, openConntrack);
     this.#sockets = [netlink, conntrack];
     const config = configured({ ipv6Support: false, checkSeconds: 0 });
@@ -172,14 +176,15 @@ export async function shell(namespace: Namespace, ...commands: readonly string[]
   await namespace.exec('sh', '-ec', commands.join('\n'));
 }
 
-/** The same kernel, which refuses IPIP devices. */
-function withoutIpip(netlink: Netlink): Netlink {
-  const addIpip = (name: string) => {
-    throw new KernelError(`add IPIP device ${name}`, 'EOPNOTSUPP');
-  };
+/** The same kernel, which answers some calls as one does that lacks their module. */
+function refusing(netlink: Netlink, calls: readonly string[]): Netlink {
   return new Proxy(netlink, {
     get(target, name) {
-      const found: unknown = name === 'addIpip' ? addIpip : Reflect.get(target, name, target);
+      if (typeof name === 'string' && calls.includes(name))
+        return () => {
+          throw new KernelError(name, 'EOPNOTSUPP');
+        };
+      const found: unknown = Reflect.get(target, name, target);
       return typeof found === 'function' ? found.bind(target) : found;
     },
   });

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { systemClock } from '../../../src/base/clock.ts';
 import { createMemoryStore, type MemoryStore } from '../../../src/datastore/memory.ts';
-import { type Key, keyText, type Value } from '../../../src/datastore/store.ts';
+import { type Key, keyText, type Store, type Value } from '../../../src/datastore/store.ts';
 import type { FelixConfig } from '../../../src/felix/config.ts';
 import { Felix } from '../../../src/felix/main.ts';
 import { RenderedPolicy } from '../../../src/felix/policy.ts';
@@ -109,7 +109,8 @@ export class RealNode {
     return this.#stop.signal;
   }
 
-  start(): Felix {
+  /** @param store what felix is given for this node's store */
+  start(store: Store = this.store): Felix {
     this.#stop = new AbortController();
     const launcher = ['nsenter', `--net=${this.namespace.path}`];
     this.writes = [];
@@ -119,7 +120,7 @@ export class RealNode {
     const conntrack = inNamespace(this.namespace.path, openConntrack);
     this.#conntrack = conntrack;
     this.felix = new Felix({
-      store: this.store,
+      store,
       netlink: this.#netlink,
       iptables: { 4: createIptables({ ...driver, family: 4 }), 6: createIptables({ ...driver, family: 6 }) },
       ipsets: createIpsets({ log: silent, launcher, calls: this.#calls }),

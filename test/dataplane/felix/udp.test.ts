@@ -79,3 +79,40 @@ test('pods reach each other in datagrams between the nodes; others may send none
   await network.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', true));
   await until(async () => !(await a.namespace.succeeds('ip', 'link', 'show', 'udp.margay')), { within, what: 'gone' });
 });
+
+test('where the kernel has neither IPIP nor VXLAN, what was meant for either goes in datagrams', async () => {
+  const annotations = (fallback: string) => ({ annotations: { 'margay.io/tunnelFallback': fallback } });
+  const pools = [
+    pool('i', '10.65.0.0/16', true, 'Never', { ipipMode: 'Always', ...annotations('VXLAN,UDP') }),
+    pool('v', '10.66.0.0/16', true, 'Always', annotations('UDP')),
+  ];
+  for (const one of pools) await network.put({ type: 'IPPool', name: one.metadata.name }, one);
+  await network.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
+  const made: (readonly [FelixNode, Namespace])[] = [];
+  for (const [at, name] of (['a', 'b'] as const).entries()) {
+    const place = `${nodes[name].address}/24`;
+    const node = await network.addNode(name, place);
+    await network.put({ type: 'Node', name }, nodeResource(name, place, `10.66.${at}.9`, { ipip: nodes[name].ipip }));
+    for (const net of [65, 66]) {
+      const cidr = `10.${net}.${at}.0/26`;
+      await network.put({ type: 'Block', cidr: parseCidr(cidr) }, block(cidr, name));
+    }
+    const addresses = [`10.65.${at}.2`, `10.66.${at}.2`];
+    const inside = await node.addPod(`cali${name}`, addresses[0] ?? '');
+    await inside.exec('ip', 'address', 'add', `${addresses[1]}/32`, 'dev', 'eth0');
+    await network.put(podKey(name), pod(name, { addresses, on: name }));
+    node.start({ ipip: false, vxlan: false });
+    made.push([node, inside]);
+  }
+  const [, podA] = made[0] ?? expect.fail('no node');
+  const answers = (to: string) => async () => answered.test(await ping(podA, to));
+  await until(answers('10.65.1.2'), { within, what: 'an answer for IPIP' });
+  await until(answers('10.66.1.2'), { within, what: 'an answer for VXLAN' });
+  for (const [{ felix }] of made)
+    expect(felix.status().tunnels.map(({ kind, state }) => [kind, state])).toEqual(
+      expect.arrayContaining([
+        ['vxlan', 'unsupported'],
+        ['udp', 'up'],
+      ]),
+    );
+});

@@ -1,13 +1,25 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { EnvironmentError } from '../../../src/base/errors.ts';
-import { keyText, type Store } from '../../../src/datastore/store.ts';
+import { keyText } from '../../../src/datastore/store.ts';
 import { FakeIptables } from '../../../src/kernel/fake-firewall.ts';
 import { IptablesError, KernelError } from '../../../src/kernel/types.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
 import { chainOf, rulesOf } from '../../support/chains.ts';
 import { until } from '../../support/wait.ts';
-import { block, configured, FeedServer, Harness, node, nodeResource, pod, podKey, pool, profile } from './support.ts';
+import {
+  block,
+  configured,
+  FeedServer,
+  gated,
+  Harness,
+  node,
+  nodeResource,
+  pod,
+  podKey,
+  pool,
+  profile,
+} from './support.ts';
 
 let h: Harness;
 
@@ -187,23 +199,6 @@ test('one route that fails does not stop the others, and is retried', async () =
   h.netlink.failures.clear();
   await until(() => destinations().length === 3, { within, what: 'three routes' });
 });
-
-/** The harness's store, whose lists wait for `open`. */
-function gated(store: Store): { store: Store; open: () => void } {
-  const gate = Promise.withResolvers<void>();
-  const list: Store['list'] = async (type, scope) => {
-    await gate.promise;
-    return store.list(type, scope);
-  };
-  const proxy = new Proxy(store, {
-    get: (target, name) => {
-      if (name === 'list') return list;
-      const found: unknown = Reflect.get(target, name, target);
-      return typeof found === 'function' ? found.bind(target) : found;
-    },
-  });
-  return { store: proxy, open: gate.resolve };
-}
 
 test('nothing is written before the datastore is in sync', async () => {
   const late = gated(h.store);

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { systemClock } from '../../../src/base/clock.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { createMemoryStore } from '../../../src/datastore/memory.ts';
-import { type Entry, type Key, keyText, type Value } from '../../../src/datastore/store.ts';
+import { type Entry, type Key, keyText, type Store, type Value } from '../../../src/datastore/store.ts';
 import { type FelixConfig, readFelixConfig } from '../../../src/felix/config.ts';
 import type { FelixDependencies } from '../../../src/felix/dependencies.ts';
 import { Felix } from '../../../src/felix/main.ts';
@@ -126,6 +126,25 @@ export const tunnels = {
 
 export function configured(overrides: Partial<FelixConfig> = {}): FelixConfig {
   return { ...readFelixConfig({}, silent), ...overrides };
+}
+
+/** A store whose lists wait for `open`. `asked`: somebody waits. */
+export function gated(store: Store): { store: Store; open: () => void; asked: () => boolean } {
+  const gate = Promise.withResolvers<void>();
+  let asked = false;
+  const list: Store['list'] = async (type, scope) => {
+    asked = true;
+    await gate.promise;
+    return store.list(type, scope);
+  };
+  const proxy = new Proxy(store, {
+    get: (target, name) => {
+      if (name === 'list') return list;
+      const found: unknown = Reflect.get(target, name, target);
+      return typeof found === 'function' ? found.bind(target) : found;
+    },
+  });
+  return { store: proxy, open: gate.resolve, asked: () => asked };
 }
 
 /** A felix that runs on fakes and a memory store, in a folder of its own. */
