@@ -143,7 +143,7 @@ modules_stale() {
 
 bundles_stale() {
   [ ! -e dist/.built ] && return 0
-  [ -n "$(find src bench package-lock.json -newer dist/.built \( -name '*.ts' -o -name '*.json' \) -print -quit)" ]
+  [ -n "$(find src bench scripts/bundle.ts package-lock.json -newer dist/.built \( -name '*.ts' -o -name '*.json' \) -print -quit)" ]
 }
 
 launcher_stale() {

@@ -12,6 +12,7 @@ import {
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { felixHeap } from '../../src/cli/heap.ts';
+import { alone, inParts, whole } from '../bundle.ts';
 
 /*
  * Our part of the image: `program.ts DIRECTORY` puts the built programs there, the packages that package-lock.json names
@@ -22,8 +23,10 @@ import { felixHeap } from '../../src/cli/heap.ts';
 const home = 'opt/margay';
 const node = `/${home}/node_modules/.bin/node`;
 
-/** Of dist/: what runs on nodes and in the cluster. */
-const programs = ['margay', 'margayctl', 'calico', 'bfd-worker'].flatMap((name) => [`${name}.js`, `${name}.js.map`]);
+/** Of dist/: what runs on nodes and in the cluster, so neither the lab nor benchmarks. */
+const programs = [whole, inParts, alone]
+  .flatMap(({ entryPoints }) => Object.keys(entryPoints))
+  .filter((name) => !/^(lab|lab-pods|bench)$/.test(name));
 
 /** The commands of Calico's images, so that its manifests start with ours. */
 export const calicoCommands = [
@@ -37,14 +40,13 @@ export const calicoCommands = [
   '/usr/sbin/start_runit',
 ];
 
-/** The parts of a program that the bundler shares between its commands, with those that they load themselves. */
-function partsOf(dist: string, program: string, found: Set<string> = new Set()): Set<string> {
+/** Adds the parts of a program that the bundler shares between its commands, with those that they load themselves. */
+function partsOf(dist: string, program: string, found: Set<string>): void {
   for (const [, part = ''] of readFileSync(join(dist, program), 'utf8').matchAll(/["']\.\/(part-\w+\.js)["']/g)) {
     if (found.has(part)) continue;
     found.add(part);
     partsOf(dist, part, found);
   }
-  return found;
 }
 
 /** Of the packages, what nothing reads at run time. */
@@ -93,9 +95,10 @@ function place(checkout: string, root: string): void {
   mkdirSync(join(to, 'dist'), { recursive: true });
   for (const path of packagesOf(checkout)) copyPackage(checkout, path, to);
   const dist = join(checkout, 'dist');
-  const shared = new Set(['margay.js', 'margayctl.js'].flatMap((program) => [...partsOf(dist, program)]));
-  const parts = [...shared].flatMap((part) => [part, `${part}.map`]);
-  for (const name of [...programs, ...parts, 'margay-cni']) copyFileSync(join(dist, name), join(to, 'dist', name));
+  const bundles = new Set(programs.map((name) => `${name}.js`));
+  for (const name of Object.keys(inParts.entryPoints)) partsOf(dist, `${name}.js`, bundles);
+  const files = [...bundles].flatMap((name) => [name, `${name}.map`]);
+  for (const name of [...files, 'margay-cni']) copyFileSync(join(dist, name), join(to, 'dist', name));
   for (const name of ['package.json', 'LICENSE']) copyFileSync(join(checkout, name), join(to, name));
   for (const path of calicoCommands) script(root, path, [`exec ${node} /${home}/dist/calico.js ${path} "$@"`]);
   // Without arguments, as Calico's manifests start its images, the environment tells what to run.

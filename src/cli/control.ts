@@ -1,10 +1,13 @@
 import { type IncomingMessage, request } from 'node:http';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { errorCode } from '../base/errors.ts';
 import { ExitError, exitCode } from './exit.ts';
+
+/** Loaded only by who reads lines. */
+const readline = () => import('node:readline');
 
 const deadlineMs = 5000;
 /** Most octets of an answer: a full table of 100,000 routes fits; longer lists are streamed. */
@@ -49,6 +52,7 @@ export async function list(
   take: (item: unknown) => void,
 ): Promise<{ readonly truncated: boolean }> {
   const call = { runDir, agent, path, accept: 'application/x-ndjson' };
+  const { createInterface } = await readline();
   const response = await answerTo(call);
   for await (const line of createInterface({ input: response })) {
     const item: unknown = parse(line, call);
@@ -73,6 +77,7 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<void> {
   const call: Call = { runDir, agent, path, accept: 'application/x-ndjson', endless: true, signal };
+  const { createInterface } = await readline();
   try {
     const response = await answerTo(call);
     for await (const line of createInterface({ input: response })) take(parse(line, call));
@@ -150,7 +155,12 @@ function respond(call: Call): Promise<IncomingMessage> {
   const { runDir, agent, path, method = 'GET', body = '', accept = 'application/json', endless, signal } = call;
   const socketPath = join(runDir, `${agent}.sock`);
   return new Promise((resolve, reject) => {
-    const options = { socketPath, path, method, headers: { accept }, timeout: deadlineMs, ...(signal && { signal }) };
+    // Without an http.Agent, which takes longer than all the rest and would keep the connection.
+    const connect = () => createConnection({ path: socketPath, timeout: deadlineMs });
+    const options = {
+      ...{ createConnection: connect, path, method, headers: { accept }, timeout: deadlineMs },
+      ...(signal && { signal }),
+    };
     const sent = request(options, (response) => {
       if (endless) sent.setTimeout(0);
       resolve(response);

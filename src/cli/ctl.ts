@@ -1,14 +1,26 @@
 import { Command } from 'commander';
 import { runProgram } from './exit.ts';
+import { explainCommand } from './explain.ts';
+import { flowsCommand } from './flows.ts';
+import { configCommand, statusCommand } from './local-commands.ts';
 import { parseArguments } from './parse.ts';
+import { bgpCommand } from './peering.ts';
 
 /*
- * `margayctl` as it is started. A question that the node's agent answers is asked without loading what the other commands
- * need: the clients of datastores and the schemas of all objects take most of a second.
+ * `margayctl` as it is started. What this node's agents answer is asked without loading what the other commands need:
+ * the clients of datastores and the schemas of all objects take most of a second. scripts/bundle.ts puts each behind
+ * its `import()` into a bundle of its own, so nothing but values and promises may cross.
  */
-if (process.argv[2] === 'explain')
-  await runProgram('margayctl', async () => {
-    const { explainCommand } = await import('./explain.ts');
-    await parseArguments(new Command('margayctl').addCommand(explainCommand()), process.argv);
-  });
+const asking: Readonly<Record<string, () => Command>> = {
+  bgp: bgpCommand,
+  config: configCommand,
+  explain: () => explainCommand(async (...question) => (await import('./explain-apart.ts')).explainApart(...question)),
+  flows: flowsCommand,
+  status: statusCommand,
+};
+
+const [, , name = ''] = process.argv;
+const command = Object.hasOwn(asking, name) ? asking[name] : undefined;
+if (command)
+  await runProgram('margayctl', () => parseArguments(new Command('margayctl').addCommand(command()), process.argv));
 else await import('./margayctl.ts');

@@ -1,14 +1,20 @@
 import { createLog } from '../base/log.ts';
 import type { AnyQuestion } from '../policy/ends.ts';
-import { type AnyAnswer, answerAny } from '../policy/service-question.ts';
+import { answerAny } from '../policy/service-question.ts';
 import { clusterOfFiles, clusterOfStore } from './cluster-objects.ts';
+import { ExitError, exitCode } from './exit.ts';
+import { anyPage } from './explain-service-page.ts';
+import { type Format, print } from './output.ts';
 
-/** The answer from files, or without any from the datastore. @throws InputError, StoreUnavailableError */
+/** Prints the answer from files, or without any from the datastore. @throws InputError, StoreUnavailableError, ExitError */
 export async function explainOffline(
   question: AnyQuestion,
   files: readonly string[] | undefined,
   namespace: string,
-): Promise<AnyAnswer> {
+  format: Format,
+): Promise<void> {
   const cluster = files ? await clusterOfFiles(files, namespace) : await clusterOfStore();
-  return answerAny(cluster, question, createLog('margayctl', 'silent'));
+  const found = answerAny(cluster, question, createLog('margayctl', 'silent'));
+  print(format, found, () => anyPage(found));
+  if (found.verdict !== 'allow') throw new ExitError(exitCode.failure, '');
 }

@@ -2,9 +2,7 @@ import { Command } from 'commander';
 import { InputError } from '../base/errors.ts';
 import type { AnyProbedAnswer } from '../felix/explain/probe.ts';
 import type { AnyLiveAnswer } from '../felix/explain/view.ts';
-
 import { type AnyQuestion, parseDestination, parseEnd } from '../policy/ends.ts';
-import type { AnyAnswer } from '../policy/service-question.ts';
 import { ask, tell } from './control.ts';
 import { runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
@@ -19,11 +17,19 @@ interface Options {
   readonly packet?: boolean;
 }
 
+/** Answers without an agent, from files or the datastore, and prints what it found. */
+export type Offline = (
+  question: AnyQuestion,
+  files: readonly string[] | undefined,
+  namespace: string,
+  format: Format,
+) => Promise<void>;
+
 /**
- * `margayctl explain`: exit 0 allowed, 1 denied (by one endpoint of a service at least), 2 a question that has no answer, 3 no datastore; with `--packet` 1 when the
- * packet met something else.
+ * `margayctl explain`: exit 0 allowed, 1 denied (by one endpoint of a service at least), 2 a question that has no
+ * answer, 3 no datastore; with `--packet` 1 when the packet met something else.
  */
-export function explainCommand(): Command {
+export function explainCommand(offline: Offline): Command {
   return new Command('explain')
     .description('whether policy lets a connection pass at both of its ends, and which rule decides')
     .argument('<from>', 'POD, NAMESPACE/POD, host:NODE or an address')
@@ -37,10 +43,12 @@ export function explainCommand(): Command {
     .option('--family <family>', '4 or 6, where both ends have both')
     .option('--packet', "send a real packet from the pod's namespace or the node, and compare; on that node")
     .option('-o, --output <format>', 'json or yaml instead of a page')
-    .action((from: string, to: string, options: Options) => asUsage(() => explainConnection(from, to, options)));
+    .action((from: string, to: string, options: Options) =>
+      asUsage(() => explainConnection(from, to, options, offline)),
+    );
 }
 
-async function explainConnection(from: string, to: string, options: Options): Promise<void> {
+async function explainConnection(from: string, to: string, options: Options, offline: Offline): Promise<void> {
   const { filename, namespace, family, packet } = options;
   const format = parseFormat(options.output);
   const source = parseEnd(from, namespace, 'FROM');
@@ -54,7 +62,8 @@ async function explainConnection(from: string, to: string, options: Options): Pr
   if (packet && filename) throw new InputError('--packet', 'with -f', 'an agent, which sends it');
   const query = new URLSearchParams({ from, to, namespace, ...(family && { family }) });
   if (packet) return probeConnection(query, format);
-  const found = (filename ? undefined : await askAgent(query)) ?? (await compute(question, filename, namespace));
+  const found = filename ? undefined : await askAgent(query);
+  if (!found) return offline(question, filename, namespace, format);
   print(format, found, () => anyPage(found));
   if (found.verdict !== 'allow') throw new ExitError(exitCode.failure, '');
 }
@@ -83,16 +92,6 @@ async function answered(question: () => Promise<unknown>): Promise<unknown> {
     if (!(thrown instanceof ExitError) || thrown.code !== exitCode.failure) throw thrown;
     throw new ExitError(exitCode.usage, thrown.message, { cause: thrown });
   }
-}
-
-/** Without an agent; what that takes is loaded only here, as it takes several times as long as asking one. */
-async function compute(
-  question: AnyQuestion,
-  files: readonly string[] | undefined,
-  namespace: string,
-): Promise<AnyAnswer> {
-  const { explainOffline } = await import('./explain-offline.ts');
-  return explainOffline(question, files, namespace);
 }
 
 /** Runs a command whose exit code 1 is an answer, so that wrong input ends with the usage code. */

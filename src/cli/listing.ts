@@ -1,5 +1,4 @@
-import { stringify } from 'yaml';
-import type { Format } from './output.ts';
+import { type Format, yaml } from './output.ts';
 
 /** Rows whose widths are known before they are printed. */
 const batch = 512;
@@ -38,7 +37,7 @@ export class Listing<T> {
         this.write(`${first ? '[\n' : ',\n'}${JSON.stringify(item)}`);
         break;
       case 'yaml':
-        this.write(stringify([item]));
+        this.write(yaml().stringify([item]));
         break;
     }
   }

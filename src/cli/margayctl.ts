@@ -13,9 +13,11 @@ import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
 import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
 import { explainCommand } from './explain.ts';
+import { explainOffline } from './explain-offline.ts';
 import { flowsCommand } from './flows.ts';
 import { ipamCommand } from './ipam.ts';
-import { showBgpPeers, showBgpRoutes, showConfig, showRoutes, showStatus } from './local.ts';
+import { showBgpPeers, showBgpRoutes, showRoutes } from './local.ts';
+import { configCommand, statusCommand } from './local-commands.ts';
 import { migrateCommand } from './migrate.ts';
 import { formatTable, parseFormat, print } from './output.ts';
 import { parseArguments } from './parse.ts';
@@ -58,24 +60,15 @@ function command(): Command {
   get.action(show);
   program.addCommand(doctorCommand());
   program.addCommand(bgpCommand());
-  program.addCommand(explainCommand());
+  program.addCommand(explainCommand(explainOffline));
   program.addCommand(flowsCommand());
   program.addCommand(validateCommand());
   program.addCommand(policyCommand());
   program.addCommand(ipamCommand());
   program.addCommand(datastoreCommand());
   program.addCommand(migrateCommand());
-  program
-    .command('status')
-    .description("this node's agents: datastore, dataplane, BGP sessions, problems")
-    .option('-o, --output <format>', 'json or yaml instead of a page')
-    .action((options: { output?: string }) => showStatus(runDir(process.env), parseFormat(options.output)));
-  const config = program.command('config').description("settings of this node's agents");
-  config
-    .command('explain')
-    .description('every setting of felix, its value and where it comes from')
-    .option('-o, --output <format>', 'json or yaml instead of a table')
-    .action((options: { output?: string }) => showConfig(runDir(process.env), parseFormat(options.output)));
+  program.addCommand(statusCommand());
+  program.addCommand(configCommand());
   return program;
 }
 

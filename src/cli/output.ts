@@ -48,7 +48,7 @@ export function render(format: Format, value: unknown, table: () => string): str
 }
 
 /** Loaded only by who wants it: a third of what the shortest command takes. */
-function yaml(): typeof import('yaml') {
+export function yaml(): typeof import('yaml') {
   return createRequire(import.meta.url)('yaml') as typeof import('yaml');
 }
 

@@ -1,30 +1,53 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
 import { expect, onTestFinished, test } from 'vitest';
+import { alone, handedTo, inParts } from '../../../scripts/bundle.ts';
 import { root } from '../../dataplane/kernel/bundle.ts';
 
 const run = promisify(execFile);
 
-/** Tells on standard error which packages a program loads. */
+/** Tells on standard error which packages a program loads, and at its end which of Node's own modules it has loaded. */
 const watching = `import { registerHooks } from 'node:module';
 registerHooks({
   resolve(specifier, context, next) {
     if (/^[a-z@]/.test(specifier) && !/^(node|file|data):/.test(specifier)) process._rawDebug('loads ' + specifier);
     return next(specifier, context);
   },
+});
+process.on('exit', () => {
+  for (const name of process.moduleLoadList) process._rawDebug('has ' + name);
 });`;
 
-test('explain asks the agent without loading the clients of datastores, schemas and YAML', async () => {
-  const outdir = mkdtempSync(join(root, 'node_modules', '.margay-bundle-'));
-  onTestFinished(() => rmSync(outdir, { recursive: true }));
-  await build({
-    entryPoints: [join(root, 'src/cli/ctl.ts')],
-    ...{ outdir, bundle: true, splitting: true, platform: 'node', format: 'esm', packages: 'external' },
-  });
+function emptyFolder(): string {
+  const folder = mkdtempSync(join(root, 'node_modules', '.margay-bundle-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+/** What `margayctl` says, and its exit code. */
+async function margayctl(folder: string, args: readonly string[]) {
+  const hook = `data:text/javascript,${encodeURIComponent(watching)}`;
+  const env = { ...process.env, MARGAY_RUN_DIR: folder };
+  const started = run(process.execPath, ['--import', hook, join(folder, 'margayctl.js'), ...args], { env });
+  const outcome = await started.catch(
+    (thrown: { readonly code: number; readonly stdout: string; readonly stderr: string }) => thrown,
+  );
+  const { stdout, stderr } = outcome;
+  const told = stderr.split('\n').filter((line) => !/^(loads|has) /.test(line));
+  return {
+    ...{ code: 'code' in outcome ? outcome.code : 0, stdout, stderr: told.join('\n') },
+    packages: stderr.match(/(?<=^loads ).+/gm) ?? [],
+    modules: stderr.match(/(?<=^has NativeModule ).+/gm) ?? [],
+  };
+}
+
+test('explain asks the agent without loading a package, nor what of Node no question needs', async () => {
+  const outdir = emptyFolder();
+  await build({ ...alone, outdir });
   const answer = {
     ...{ verdict: 'deny', transport: { protocol: 'tcp', port: 80 }, hosts: [], problems: [], live: { node: 'n1' } },
     ...{ source: { address: '192.0.2.1' }, destination: { address: '192.0.2.2' } },
@@ -36,16 +59,33 @@ test('explain asks the agent without loading the clients of datastores, schemas 
   });
   await new Promise<void>((resolve) => agent.listen(join(outdir, 'felix.sock'), resolve));
   onTestFinished(() => void agent.close());
-  const hook = `data:text/javascript,${encodeURIComponent(watching)}`;
-  const args = ['--import', hook, join(outdir, 'ctl.js'), 'explain', '192.0.2.1', '192.0.2.2:80', '-o', 'json'];
-  const outcome = await run(process.execPath, args, { env: { ...process.env, MARGAY_RUN_DIR: outdir } }).catch(
-    (thrown: { readonly code: number; readonly stdout: string; readonly stderr: string }) => thrown,
-  );
-  expect(outcome).toMatchObject({ code: 1 });
+  const outcome = await margayctl(outdir, ['explain', '192.0.2.1', '192.0.2.2:80', '-o', 'json']);
+  expect(outcome).toMatchObject({ code: 1, packages: [] });
   expect(JSON.parse(outcome.stdout)).toEqual(answer);
   expect(asked).toEqual(['/v1/explain?from=192.0.2.1&to=192.0.2.2%3A80&namespace=default']);
-  const loaded = new Set(outcome.stderr.match(/(?<=^loads )[\w@/-]+/gm));
-  expect(loaded.has('commander')).toBe(true);
-  for (const heavy of ['yaml', 'zod', 'pino', 'etcd3', '@grpc/grpc-js', '@kubernetes/client-node', 'prom-client'])
-    expect(loaded).not.toContain(heavy);
+  expect(outcome.modules).toContain('_http_client');
+  for (const costly of ['internal/deps/undici/undici', 'tls', 'readline', 'crypto'])
+    expect(outcome.modules).not.toContain(costly);
+});
+
+test('what the agent is not asked goes on in the other bundles, whose errors end it as its own do', async () => {
+  const outdir = emptyFolder();
+  await build({ ...alone, outdir });
+  await build({ ...inParts, entryPoints: { 'margayctl-offline': './src/cli/explain-apart.ts' }, outdir });
+  for (const bundle of Object.values(handedTo)) expect(inParts.entryPoints).toHaveProperty(bundle.slice(2, -3));
+  const file = join(outdir, 'policy.yaml');
+  const policy = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'web' }, spec: {} };
+  writeFileSync(file, JSON.stringify({ ...policy, spec: { podSelector: {} } }));
+  const question = ['explain', '192.0.2.1', '192.0.2.2:80', '-f', file];
+  expect(await margayctl(outdir, question)).toMatchObject({
+    code: 0,
+    stderr: '',
+    stdout: expect.stringContaining(': allowed\n'),
+  });
+  const absent = await margayctl(outdir, ['explain', 'nobody', '192.0.2.2:80', '-f', file]);
+  expect(absent).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: expect.stringMatching(/^margayctl: source: "default\/nobody": /),
+  });
 });
