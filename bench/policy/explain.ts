@@ -18,7 +18,7 @@ import { furnish, localPods, namespaceOf, podKey, pods } from './cluster.ts';
 /** Of the project. */
 const targetMs = 100;
 const questions = 100;
-const commands = 10;
+const commands = 20;
 const deadlineMs = 120_000;
 const execute = promisify(execFile);
 /** The command as it is built, beside this program. */
@@ -29,7 +29,7 @@ const margayctl = join(import.meta.dirname, 'margayctl.js');
  * the next ones about other pods, each with the deciding line of the kernel, over its control socket; and the whole command.
  */
 export async function measureExplain(runs: number): Promise<Figure[]> {
-  const found = { first: [] as number[], next: [] as number[], command: [] as number[] };
+  const found = { first: [] as number[], next: [] as number[], command: [] as number[], bare: [] as number[] };
   for (let round = 0; round < runs; round++)
     await withSpace((space) =>
       withAgent(space, false, async (agent) => {
@@ -42,7 +42,10 @@ export async function measureExplain(runs: number): Promise<Figure[]> {
         try {
           for (let at = 0; at <= questions; at++)
             (at === 0 ? found.first : found.next).push(await timeQuestion(runDir, at));
-          for (let at = 0; at < commands; at++) found.command.push(await timeCommand(runDir, at));
+          for (let at = 0; at < commands; at++) {
+            found.command.push(await timeCommand(runDir, at));
+            found.bare.push(await timeBare());
+          }
         } finally {
           await server.close();
           rmSync(runDir, { recursive: true });
@@ -56,6 +59,7 @@ export async function measureExplain(runs: number): Promise<Figure[]> {
     against('policy-explain-first', found.first),
     against('policy-explain', found.next),
     against('policy-explain-command', found.command),
+    { ...against('policy-explain-command', found.command), peer: found.bare, peerName: 'node -e 0' },
   ];
 }
 
@@ -88,6 +92,13 @@ async function timeQuestion(runDir: string, at: number): Promise<number> {
   const took = performance.now() - began;
   if (verdict !== 'deny' || live.destination?.line === undefined) throw new Error('another verdict than expected');
   return took;
+}
+
+/** The least that a program of Node takes. */
+async function timeBare(): Promise<number> {
+  const began = performance.now();
+  await execute(process.execPath, ['-e', '0']);
+  return performance.now() - began;
 }
 
 /** Exit code 1: denied. */
