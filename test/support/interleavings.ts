@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
+import { etcdKey } from '../../src/datastore/layout.ts';
 import type { MemoryStore } from '../../src/datastore/memory.ts';
 import {
   type Key,
@@ -9,26 +9,36 @@ import {
   StoreUnavailableError,
   type Write,
 } from '../../src/datastore/store.ts';
+import { type Answer, Places } from './places.ts';
 
 /*
  * A model checker for processes that share a store: every order in which their calls can reach it, each order once, and
- * optionally every write at which one of them dies, before it took effect or after. A process is run again from its
- * beginning for each order; orders that lead to the same place (the same objects, the same answers seen by each
- * process) are followed once from there.
+ * optionally every death of one of them. A process is run again from its beginning for each order; orders that lead to
+ * the same place (see places.ts) are followed once from there.
+ *
+ * A process that dies at a write, before this took effect, leaves the store as if it had died right after its last write
+ * that did, for nobody sees what it read in between. So a death is tried after each write that took effect, without its
+ * answer, and before all.
  */
 
 /**
- * Deterministic given the store's answers. Resolves to all that the end's check knows of it beside the store. Rejects
+ * Says that of what the process was answered so far only `kept` matters to what it will do: it begins an attempt anew,
+ * which `loop` names.
+ */
+export type Again = (loop: string, kept: (answers: readonly Answer[]) => readonly Answer[]) => void;
+
+/**
+ * Deterministic given the store's answers, of whose revisions it only asks whether two are the same. Resolves to all that the end's check knows of it beside the store. Rejects
  * with StoreUnavailableError when it died.
  */
-export type Process = (store: Store) => Promise<string>;
+export type Process = (store: Store, again: Again) => Promise<string>;
 
 export interface Race {
   /** A fresh store as all orders begin, and the processes on it. */
   begin(): Promise<{ readonly store: MemoryStore; readonly processes: readonly Process[] }>;
   /** Looks at what is left when all have ended. */
   end(store: MemoryStore): Promise<void>;
-  /** Whether one process may die at one of its writes. */
+  /** Whether one process may die. */
   readonly deaths: boolean;
   /** Stops at so many places, orders taken at random by `random`; without it, all are followed. */
   readonly sample?: { readonly states: number; readonly random: () => number };
@@ -45,7 +55,7 @@ export interface Explored {
 
 interface Choice {
   readonly process: number;
-  /** What becomes of its next call: done; done, but the process dies without the answer; not done, and it dies. */
+  /** What becomes of its next call: done; done, but the process dies without the answer; not done, as it is dead. */
   readonly fate: 'done' | 'unanswered' | 'undone';
 }
 
@@ -63,6 +73,10 @@ export async function explore(race: Race): Promise<Explored> {
     try {
       await run.settle();
       for (const choice of prefix) await run.take(choice, path);
+      if (run.diedInVain) {
+        await run.abandon();
+        continue;
+      }
       for (;;) {
         const [first, ...others] = run.choices(race.deaths);
         const state = run.state();
@@ -96,35 +110,34 @@ function next(open: (readonly Choice[])[], { sample }: Race): readonly Choice[] 
 interface Call {
   readonly text: string;
   readonly writes: boolean;
-  run(): Promise<unknown>;
+  run(): Promise<{ readonly value: unknown; readonly changed: boolean }>;
   answer(value: unknown): void;
   fail(error: Error): void;
 }
 
 class Run {
   readonly log: string[] = [];
-  /** Writes of each key: names its present value. */
-  readonly #versions = new Map<string, number>();
+  readonly #places: Places;
   readonly #calls: Call[][];
-  readonly #histories: string[][];
   readonly #ended: boolean[];
   readonly #results: Promise<void>[];
   readonly #outcomes: string[];
-  readonly #begun: ReadonlyMap<string, string>;
   #dead: number | undefined;
+  #abandoned = false;
+  /** Its last write changed nothing, so that its death is that of an earlier one. */
+  diedInVain = false;
 
   constructor(
     private readonly store: MemoryStore,
     processes: readonly Process[],
   ) {
-    this.#begun = store.dump();
     this.#calls = processes.map(() => []);
-    this.#histories = processes.map(() => []);
+    this.#places = new Places(processes.length, (key) => store.dump().get(etcdKey(key)));
     this.#ended = processes.map(() => false);
     this.#outcomes = processes.map(() => 'died');
     this.#results = processes.map(async (process, at) => {
       try {
-        this.#outcomes[at] = await process(this.#gated(at));
+        this.#outcomes[at] = await process(this.#gated(at), (loop, kept) => this.#places.again(at, loop, kept));
       } catch (thrown) {
         if (!(thrown instanceof StoreUnavailableError)) throw thrown;
       } finally {
@@ -145,8 +158,9 @@ class Run {
     return this.#calls.flatMap(([call], process) => {
       if (call === undefined) return [];
       const done: Choice = { process, fate: 'done' };
-      if (!deaths || this.#dead !== undefined || !call.writes) return [done];
-      return [done, { process, fate: 'unanswered' }, { process, fate: 'undone' }];
+      if (!deaths || this.#dead !== undefined) return [done];
+      const before: Choice[] = this.log.length === 0 ? [{ process, fate: 'undone' }] : [];
+      return [done, ...before, ...(call.writes ? [{ process, fate: 'unanswered' } as const] : [])];
     });
   }
 
@@ -158,23 +172,19 @@ class Run {
     this.log.push(`${process + 1}: ${call.text}${fate === 'done' ? '' : ` (dies, ${fate})`}`);
     if (fate === 'undone') this.#die(process, call);
     else {
-      const value = await call.run();
+      const { value, changed } = await call.run();
       if (fate === 'done') call.answer(value);
-      else this.#die(process, call);
+      else {
+        this.diedInVain = !changed;
+        this.#die(process, call);
+      }
     }
     await this.settle();
   }
 
-  /**
-   * A digest of what was stored since the beginning, and of what each process was answered; of one that ended, of what
-   * came of it. There are hundreds of thousands, each of some thousand octets.
-   */
   state(): string {
-    const versions = [...this.#versions].toSorted();
-    const stored = [...this.store.dump()].filter(([key, text]) => this.#begun.get(key) !== text);
-    const seen = this.#histories.map((history, at) => (this.#ended[at] ? this.#outcomes[at] : history));
-    const text = JSON.stringify([stored, versions, seen, this.#dead ?? -1]);
-    return createHash('sha256').update(text).digest('base64');
+    const outcomes = this.#outcomes.map((outcome, at) => (this.#ended[at] ? outcome : undefined));
+    return this.#places.digest(outcomes, this.#dead);
   }
 
   async finished(): Promise<void> {
@@ -183,33 +193,31 @@ class Run {
 
   /** Lets the processes end: what comes now was seen before. */
   async abandon(): Promise<void> {
-    for (const [process, calls] of this.#calls.entries()) {
-      this.#histories[process] = ['abandoned'];
+    this.#abandoned = true;
+    for (const calls of this.#calls)
       for (const call of calls.splice(0)) call.fail(new StoreUnavailableError('abandoned'));
-    }
     await Promise.allSettled(this.#results);
   }
 
   #die(process: number, call: Call): void {
     this.#dead = process;
-    this.#histories[process]?.push('dead');
     const calls = this.#calls[process]?.splice(0) ?? [];
     for (const each of [call, ...calls]) each.fail(new StoreUnavailableError('died'));
   }
 
   #gated(process: number): Store {
     const { store } = this;
-    const key = (of: Key) => `${keyText(of)}@${this.#versions.get(keyText(of)) ?? 0}`;
+    const places = this.#places;
     const read =
       <A extends unknown[], R>(
         text: (...given: A) => string,
         call: (...given: A) => Promise<R>,
-        seen: (...given: A) => string,
+        seen: (...given: A) => readonly string[],
       ) =>
       (...given: A) =>
         this.#call<R>(process, text(...given), false, async () => {
           const value = await call.apply(store, given);
-          return { value, seen: seen(...given) };
+          return { value, outcome: '', versions: seen(...given) };
         });
     const write =
       <A extends unknown[], R extends { readonly outcome: string }>(
@@ -221,28 +229,21 @@ class Run {
         const keys = keysOf(...given);
         return this.#call<R>(process, `${name} ${keys.map(keyText).join(', ')}`, true, async () => {
           const value = await call.apply(store, given);
-          const done = value.outcome === 'written';
-          if (done)
-            for (const one of keys) this.#versions.set(keyText(one), (this.#versions.get(keyText(one)) ?? 0) + 1);
-          return { value, seen: `${value.outcome} ${keys.map(key).join()}` };
+          if (value.outcome === 'written') for (const key of keys) places.written(key);
+          return { value, outcome: value.outcome, versions: keys.map((key) => places.version(keyText(key))) };
         });
       };
-    const all = (prefix: string) =>
-      [...this.#versions]
-        .filter(([text]) => text.startsWith(prefix))
-        .toSorted()
-        .join();
     return {
       atomic: true,
       get: read(
         (of) => `get ${keyText(of as Key)}`,
         store.get,
-        (of) => key(of as Key),
+        (of) => [places.version(keyText(of as Key))],
       ) as Store['get'],
       list: read(
         (type: string, _scope?: Scope) => `list ${type}`,
         store.list as (type: string, scope?: Scope) => Promise<unknown>,
-        (type, scope) => all(`${type}/${scope?.host ? `${scope.host}/` : ''}`),
+        (type, scope) => places.versionsOf(`${type}/${scope?.host ? `${scope.host}/` : ''}`),
       ) as Store['list'],
       create: write('create', store.create, (of) => [of as Key]) as Store['create'],
       update: write('update', store.update, (of) => [of as Key]) as Store['update'],
@@ -255,18 +256,21 @@ class Run {
     };
   }
 
-  #call<R>(process: number, text: string, writes: boolean, run: () => Promise<{ value: R; seen: string }>): Promise<R> {
-    const history = this.#histories[process];
-    const last = history?.at(-1);
-    if (last === 'dead' || last === 'abandoned') return Promise.reject(new StoreUnavailableError(last));
+  #call<R>(
+    process: number,
+    text: string,
+    writes: boolean,
+    run: () => Promise<{ value: R; outcome: string; versions: readonly string[] }>,
+  ): Promise<R> {
+    if (this.#abandoned || this.#dead === process) return Promise.reject(new StoreUnavailableError('gone'));
     return new Promise<R>((resolve, reject) => {
       this.#calls[process]?.push({
         text,
         writes,
         run: async () => {
-          const { value, seen } = await run();
-          history?.push(`${text}: ${seen}`);
-          return value;
+          const { value, outcome, versions } = await run();
+          this.#places.answered(process, { call: text, outcome, versions });
+          return outcome === '' || outcome === 'written' ? { value, changed: writes } : { value, changed: false };
         },
         answer: (value) => resolve(value as R),
         fail: reject,

@@ -1,19 +1,19 @@
 import { expect, test } from 'vitest';
-import { createLog } from '../../../src/base/log.ts';
 import type { MemoryStore } from '../../../src/datastore/memory.ts';
 import type { Store } from '../../../src/datastore/store.ts';
 import { claimBlock, releaseAffinity } from '../../../src/ipam/affinity.ts';
-import type { Ipam } from '../../../src/ipam/allocator.ts';
+import { Ipam } from '../../../src/ipam/allocator.ts';
 import { ContentionError, PoolExhaustedError } from '../../../src/ipam/errors.ts';
 import { type Cidr, parseCidr } from '../../../src/model/address.ts';
-import { explore, type Race } from '../../support/interleavings.ts';
-import { ipamOf, poolValue, storeWithPools, TestClock } from '../../support/ipam.ts';
+import { type Again, explore, type Race } from '../../support/interleavings.ts';
+import { poolValue, storeWithPools, TestClock } from '../../support/ipam.ts';
+import { attemptLog } from '../../support/ipam-attempts.ts';
 import { Book, checkAffinities, checkStored, mend, releaseAll } from '../../support/ipam-invariants.ts';
 import { seeded } from '../../support/seeded.ts';
 
 /*
  * Two nodes on one pool, in every order in which their calls can reach the datastore, and with either of them dying at
- * any of its writes: no address is held twice, callers keep what they were given, and once the nodes ran again nothing
+ * any moment: no address is held twice, callers keep what they were given, and once the nodes ran again nothing
  * is left over. Here some of the orders; by `npm run test:ipam-races` all of them, or as far as MARGAY_RACES places lead.
  */
 
@@ -28,7 +28,7 @@ interface Scene {
 }
 
 /** What a process does, by the name of its node. */
-type Act = (ipam: Ipam, store: Store, scene: Scene) => Promise<unknown>;
+type Act = (ipam: Ipam, store: Store, scene: Scene, again?: Again) => Promise<unknown>;
 
 interface Play {
   readonly pool: { readonly cidr: string; readonly blockSize: number };
@@ -60,8 +60,8 @@ const release =
   };
 
 const affinity = (work: (scene: Parameters<typeof claimBlock>[0]) => Promise<unknown>): Act => {
-  return async (_ipam, store, { clock }) => {
-    await work({ store, clock, log: createLog('test', 'silent'), attempts });
+  return async (_ipam, store, { clock }, again) => {
+    await work({ store, clock, log: attemptLog(again), attempts });
   };
 };
 const block: Cidr = parseCidr('10.0.0.0/31');
@@ -236,8 +236,8 @@ async function perform(play: Play, sample: Race['sample']) {
   let scene: Scene = { clock: new TestClock(), book: new Book() };
   const nodes = ['n1', 'n2'];
   /** An allocator that knows pools and settings without asking, as an agent's does. */
-  const fed = async (store: Store, node: string) => {
-    const ipam = ipamOf(store, node, scene.clock, attempts);
+  const fed = async (store: Store, node: string, again?: Again) => {
+    const ipam = new Ipam({ store, node, clock: scene.clock, log: attemptLog(again), attempts });
     const key = { type: 'IPPool', name: 'pool' } as const;
     const pool = { key, value: poolValue('pool', play.pool.cidr, defaults(play)), revision: '1' };
     const config = play.config && { key: { type: 'IpamConfig' } as const, value: play.config, revision: '1' };
@@ -258,8 +258,8 @@ async function perform(play: Play, sample: Race['sample']) {
       const here = scene;
       const processes = play.race.map(
         ([node, act]) =>
-          async (gated: Store) =>
-            String(await act(await fed(gated, node), gated, here).catch(contended)),
+          async (gated: Store, again: Again) =>
+            String(await act(await fed(gated, node, again), gated, here, again).catch(contended)),
       );
       return { store, processes };
     },
