@@ -5,7 +5,6 @@ import type { Event } from '../datastore/store.ts';
 import { sync } from '../datastore/syncer.ts';
 import type { Consumer, Update } from '../datastore/update.ts';
 import type { KernelEvent, Link } from '../kernel/types.ts';
-import type { FeedMessage } from '../model/feed.ts';
 import { Announced, type Announcement } from './announced.ts';
 import { Dataplane } from './apply.ts';
 import { type Graph, watchedTypes } from './calc/graph.ts';
@@ -15,11 +14,11 @@ import type { ConfigLine } from './configuration.ts';
 import { inPieces, serveControl } from './control.ts';
 import { configureGraph, type FelixDependencies, graphOf, kernelOf, mtuOf } from './dependencies.ts';
 import { followFeed } from './feed.ts';
+import { FeedKeeper } from './feed-keeper.ts';
 import { FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
 import { type Round, Rounds, refreshRounds } from './rounds.ts';
 import { Intake, inSlices, nextTurn } from './slices.ts';
-import { StaleTimer } from './stale.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
 import { TunnelSupport } from './tunnel-support.ts';
 import { countsOf, describe, routesText, satisfies } from './view.ts';
@@ -41,9 +40,8 @@ export class Felix {
   readonly #consumers: Consumer[] = [];
   readonly #changed: Trigger;
   readonly #ledger: FailureLedger;
-  readonly #stale: StaleTimer;
+  readonly #feed: FeedKeeper;
   #datastore: FelixStatus['datastore'] = { connected: false, reason: 'not asked yet' };
-  #feed: { connected: boolean; reason?: string } = { connected: false, reason: 'not connected yet' };
   #inSync = false;
   #monitoring = false;
   #mustRead = true;
@@ -80,7 +78,7 @@ export class Felix {
       () => this.#changed.fire(),
     );
     this.#support = new TunnelSupport(log);
-    this.#stale = new StaleTimer(clock, config.staleRouteSeconds * 1000, () => this.#dropStaleRoutes());
+    this.#feed = new FeedKeeper(this.#graph, () => this.#changed.fire(), log, clock, config.staleRouteSeconds);
   }
 
   /**
@@ -94,11 +92,11 @@ export class Felix {
     const control = runDir === undefined ? undefined : await this.#serve(runDir);
     try {
       await netlink.monitor((event) => this.#onKernelEvent(event), all, { othersRoutes: true }).ready;
-      this.#stale.start();
+      this.#feed.start();
       await Promise.all([
         sync({ store, types: watchedTypes, consumer: (update) => this.#onUpdate(update), log, clock, signal: all }),
         ...(this.#bgp && runDir !== undefined
-          ? [followFeed({ path: `${runDir}/routes.sock`, listener: this.#feedListener(), clock, log, signal: all })]
+          ? [followFeed({ path: `${runDir}/routes.sock`, listener: this.#feed, clock, log, signal: all })]
           : []),
         this.#flows.run(all),
         this.#rounds.run(all),
@@ -106,7 +104,7 @@ export class Felix {
       ]);
     } finally {
       stop.abort();
-      this.#stale.stop();
+      this.#feed.stop();
       await this.#dataplane.release();
       await control?.close();
     }
@@ -168,7 +166,7 @@ export class Felix {
       bgp: this.#bgp,
       inSync: this.#inSync,
       datastore: this.#datastore,
-      ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed, this.podMtu()),
+      ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed.state, this.podMtu()),
       ...(this.#lastApply && { lastApply: this.#lastApply }),
     };
   }
@@ -298,7 +296,7 @@ export class Felix {
     this.#monitoring = true;
     this.#graph.adopt(this.#dataplane.routes.ours());
     // The time may have run out before there was anything to keep.
-    if (!this.#feed.connected) this.#stale.start();
+    this.#feed.start();
     this.deps.log.info({ routes: this.#dataplane.routes.owned }, 'took over the routes in the kernel');
   }
 
@@ -345,30 +343,6 @@ export class Felix {
     } else if (this.#dataplane.onKernelEvent(event)) this.#changed.fire();
   }
 
-  #feedListener() {
-    return {
-      message: (message: FeedMessage) => {
-        this.#graph.applyFeed(message);
-        if (message.type === 'hello') {
-          this.#feed = { connected: true };
-          this.#stale.pause();
-        } else if (message.type === 'endOfSnapshot') this.#stale.clear();
-        this.#changed.fire();
-      },
-      disconnected: (reason: string) => {
-        this.#feed = { connected: false, reason };
-        this.#graph.feed.disconnected();
-        this.#stale.start();
-      },
-    };
-  }
-
-  #dropStaleRoutes(): void {
-    const dropped = this.#graph.dropStaleRoutes();
-    if (dropped > 0) this.deps.log.warn({ dropped }, 'the route feed stayed away; its routes are removed');
-    this.#changed.fire();
-  }
-
   /** Puts changed settings into force. */
   #reconfigure(): void {
     const { configuration, policy, log } = this.deps;
@@ -379,7 +353,7 @@ export class Felix {
     if (changed.includes('logLevel')) log.level = config.logLevel;
     policy.configure(config);
     configureGraph(this.#graph, config);
-    this.#stale.limit = config.staleRouteSeconds * 1000;
+    this.#feed.staleSeconds = config.staleRouteSeconds;
     this.#rounds.restart();
     for (const listener of this.#configListeners) listener(config);
   }
