@@ -90,7 +90,9 @@ export class RemovalQueue {
     const aside = `refused-${file}`;
     await rename(path.join(this.folder, file), path.join(this.folder, aside));
     this.log.error({ file: path.join(this.folder, aside), reason }, 'a queued CNI DEL cannot be done and is set aside');
-    const refused = this.#entries().filter((name) => name.startsWith('refused-'));
+    const refused = this.#entries()
+      .filter((name) => name.startsWith('refused-'))
+      .sort();
     for (const name of refused.slice(0, -maxRefused)) await rm(path.join(this.folder, name), { force: true });
   }
 

@@ -12,6 +12,7 @@ import {
   type Result,
   type WorkerInput,
 } from './messages.ts';
+import { Window } from './window.ts';
 
 /*
  * The thread that speaks to etcd. Loaded as TypeScript from the sources, or as a bundle of its own beside the
@@ -20,9 +21,8 @@ import {
 
 interface Watch {
   readonly stop: AbortController;
-  /** Batches told that are not used up yet. */
-  ahead: number;
-  resume: (() => void) | undefined;
+  /** Of batches. */
+  readonly window: Window;
 }
 
 const port = parentPort;
@@ -37,9 +37,9 @@ const watches = new Map<number, Watch>();
 port.on('message', (call: Call) => {
   switch (call.do) {
     case 'end':
-      return watches.get(call.id)?.stop.abort();
+      return end(watches.get(call.id));
     case 'more':
-      return goOn(watches.get(call.id), call.batches);
+      return watches.get(call.id)?.window.used(call.batches);
     default:
       return void answer(call);
   }
@@ -82,32 +82,22 @@ async function range(id: number, prefix: string, revision: string | undefined): 
 }
 
 async function watch(id: number, prefix: string, revision: string): Promise<void> {
-  const state: Watch = { stop: new AbortController(), ahead: 0, resume: undefined };
-  watches.set(id, state);
-  const { signal } = state.stop;
+  const stop = new AbortController();
+  const window = new Window(batchesAhead);
+  watches.set(id, { stop, window });
   try {
-    for await (const events of kv.watch(prefix, revision, signal)) {
+    for await (const events of kv.watch(prefix, revision, stop.signal)) {
       tell({ type: 'events', id, events });
-      if (++state.ahead >= batchesAhead) await resumed(state);
+      await window.told();
     }
   } finally {
     watches.delete(id);
   }
 }
 
-/** Until there is room for more, or the watch is to end. */
-function resumed(state: Watch): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  state.resume = resolve;
-  state.stop.signal.addEventListener('abort', () => resolve(), { once: true });
-  return promise;
-}
-
-function goOn(state: Watch | undefined, batches: number): void {
-  if (state === undefined) return;
-  state.ahead -= batches;
-  state.resume?.();
-  state.resume = undefined;
+function end(watch: Watch | undefined): void {
+  watch?.stop.abort();
+  watch?.window.end();
 }
 
 function failureOf(thrown: unknown): Failure {
