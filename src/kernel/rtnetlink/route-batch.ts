@@ -12,13 +12,19 @@ import {
   writeRoute,
   writeRouteRemoval,
 } from './route.ts';
-import type { NetlinkSocket } from './socket.ts';
+import type { Most, NetlinkSocket } from './socket.ts';
 
 interface Template {
   readonly form: RouteForm;
   readonly family: Family;
   /** A whole message, in host order. */
   readonly message: Int32Array;
+}
+
+/** How many messages, and where the last one begins. */
+interface Written {
+  readonly count: number;
+  readonly last: number;
 }
 
 /** RTM_NEWROUTE or RTM_DELROUTE: its type, its flags beyond REQUEST, and its body. */
@@ -40,23 +46,27 @@ export class RouteWriter {
   constructor(private readonly message: RouteMessage) {}
 
   /**
-   * Writes so many messages from the route at `from` on, numbered from `sequence` on; returns where the last begins.
-   * @throws NoDeviceError, InputError
+   * Writes messages from the route at `from` on, numbered from `sequence` on, as many as there are and may be; returns
+   * how many, and where the last begins. @throws NoDeviceError, InputError
    */
-  write(w: MessageWriter, routes: PackedRoutes, from: number, count: number, sequence: number): number {
+  write(w: MessageWriter, routes: PackedRoutes, from: number, most: Most, sequence: number): Written {
+    let count = 0;
     let last = w.length;
-    for (let at = from; at < from + count; ) {
-      const alike = Math.min(routes.alike(at), from + count - at);
+    while (count < most.messages && from + count < routes.count) {
+      const at = from + count;
       const { message } = this.#template(w, routes, at);
-      const start = w.repeat(message, alike, sequence + at - from);
       const stride = message.byteLength;
+      const room = Math.floor((most.octets - w.length) / stride);
+      if (room < 1 && count > 0) break;
+      const alike = Math.min(routes.alike(at), most.messages - count, Math.max(1, room));
+      const start = w.repeat(message, alike, sequence + count);
       const body = start + messageHeader;
       const [lengthAt, addressAt] = [body + lengthOffset, body + destinationOffset];
       routes.place(at, { bytes: w.buffer, lengthAt, addressAt, stride, count: alike });
       last = start + (alike - 1) * stride;
-      at += alike;
+      count += alike;
     }
-    return last;
+    return { count, last };
   }
 
   #template(w: MessageWriter, routes: PackedRoutes, at: number): Template {
@@ -128,7 +138,7 @@ function writeAll(socket: NetlinkSocket, message: RouteMessage, routes: PackedRo
   const failures: Refusal[] = [];
   const refused = socket.batchPacked({
     count: routes.count,
-    write: (w, at, count, sequence) => writer.write(w, routes, at, count, sequence),
+    write: (w, at, most, sequence) => writer.write(w, routes, at, most, sequence),
     operation: (at) => `${verb} route ${routes.destination(at)}`,
   });
   refused.forEach((cause, at) => {

@@ -29,6 +29,10 @@ export const NETLINK_NETFILTER = 12;
 
 /** Messages in one send. */
 const batchSize = 512;
+/** The same of messages that are written many at a time. */
+const packedSize = 1024;
+/** The kernel refuses more than a socket's send buffer holds, 208 KiB unless somebody changed it (netlink_sendmsg). */
+const packedOctets = 128 * 1024;
 /** The kernel makes dump datagrams of at most 32 KiB; a single message may exceed that. */
 const datagramSize = 256 * 1024;
 /** A dump that changed under way is read again this often before it is reported. */
@@ -53,14 +57,20 @@ export interface Batch {
   readonly operation: (at: number) => string;
 }
 
+/** What one send holds. */
+export interface Most {
+  readonly messages: number;
+  readonly octets: number;
+}
+
 /** Messages that are written many at a time. */
 export interface PackedBatch {
   readonly count: number;
   /**
-   * Writes so many whole messages from the one at `at` on, each with REQUEST and numbered from `sequence` on; returns
-   * where the last one begins.
+   * Writes whole messages from the one at `at` on, each with REQUEST and numbered from `sequence` on, at least one and
+   * no more than are allowed; returns how many, and where the last one begins.
    */
-  readonly write: (w: MessageWriter, at: number, count: number, sequence: number) => number;
+  readonly write: (w: MessageWriter, at: number, most: Most, sequence: number) => { count: number; last: number };
   /** For errors. */
   readonly operation: (at: number) => string;
 }
@@ -222,15 +232,17 @@ export class NetlinkSocket {
   /** As `batchOf`, for messages that are written many at a time. */
   batchPacked({ count, write, operation }: PackedBatch): (KernelError | undefined)[] {
     const failures: (KernelError | undefined)[] = [];
-    for (let start = 0; start < count; start += batchSize) {
-      const length = Math.min(batchSize, count - start);
+    for (let start = 0; start < count; ) {
+      const most = { messages: Math.min(packedSize, count - start), octets: packedOctets };
       const first = this.#begin();
-      const last = write(this.#writer, start, length, first);
-      this.#sequence = (first + length - 1) >>> 0;
-      this.#writer.addFlags(last, NLM_F_ACK);
-      this.#exchange(length, first, (at, failure) => {
-        failures[start + at] = failure(operation(start + at));
+      const from = start;
+      const written = write(this.#writer, from, most, first);
+      this.#sequence = (first + written.count - 1) >>> 0;
+      this.#writer.addFlags(written.last, NLM_F_ACK);
+      this.#exchange(written.count, first, (at, failure) => {
+        failures[from + at] = failure(operation(from + at));
       });
+      start += written.count;
     }
     return failures;
   }

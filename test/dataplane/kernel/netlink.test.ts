@@ -364,3 +364,13 @@ test('of a batch, each that fails is named, and the others are done', () => {
   ]);
   expect(netlink.routes(4)).toHaveLength(1500);
 });
+
+test('routes with sixteen next hops each are more than one message holds, and all are set', () => {
+  connected();
+  const nextHops = Array.from({ length: 16 }, (_, at) => via(`2001:db8::${at + 2}`));
+  const many = Array.from({ length: 450 }, (_, at) =>
+    route(`fd00:${at.toString(16)}::/64`, { nextHops, scope: 'universe', metric: 1024 }),
+  );
+  expect(netlink.applyRoutes(many, [])).toEqual([]);
+  expect(ours()).toHaveLength(450);
+});

@@ -104,27 +104,37 @@ test.each([
   ['deleted', writeRouteRemoval],
 ] as const)('routes %s in a row are each written as if they were alone', (_, body) => {
   fc.assert(
-    fc.property(runs, fc.shuffledSubarray([...Array(30).keys()], { minLength: 30 }), (list, order) => {
-      const mixed = order.flatMap((at) => list[at] ?? []);
-      const packed = packedList(mixed);
-      // Those of one run share an object, as those of a table do.
-      const form = (at: number) => list.find((one) => one.nextHops === mixed[at]?.nextHops) ?? packed.form(at);
-      const same = (a: number, b: number) => form(a) === form(b) && packed.family(a) === packed.family(b);
-      const alike = (at: number) => {
-        const end = mixed.findIndex((_one, other) => other > at && !same(at, other));
-        return (end < 0 ? mixed.length : end) - at;
-      };
-      const w = new MessageWriter(16);
-      const writer = new RouteWriter({ type: 24, flags: 4, body });
-      // In two parts, as a batch is.
-      const [half, last] = [mixed.length >> 1, mixed.length - 1];
-      const ends = [half, mixed.length - half].map((count, part) =>
-        count > 0 ? writer.write(w, { ...packed, form, alike }, part * half, count, 7 + part * half) : -1,
-      );
-      const written = [...readMessages(w.written)];
-      expect(written).toEqual(mixed.map((one, at) => ({ ...message((alone) => body(alone, one)), sequence: 7 + at })));
-      if (last >= 0) expect(ends[1]).toBe(w.length - 16 - (written[last]?.payload.length ?? 0));
-    }),
+    fc.property(
+      runs,
+      fc.shuffledSubarray([...Array(30).keys()], { minLength: 30 }),
+      fc.integer({ min: 1, max: 40 }),
+      (list, order, most) => {
+        const mixed = order.flatMap((at) => list[at] ?? []);
+        const packed = packedList(mixed);
+        // Those of one run share an object, as those of a table do.
+        const form = (at: number) => list.find((one) => one.nextHops === mixed[at]?.nextHops) ?? packed.form(at);
+        const same = (a: number, b: number) => form(a) === form(b) && packed.family(a) === packed.family(b);
+        const alike = (at: number) => {
+          const end = mixed.findIndex((_one, other) => other > at && !same(at, other));
+          return (end < 0 ? mixed.length : end) - at;
+        };
+        const w = new MessageWriter(16);
+        const writer = new RouteWriter({ type: 24, flags: 4, body });
+        // In several parts, as a batch is, each as long as one of both limits has it.
+        const parts: { count: number; last: number }[] = [];
+        for (let at = 0; at < mixed.length; at += parts.at(-1)?.count ?? 1) {
+          const octets = w.length + (at % 2 === 0 ? 1e9 : 300);
+          parts.push(writer.write(w, { ...packed, form, alike }, at, { messages: most, octets }, 7 + at));
+        }
+        const written = [...readMessages(w.written)];
+        expect(written).toEqual(
+          mixed.map((one, at) => ({ ...message((alone) => body(alone, one)), sequence: 7 + at })),
+        );
+        expect(parts.every(({ count }) => count >= 1 && count <= most)).toBe(true);
+        const { last } = parts.at(-1) ?? {};
+        if (last !== undefined) expect(last).toBe(w.length - 16 - (written.at(-1)?.payload.length ?? 0));
+      },
+    ),
     { numRuns: 500 },
   );
 });
