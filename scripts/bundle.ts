@@ -28,6 +28,20 @@ const packages: Plugin = {
   },
 };
 
+/** A module's text that gives what is asked of one of Node's own. Its default is one that looks when something is asked. */
+function builtin(name: string, theirs: object): string {
+  const all = `process.getBuiltinModule('${name}')`;
+  const plain = typeof theirs === 'object' && theirs !== process;
+  const exported = (each: string) =>
+    `const node_${each} = /* @__PURE__ */ (() => ${all}.${each})(); export { node_${each} as ${each} };`;
+  return [
+    `export default /* @__PURE__ */ ${plain ? `new Proxy({}, { get: (_, name) => ${all}[name] })` : `(() => ${all})()`};`,
+    ...Object.keys(theirs)
+      .filter((each) => each !== 'default')
+      .map(exported),
+  ].join('\n');
+}
+
 /**
  * Takes from Node's own modules by `process.getBuiltinModule`, and only what is used. An import statement reads every
  * property of such a module, and some load a lot when they are read: with node:http comes undici, 60 ms.
@@ -35,7 +49,6 @@ const packages: Plugin = {
 const builtins: Plugin = {
   name: 'builtins',
   setup({ onResolve, onLoad }) {
-    const namesOf = (name: string) => Object.keys(createRequire(import.meta.url)(name) as object);
     onResolve({ filter: /^node:/ }, ({ path, importer, kind }) =>
       // A module for each importer, so that it becomes no part of its own.
       kind === 'import-statement'
@@ -48,15 +61,7 @@ const builtins: Plugin = {
         : { path, external: true },
     );
     onLoad({ filter: /./, namespace: 'builtin' }, ({ pluginData: name }: { pluginData: string }) => ({
-      contents: [
-        `const all = /* @__PURE__ */ process.getBuiltinModule('${name}');`,
-        'export default all;',
-        ...namesOf(name)
-          .filter((each) => each !== 'default')
-          .map(
-            (each) => `const node_${each} = /* @__PURE__ */ (() => all.${each})(); export { node_${each} as ${each} };`,
-          ),
-      ].join('\n'),
+      contents: builtin(name, createRequire(import.meta.url)(name)),
     }));
   },
 };

@@ -2,7 +2,6 @@ import { type IncomingMessage, request } from 'node:http';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { errorCode } from '../base/errors.ts';
 import { ExitError, exitCode } from './exit.ts';
 
@@ -94,6 +93,7 @@ export async function follow(
  */
 export async function download(runDir: string, agent: Agent, path: string, open: () => Writable): Promise<void> {
   const call = { runDir, agent, path, accept: 'application/octet-stream' };
+  const { pipeline } = await import('node:stream/promises');
   const response = await answerTo(call);
   try {
     await pipeline(response, open());

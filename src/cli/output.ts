@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { InputError } from '../base/errors.ts';
 
 export type Format = 'table' | 'json' | 'yaml';
@@ -49,6 +48,7 @@ export function render(format: Format, value: unknown, table: () => string): str
 
 /** Loaded only by who wants it: a third of what the shortest command takes. */
 export function yaml(): typeof import('yaml') {
+  const { createRequire } = process.getBuiltinModule('node:module');
   return createRequire(import.meta.url)('yaml') as typeof import('yaml');
 }
 

@@ -1,4 +1,3 @@
-import { open, rename, rm } from 'node:fs/promises';
 import { Command } from 'commander';
 import { errorCode, InputError } from '../base/errors.ts';
 import type { PeerStatus, ResetOutcome } from '../bgp/peer.ts';
@@ -61,6 +60,7 @@ export function bgpCommand(): Command {
 
 /** The file appears only when it is whole. */
 async function dump(file: string): Promise<void> {
+  const { open, rename, rm } = await import('node:fs/promises');
   const partial = `${file}.partial`;
   try {
     // A file that cannot be written is told before anything is asked for.

@@ -64,7 +64,7 @@ test('explain asks the agent without loading a package, nor what of Node no ques
   expect(JSON.parse(outcome.stdout)).toEqual(answer);
   expect(asked).toEqual(['/v1/explain?from=192.0.2.1&to=192.0.2.2%3A80&namespace=default']);
   expect(outcome.modules).toContain('_http_client');
-  for (const costly of ['internal/deps/undici/undici', 'tls', 'readline', 'crypto'])
+  for (const costly of ['internal/deps/undici/undici', 'tls', 'readline', 'crypto', 'child_process', 'fs/promises'])
     expect(outcome.modules).not.toContain(costly);
 });
 
