@@ -1,5 +1,5 @@
 import { InputError } from '../base/errors.ts';
-import { type Family, familyOf, type Ip, parseIp } from '../model/address.ts';
+import { contains, type Family, familyOf, type Ip, parseCidr, parseIp } from '../model/address.ts';
 import { parseTextList } from '../model/text-list.ts';
 
 /*
@@ -14,6 +14,8 @@ export interface AddressWishes {
   readonly addresses?: readonly Ip[];
   /** Names or prefixes of pools, by the family that they are named for. */
   readonly pools: Partial<Readonly<Record<Family, readonly string[]>>>;
+  /** These, whatever IPAM says (`ipAddrsNoIpam`), at most one of each family. */
+  readonly bareAddresses?: readonly Ip[];
   readonly families?: readonly Family[];
   /** Of the device in the pod. */
   readonly mac?: string;
@@ -24,20 +26,21 @@ export interface Annotated {
   readonly name: string;
   readonly pod: Annotations;
   readonly namespace: Annotations;
+  /** Whether pods may name addresses past IPAM (`feature_control.ip_addrs_no_ipam`); default not. */
+  readonly bare?: boolean;
 }
 
 const prefix = 'cni.projectcalico.org/';
 
 /** Of Calico's annotations, those whose features are not offered. */
 const refused: Readonly<Record<string, string>> = {
-  ipAddrsNoIpam: 'none: addresses come from the pools, by ipAddrs',
   floatingIPs: 'none: no other addresses lead to a pod',
 };
 
 const familyNames: Readonly<Record<string, Family>> = { IPv4: 4, IPv6: 6 };
 
 /** @throws InputError naming the annotation, `Pod(shop/cart).metadata.annotations.cni.projectcalico.org/ipAddrs` */
-export function addressWishes({ name, pod, namespace }: Annotated): AddressWishes {
+export function addressWishes({ name, pod, namespace, bare = false }: Annotated): AddressWishes {
   const ofPod = (key: string) => found(pod, key, `Pod(${name})`);
   const either = (key: string) => ofPod(key) ?? found(namespace, key, `Namespace(${name.split('/')[0]})`);
   for (const [key, expected] of Object.entries(refused)) {
@@ -45,12 +48,14 @@ export function addressWishes({ name, pod, namespace }: Annotated): AddressWishe
     if (given) throw new InputError(given.field, given.text, expected);
   }
   const addresses = addressesOf(ofPod('ipAddrs'));
+  const bareAddresses = bareAddressesOf(ofPod('ipAddrsNoIpam'), bare, addresses !== undefined);
   const [four, six] = [poolsOf(either('ipv4pools')), poolsOf(either('ipv6pools'))];
-  const families = addresses?.map(familyOf) ?? familiesOf(either('ipFamilies'));
+  const families = (addresses ?? bareAddresses)?.map(familyOf) ?? familiesOf(either('ipFamilies'));
   const mac = macOf(ofPod('hwAddr'));
   return {
     pools: { ...(four && { 4: four }), ...(six && { 6: six }) },
     ...(addresses && { addresses }),
+    ...(bareAddresses && { bareAddresses }),
     ...(families && { families }),
     ...(mac !== undefined && { mac }),
   };
@@ -74,6 +79,31 @@ function addressesOf(given: Given | undefined): Ip[] | undefined {
   const families = new Set(addresses.map(familyOf));
   if (addresses.length > 0 && families.size === addresses.length) return addresses;
   throw new InputError(given.field, given.text, 'one address, or one of each family');
+}
+
+/**
+ * What no pod may have: this network, loopback, link-local (its gateway among them), multicast, reserved, IPv4 in IPv6.
+ * RFC 6890 §2.2.
+ */
+const nobodys = [
+  ...['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3'],
+  ...['::/127', '::ffff:0:0/96', 'fe80::/10', 'ff00::/8'],
+].map((text) => parseCidr(text));
+
+function bareAddressesOf(given: Given | undefined, allowed: boolean, others: boolean): Ip[] | undefined {
+  if (given === undefined) return undefined;
+  const { field, text } = given;
+  if (!allowed)
+    throw new InputError(
+      field,
+      text,
+      'none, as feature_control.ip_addrs_no_ipam of the network configuration is not true',
+    );
+  if (others) throw new InputError(field, text, 'none beside ipAddrs');
+  const addresses = addressesOf(given);
+  const wrong = addresses?.find((address) => nobodys.some((range) => contains(range, address)));
+  if (wrong !== undefined) throw new InputError(field, wrong, 'an address that a pod can have');
+  return addresses;
 }
 
 /** An empty list names none, as if it were not there. */

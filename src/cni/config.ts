@@ -28,6 +28,8 @@ export interface NetworkConfig {
   readonly poolsOf: Readonly<Record<Family, readonly string[]>>;
   /** Addresses are of the node's podCIDRs (`ipam.type` host-local). */
   readonly podCidr?: boolean;
+  /** Pods may name addresses that IPAM does not know (`feature_control.ip_addrs_no_ipam`). */
+  readonly bareAddresses?: boolean;
   /** How long ADD waits for the pod's policy, in milliseconds. Undefined: the agent's default. */
   readonly policyTimeoutMs?: number;
   readonly labels: Readonly<Record<string, string>>;
@@ -70,6 +72,7 @@ const ours = [
   'nodename',
   'mtu',
   'ipam',
+  'feature_control',
   'policy',
   'policy_setup_timeout_seconds',
   'dns',
@@ -83,6 +86,11 @@ const hostLocalFields = ['type', 'subnet', 'ranges'];
 const flag = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')], {
   error: 'expected true or false',
 });
+
+const features = z.looseObject(
+  { ip_addrs_no_ipam: flag.optional(), floating_ips: flag.optional() },
+  { error: 'expected an object' },
+);
 
 const labelName = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const labelValue = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
@@ -147,6 +155,7 @@ const network = z.looseObject({
   policy: z.looseObject({ type: z.literal('k8s').optional() }).optional(),
   policy_setup_timeout_seconds: within((seconds) => seconds >= 0 && seconds <= 25, '0 to 25').optional(),
   ipam,
+  feature_control: features.optional(),
   dns: dns.optional(),
   prevResult: prevResult.optional(),
   runtimeConfig: z
@@ -204,6 +213,8 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
   const hostLocal = isObject(ipamValue) && ipamValue['type'] === 'host-local';
   const known = hostLocal ? hostLocalFields : ipamFields;
   if (isObject(ipamValue)) refuseUnknown(ipamValue, 'ipam.', (key) => known.includes(key), known);
+  const [odd] = unknownFeatures(value);
+  if (odd) unsupported(`feature_control.${odd[0]}`, odd[1], 'remove it');
   const config = check(network, value);
   const cniArgs = config.args?.cni;
   if (cniArgs?.['ips'] !== undefined) unsupported('args.cni.ips', cniArgs['ips'], 'addresses come from the pools');
@@ -215,6 +226,7 @@ export function parseConfig(value: Record<string, unknown>, lenient: boolean): N
     name: config.name,
     poolsOf: { 4: four, 6: six },
     ...(hostLocal && { podCidr: true }),
+    ...(config.feature_control?.ip_addrs_no_ipam && { bareAddresses: true }),
     labels: Object.fromEntries((cniArgs?.labels ?? []).map(({ key, value: text }) => [key, text])),
     ...bandwidthOf(config.runtimeConfig?.bandwidth ?? {}),
     ...(config.nodename !== undefined && { nodename: config.nodename }),
@@ -262,6 +274,14 @@ function familiesOf(config: z.output<typeof ipam>): Family[] | undefined {
   throw new CniError(cniCodes.config, 'ipam.assign_ipv4, ipam.assign_ipv6: both false: expected one of them true');
 }
 
+/** What of Calico's features is asked for and not here; floating addresses may be said to be off. */
+function unknownFeatures({ feature_control: asked }: Readonly<Record<string, unknown>>): [string, unknown][] {
+  if (!isObject(asked)) return [];
+  return Object.entries(asked).filter(([key, value]) =>
+    key === 'floating_ips' ? value !== false && value !== 'false' : key !== 'ip_addrs_no_ipam',
+  );
+}
+
 /** Fields of a plugin's configuration that the agent would refuse, `ipam.x` for those of its IPAM's. */
 export function unknownFields(value: Readonly<Record<string, unknown>>): string[] {
   const known = (key: string) => ours.includes(key) || others.includes(key) || agents.test(key);
@@ -270,6 +290,7 @@ export function unknownFields(value: Readonly<Record<string, unknown>>): string[
   return [
     ...Object.keys(value).filter((key) => !known(key)),
     ...(isObject(inner) ? Object.keys(inner).filter((key) => !inIpam.includes(key)) : []).map((key) => `ipam.${key}`),
+    ...unknownFeatures(value).map(([key]) => `feature_control.${key}`),
   ];
 }
 

@@ -1,6 +1,7 @@
 import { explain } from '../base/errors.ts';
 import type { Update } from '../datastore/update.ts';
 import { add } from './add.ts';
+import { withAddressesOf } from './bare-addresses.ts';
 import { check } from './check.ts';
 import { supportedVersions } from './config.ts';
 import { type CniContext, placeOf, type Working } from './context.ts';
@@ -67,12 +68,16 @@ export class CniHandler {
       case 'ADD':
         requirePodDevice(request.ifName);
         requireSource(request.network.podCidr ?? false, this.context.config.podCidr ?? false);
-        return this.#exclusively(request.pod, signal, async () =>
-          add(this.context, await withPodFacts(this.context, request), signal),
-        );
+        return this.#exclusively(request.pod, signal, async () => {
+          const known = await withPodFacts(this.context, request);
+          return add(withAddressesOf(this.context, known), known, signal);
+        });
       case 'CHECK':
         requirePodDevice(request.ifName);
-        await this.#exclusively(request.pod, signal, () => check(this.context, request));
+        await this.#exclusively(request.pod, signal, async () => {
+          const known = request.network.bareAddresses ? await withPodFacts(this.context, request) : request;
+          return check(withAddressesOf(this.context, known), known);
+        });
         return '';
       case 'DEL':
         await this.#delete(request, signal);

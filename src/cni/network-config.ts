@@ -55,12 +55,15 @@ function isPlugin(value: unknown): value is Plugin {
   return typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';
 }
 
+/** Objects of which single fields are left out. */
+const nested = new Set(['ipam', 'feature_control']);
+
 function without(plugin: Readonly<Record<string, unknown>>, names: readonly string[]): Record<string, unknown> {
   const outer = Object.entries(plugin).filter(([name]) => !names.includes(name));
   return Object.fromEntries(
     outer.map(([name, value]) => {
-      if (name !== 'ipam' || typeof value !== 'object' || value === null) return [name, value];
-      return [name, Object.fromEntries(Object.entries(value).filter(([inner]) => !names.includes(`ipam.${inner}`)))];
+      if (!nested.has(name) || typeof value !== 'object' || value === null) return [name, value];
+      return [name, Object.fromEntries(Object.entries(value).filter(([inner]) => !names.includes(`${name}.${inner}`)))];
     }),
   );
 }

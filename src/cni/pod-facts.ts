@@ -24,8 +24,11 @@ export async function withPodFacts(context: Working, request: AddRequest): Promi
 function applied(request: AddRequest, facts: PodFacts, podCidr: boolean): AddRequest {
   const { network, pod } = request;
   const name = `${pod.namespace}/${pod.name}`;
-  const wishes = addressWishes({ name, pod: facts.annotations, namespace: facts.namespace.annotations });
-  if (podCidr && (wishes.addresses ?? wishes.pools[4] ?? wishes.pools[6]) !== undefined)
+  const wishes = addressWishes({
+    ...{ name, pod: facts.annotations, namespace: facts.namespace.annotations },
+    bare: network.bareAddresses ?? false,
+  });
+  if (podCidr && (wishes.addresses ?? wishes.bareAddresses ?? wishes.pools[4] ?? wishes.pools[6]) !== undefined)
     throw new CniError(
       cniCodes.config,
       `Pod(${name}): its annotations name addresses or pools: expected none where ipam.type is host-local`,
@@ -38,6 +41,7 @@ function applied(request: AddRequest, facts: PodFacts, podCidr: boolean): AddReq
       ports: facts.ports,
       annotations: facts.endpointAnnotations,
       ...(wishes.addresses && { addresses: wishes.addresses }),
+      ...(wishes.bareAddresses && { bareAddresses: wishes.bareAddresses }),
       ...(wishes.mac !== undefined && { mac: wishes.mac }),
     },
     network: {

@@ -39,6 +39,8 @@ export interface Attachment {
     readonly ports: PodFacts['ports'];
     readonly annotations: PodFacts['endpointAnnotations'];
     readonly addresses?: readonly Ip[];
+    /** Of no pool: IPAM is not asked. */
+    readonly bareAddresses?: readonly Ip[];
     readonly mac?: string;
   };
 }

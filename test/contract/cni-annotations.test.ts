@@ -23,13 +23,18 @@ let store: Store;
 let felix: FakeFelix;
 let handler: CniHandler;
 let kernel: FakeKernel;
+/** What the network configuration says of addresses past IPAM. */
+let bare = false;
 
 beforeEach(async () => {
   cluster = await startCluster();
   await cluster.api.create('nodes', { metadata: { name: 'n1' }, spec: {} });
   await cluster.api.create('namespaces', { metadata: { name: 'shop', labels: { team: 'shop' } } });
 });
-afterEach(() => cluster.close());
+afterEach(() => {
+  bare = false;
+  return cluster.close();
+});
 
 async function begin(kind: 'kubernetes' | 'own'): Promise<void> {
   store = kind === 'kubernetes' ? cluster.open() : createMemoryStore();
@@ -57,11 +62,15 @@ async function add(name: string, annotations: Readonly<Record<string, string>> =
   return verb('ADD', name, namespace);
 }
 
-async function verb(command: string, name: string, namespace = 'shop') {
+async function verb(command: string, name: string, namespace = 'shop', prevResult?: unknown) {
   const netns = `/run/netns/${name}`;
   if (!kernel.namespaces.has(netns)) kernel.addNamespace(netns);
   const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name}`;
-  return run({ handler }, command, { container: `c-${name}`, netns, env: { CNI_ARGS: args } });
+  const conf = {
+    ...(bare && { feature_control: { ip_addrs_no_ipam: true } }),
+    ...(prevResult !== undefined && { prevResult }),
+  };
+  return run({ handler }, command, { container: `c-${name}`, netns, env: { CNI_ARGS: args }, conf });
 }
 
 const addressesIn = ({ answer }: Awaited<ReturnType<typeof verb>>) =>
@@ -120,6 +129,34 @@ describe.each(['kubernetes', 'own'] as const)('%s', (kind) => {
       ...{ exitCode: 1, answer: { code: 7, msg: expect.stringContaining('192.0.2.1') } },
     });
     expect(await endpointOf('p5')).toBeUndefined();
+  });
+
+  test('an address past IPAM: nothing is taken of a pool, CHECK stands, and DEL frees nothing', async () => {
+    bare = true;
+    const annotated = (address: string) => ({ [`${calico}ipAddrsNoIpam`]: `["${address}"]` });
+    const given = await add('bare', annotated('192.0.2.9'));
+    expect(addressesIn(given)).toEqual(['192.0.2.9/32']);
+    expect((await verb('ADD', 'bare')).answer).toEqual(given.answer);
+    expect((await endpointOf('bare'))?.value.spec.ipNetworks).toEqual(['192.0.2.9/32']);
+    expect(felix.programmed).toHaveLength(2);
+    expect(await verb('CHECK', 'bare', 'shop', given.answer)).toMatchObject({ exitCode: 0 });
+    expect((await store.list('Block')).entries).toEqual([]);
+    expect((await store.list('Handle')).entries).toEqual([]);
+    const [pooled] = addressesIn(await add('pooled'));
+    const thief = await add('thief', annotated(pooled?.split('/')[0] ?? ''));
+    expect(thief).toMatchObject({ exitCode: 1, answer: { code: 11, msg: expect.stringContaining('c-pooled') } });
+    expect(await endpointOf('thief')).toBeUndefined();
+    expect(addressesIn(await add('twin', annotated('192.0.2.9')))).toEqual(['192.0.2.9/32']);
+    for (const name of ['bare', 'thief', 'twin']) expect(await verb('DEL', name)).toMatchObject({ exitCode: 0 });
+    expect(await endpointOf('bare')).toBeUndefined();
+    const blocks = (await store.list('Block')).entries.map(({ value }) =>
+      value.allocations.filter((at) => at !== null),
+    );
+    expect(blocks.map(({ length }) => length)).toEqual([1]);
+    bare = false;
+    expect(await add('unasked', annotated('192.0.2.9'))).toMatchObject({
+      ...{ exitCode: 1, answer: { code: 7, msg: expect.stringContaining('feature_control.ip_addrs_no_ipam') } },
+    });
   });
 
   test('labels, account, ports and limits stand in the endpoint from the start; without Kubernetes ADD is for later', async () => {

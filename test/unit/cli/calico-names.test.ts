@@ -121,11 +121,13 @@ test("the network configuration of a manifest: its places filled, Calico's plugi
   expect(conflist.plugins.map(({ type }) => type)).toEqual(['margay', 'portmap', 'bandwidth']);
   expect(conflist.plugins[0]).toMatchObject({ nodename: 'n"1', mtu: 1440, ipam: { type: 'calico-ipam' } });
   expect(conflist.plugins[0]).toMatchObject({ kubernetes: { kubeconfig: '/etc/cni/net.d/calico-kubeconfig' } });
-  const more = template.replace('"log_level"', '"container_settings": {}, "feature_control": {}, "log_level"');
-  expect(networkConfigOf(more, { nodename: 'n', mtu: 0, env: {} }, 'margay').dropped).toEqual([
-    'container_settings',
-    'feature_control',
-  ]);
+  const more = template.replace(
+    '"log_level"',
+    '"container_settings": {}, "feature_control": { "floating_ips": true, "ip_addrs_no_ipam": true }, "log_level"',
+  );
+  const reduced = networkConfigOf(more, { nodename: 'n', mtu: 0, env: {} }, 'margay');
+  expect(reduced.dropped).toEqual(['container_settings', 'feature_control.floating_ips']);
+  expect(reduced.conflist.plugins[0]).toMatchObject({ feature_control: { ip_addrs_no_ipam: true } });
 });
 
 test.each([

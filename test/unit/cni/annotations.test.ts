@@ -6,10 +6,10 @@ import { addressWishes } from '../../../src/cni/annotations.ts';
 const prefix = 'cni.projectcalico.org/';
 
 /** Annotations by their names without Calico's prefix. */
-function wishes(pod: Readonly<Record<string, string>>, namespace: Readonly<Record<string, string>> = {}) {
+function wishes(pod: Readonly<Record<string, string>>, namespace: Readonly<Record<string, string>> = {}, bare = false) {
   const named = (all: Readonly<Record<string, string>>) =>
     Object.fromEntries(Object.entries(all).map(([name, text]) => [prefix + name, text]));
-  return addressWishes({ name: 'shop/cart', pod: { other: 'x', ...named(pod) }, namespace: named(namespace) });
+  return addressWishes({ name: 'shop/cart', pod: { other: 'x', ...named(pod) }, namespace: named(namespace), bare });
 }
 
 test.each([
@@ -63,6 +63,39 @@ test.each([
   expect(() => wishes(pod)).toThrow('Pod(shop/cart).metadata.annotations.cni.projectcalico.org/');
 });
 
+test('addresses past IPAM, where the network configuration lets pods name them', () => {
+  const given = wishes({ ipAddrsNoIpam: '["fd00::9","192.0.2.9"]', ipv4pools: '["a"]' }, {}, true);
+  expect(given).toEqual({ bareAddresses: ['fd00::9', '192.0.2.9'], families: [6, 4], pools: { 4: ['a'] } });
+  expect(wishes({ ipAddrsNoIpam: ' ' })).toEqual({ pools: {} });
+  const ofNamespace = wishes({}, { ipAddrsNoIpam: '["192.0.2.9"]' }, true);
+  expect(ofNamespace).toEqual({ pools: {} });
+});
+
+test.each([
+  '0.0.0.0',
+  '127.0.0.1',
+  '169.254.1.1',
+  '224.0.0.1',
+  '255.255.255.255',
+  '::',
+  '::1',
+  '::ffff:127.0.0.1',
+  'fe80::1',
+  'ff02::1',
+])('no pod may have %s', (address) => {
+  const ask = () => wishes({ ipAddrsNoIpam: JSON.stringify([address]) }, {}, true);
+  expect(ask).toThrow('expected an address that a pod can have');
+});
+
+test.each([
+  [{ ipAddrsNoIpam: '["192.0.2.9","192.0.2.10"]' }, 'expected one address, or one of each family'],
+  [{ ipAddrsNoIpam: '["192.0.2.0/24"]' }, 'expected an IP address'],
+  [{ ipAddrsNoIpam: '[]' }, 'expected one address'],
+  [{ ipAddrsNoIpam: '["192.0.2.9"]', ipAddrs: '["10.65.0.9"]' }, 'expected none beside ipAddrs'],
+])('%o is refused although pods may name addresses past IPAM', (pod, message) => {
+  expect(() => wishes(pod, {}, true)).toThrow(message);
+});
+
 test('a fault of the namespace is told as one', () => {
   expect(() => wishes({}, { ipFamilies: '[]' })).toThrow('Namespace(shop).metadata.annotations');
 });
@@ -75,9 +108,10 @@ test('whatever a pod writes is understood or refused by name', () => {
     fc.array(fc.ipV4()).map((list) => JSON.stringify(list)),
   );
   fc.assert(
-    fc.property(fc.dictionary(fc.constantFrom(...names), text), (pod) => {
+    fc.property(fc.dictionary(fc.constantFrom(...names), text), fc.boolean(), (pod, bare) => {
       try {
-        const { addresses = [], families = [] } = wishes(pod);
+        const { addresses = [], bareAddresses = [], families = [] } = wishes(pod, {}, bare);
+        expect(bareAddresses.length).toBeLessThanOrEqual(bare && addresses.length === 0 ? 2 : 0);
         expect(addresses.length).toBeLessThanOrEqual(2);
         expect(families.every((family) => family === 4 || family === 6)).toBe(true);
       } catch (thrown) {
