@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'vitest';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
 import { block, FeedServer, gated, node } from '../../unit/felix/support.ts';
-import { beyond, type Dump, dump } from './dump.ts';
+import { beyond, dump } from './dump.ts';
 import { RealNode } from './support.ts';
 
 /* A node that starts while its datastore is away: whatever it hears and finds, the kernel stays as it was. */
@@ -38,11 +38,8 @@ const route = (prefix: string, nextHop: string) => ({
   source: 'ibgp' as const,
 });
 
-/** An address is tentative for a second or so, whoever gave it. */
-async function dumped(): Promise<Dump> {
-  const found = Object.entries(await dump(n.namespace));
-  return Object.fromEntries(found.map(([name, lines]) => [name, lines.map((line) => line.replace(' tentative', ''))]));
-}
+/** Duplicate address detection is over: the kernel has made the routes of its own that come with its end. */
+const settled = async () => (await n.namespace.exec('ip', '-6', 'address', 'show', 'tentative')).trim() === '';
 
 test('nothing is written before the datastore is in sync, and then only what differs', async () => {
   n = await RealNode.make('nft', { routeRefreshSeconds: 0.1, iptablesRefreshSeconds: 0.1, ipsetsRefreshSeconds: 0.1 });
@@ -50,7 +47,8 @@ test('nothing is written before the datastore is in sync, and then only what dif
   await n.namespace.exec('sh', '-ec', before.join('\n'));
   await n.put({ type: 'Block', cidr: parseCidr('10.65.0.0/26') }, block('10.65.0.0/26', node));
   const late = gated(n.store);
-  const found = await dumped();
+  await until(settled, { within, what: 'the addresses to be usable' });
+  const found = await dump(n.namespace);
   const felix = n.start(late.store);
   await until(() => feed?.connections === 1 && late.asked(), { within, what: 'felix to ask' });
   feed.say({ type: 'hello', version: 1 }, route('10.80.0.0/26', '192.0.2.2'), route('10.81.0.0/26', '192.0.2.2'), {
@@ -60,7 +58,7 @@ test('nothing is written before the datastore is in sync, and then only what dif
   // Somebody else takes a route of ours away, and felix hears it.
   await n.namespace.exec('ip', 'route', 'delete', '10.80.0.0/26');
   await n.namespace.exec('ip', 'route', 'add', '10.80.0.0/26', 'via', '192.0.2.2', 'proto', '80');
-  expect(await dumped()).toEqual(found);
+  expect(await dump(n.namespace)).toEqual(found);
   expect(n.writes).toEqual([]);
   expect(n.restored).toEqual({ restores: 0, iptablesLines: 0, ipsetLines: 0 });
 
@@ -79,7 +77,7 @@ test('nothing is written before the datastore is in sync, and then only what dif
     within,
     what: 'of the set',
   });
-  const after = await dumped();
+  const after = await dump(n.namespace);
   expect(after['routes']).toContain('blackhole 10.65.0.0/26 proto 80');
   // What is gone was ours.
   expect(beyond(found, after).filter((line) => !/cali-left|cali40s:left|10\.80\.1\.0|sysctls:/.test(line))).toEqual([]);
