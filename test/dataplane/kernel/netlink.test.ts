@@ -5,7 +5,10 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { InputError } from '../../../src/base/errors.ts';
 import { inNamespace, openNetlinkIn } from '../../../src/kernel/namespace.ts';
 import { canonicalRoute, sameRoute } from '../../../src/kernel/route.ts';
+import { RTM_GETLINK } from '../../../src/kernel/rtnetlink/constants.ts';
 import { openNetlink } from '../../../src/kernel/rtnetlink/driver.ts';
+import type { MessageWriter } from '../../../src/kernel/rtnetlink/message.ts';
+import { NetlinkSocket } from '../../../src/kernel/rtnetlink/socket.ts';
 import { readSysctl, writeSysctl } from '../../../src/kernel/sysctl.ts';
 import { KernelError, type Netlink, type Route } from '../../../src/kernel/types.ts';
 import { type Cidr, type Ip, parseCidr, parseIp } from '../../../src/model/address.ts';
@@ -26,6 +29,25 @@ beforeEach(() => {
   host = new TestNamespace();
   pod = new TestNamespace();
   netlink = host.open();
+});
+
+test('what a closed socket had read is not taken for what the next one reads', () => {
+  const links = {
+    operation: 'list links',
+    type: RTM_GETLINK,
+    body: (w: MessageWriter) => [0, 0, 0, 0].forEach((word) => void w.u32(word)),
+  };
+  // Two links in one datagram.
+  netlink.addVeth(veth());
+  const first = inNamespace(host.path, () => new NetlinkSocket());
+  const listing = first.stream(links);
+  expect(listing.next().done).toBe(false);
+  first.close();
+  const second = inNamespace(pod.path, () => new NetlinkSocket());
+  onTestFinished(() => second.close());
+  expect(second.dump(links).length).toBeGreaterThan(0);
+  expect(() => [...listing]).toThrow('EBADF (the netlink socket is closed)');
+  expect(() => first.dump(links)).toThrow('EBADF');
 });
 
 function route(destination: string, change: Partial<Route> = {}): Route {
