@@ -10,21 +10,26 @@ import { until } from '../support/wait.ts';
 const netns = (...words: readonly string[]) => execFileSync('ip', ['netns', ...words], { encoding: 'utf8' });
 const there = (name: string) => existsSync(`/run/netns/${name}`);
 
-/** The number of a process that has ended. */
-async function deadPid(): Promise<number> {
-  const child = spawn('true');
-  await new Promise((resolve) => child.once('close', resolve));
-  return child.pid ?? expect.fail('true did not start');
+/** A process that another run takes for one that runs tests, until it is killed. */
+function startMaker(): { readonly pid: number; readonly kill: () => Promise<void> } {
+  const child = spawn('sleep', ['1000']);
+  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  const kill = () => {
+    child.kill('SIGKILL');
+    return closed;
+  };
+  onTestFinished(kill);
+  return { pid: child.pid ?? expect.fail('sleep did not start'), kill };
 }
 
 test('namespaces, their processes, labs and folders of a killed run go; those of a running one and of others stay', async () => {
-  const dead = await deadPid();
-  const of = (name: string) => name.replace(String(process.pid), String(dead));
+  const maker = startMaker();
+  const of = (name: string) => name.replace(String(process.pid), String(maker.pid));
   const mine = ownName('mgp');
   const names = {
     orphan: `${of(mine)}-node`,
     mine: `${mine}-node`,
-    other: `other-${dead}-0a1b2c`,
+    other: `other-${maker.pid}-0a1b2c`,
     lab: `margay-${of(ownLab('k'))}-n1`,
   };
   onTestFinished(() => {
@@ -34,11 +39,12 @@ test('namespaces, their processes, labs and folders of a killed run go; those of
   const sleeper = spawn('ip', ['netns', 'exec', names.orphan, 'sleep', '1000']);
   onTestFinished(() => void sleeper.kill('SIGKILL'));
   await until(() => netns('pids', names.orphan).trim() !== '', { within: 5000, what: 'a process inside' });
-  const folder = join(tmpdir(), `margay-test-${dead}-0a1b2c`);
+  const folder = join(tmpdir(), `margay-test-${maker.pid}-0a1b2c`);
   mkdirSync(join(folder, 'felix-1'), { recursive: true });
 
+  await maker.kill();
   const removed = await removeLeftovers();
-  expect(removed).toEqual(expect.arrayContaining([names.orphan, `margay-test-${dead}-0a1b2c`]));
+  expect(removed).toEqual(expect.arrayContaining([names.orphan, basename(folder)]));
   expect(Object.values(names).filter(there).toSorted()).toEqual([names.mine, names.other].toSorted());
   expect(existsSync(folder)).toBe(false);
   await until(() => !isAlive(sleeper.pid ?? 0), { within: 5000, what: 'the process inside to end' });
