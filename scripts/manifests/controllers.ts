@@ -51,6 +51,11 @@ const kubernetesRules = [
     verbs: read,
   },
   readsServices,
+  noted('Labels of the namespace of a service, where a pool selects namespaces.', {
+    apiGroups: [''],
+    resources: ['namespaces'],
+    verbs: ['get'],
+  }),
   writesServices,
   noted('Addresses of services, and those that nobody uses any more.', {
     apiGroups: calicoGroups,

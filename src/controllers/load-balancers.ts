@@ -7,6 +7,7 @@ import { type Held, heldIn } from '../ipam/audit-index.ts';
 import { familyOf, type Ip } from '../model/address.ts';
 import { type Block, loadBalancer } from '../model/ipam.ts';
 import type { IpPool, Service } from '../model/kinds.ts';
+import { namespacePrefix } from '../model/selector.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import { handleOf, isManaged, planService, type ServicePlan } from './service-addresses.ts';
 import type { Settings } from './settings.ts';
@@ -116,7 +117,7 @@ export class LoadBalancers {
       }
       if (pools.length === 0) return true;
       const plan = await this.#plan(service, held, pools);
-      const { given, problem } = await this.#assign(service, plan, signal);
+      const { given, problem } = await this.#assign(service, plan, pools, signal);
       const all = [...plan.keep, ...given].sort((a, b) => familyOf(a) - familyOf(b));
       const written = await this.#tell(service, all);
       if (written) await this.#release(service, plan.release, 'no longer asked for');
@@ -147,13 +148,16 @@ export class LoadBalancers {
   async #assign(
     service: Service,
     { assign }: ServicePlan,
+    pools: readonly IpPool[],
     signal: AbortSignal,
   ): Promise<{ readonly given: readonly Ip[]; readonly problem?: string }> {
     if (assign === undefined) return { given: [] };
     const { name, namespace = '' } = service.metadata;
     const attributes = { service: name, namespace, type: service.spec.type };
-    const request = { ...assign, handle: handleOf(service), attributes, use: 'LoadBalancer' } as const;
+    const own = { handle: handleOf(service), attributes, use: 'LoadBalancer' } as const;
     try {
+      const namespaceLabels = pools.some(selectsNamespaces) && (await this.#labelsOf(namespace));
+      const request = { ...assign, ...own, ...(namespaceLabels && { namespaceLabels }) };
       const assigned = await this.#ipam.assign(request, signal);
       const given = assigned.map(({ address }) => address);
       this.#act('assignService', `${namespace}/${name}`, { addresses: given });
@@ -163,6 +167,13 @@ export class LoadBalancers {
       this.deps.metrics.acted('assignService', 'failed');
       return { given: [], problem: explain(thrown) };
     }
+  }
+
+  /** Of a namespace, as the profile tells them that is made of it; none of one that is gone. */
+  async #labelsOf(namespace: string): Promise<Readonly<Record<string, string>>> {
+    const found = await this.deps.cluster.get({ type: 'Profile', name: `kns.${namespace}` });
+    const labels = Object.entries(found?.value.spec.labelsToApply ?? {});
+    return Object.fromEntries(labels.map(([key, value]) => [key.slice(namespacePrefix.length), value]));
   }
 
   /** Whether its status says these addresses. */
@@ -214,6 +225,11 @@ export class LoadBalancers {
     this.#told.set(service, problem);
     this.deps.log.warn({ service, reason: problem }, 'no address for a service of type LoadBalancer');
   }
+}
+
+/** `all()` is any namespace. */
+function selectsNamespaces({ spec: { namespaceSelector = '' } }: IpPool): boolean {
+  return !['', 'all()'].includes(namespaceSelector.trim());
 }
 
 function placeOf({ metadata }: Service): { readonly namespace: string; readonly name: string } {

@@ -46,6 +46,8 @@ async function begin(kind: 'kubernetes' | 'etcd'): Promise<void> {
   await pool('services', '192.0.2.0/28', { blockSize: 30 });
   await pool('asked', '198.51.100.0/30', { blockSize: 31, assignmentMode: 'Manual' });
   await pool('six', '2001:db8::/124', { blockSize: 126 });
+  const namespaceSelector = "team == 'bank' && projectcalico.org/name == 'bank'";
+  await pool('bank', '203.0.113.0/30', { blockSize: 31, namespaceSelector });
   await store.create({ type: 'IPPool', name: 'pods' }, poolValue('pods', '10.65.0.0/24', { blockSize: 28 }));
   // From here on by the rights of the controllers.
   const lease =
@@ -73,10 +75,15 @@ async function pool(name: string, cidr: string, more: object): Promise<void> {
   await store.create({ type: 'IPPool', name }, value);
 }
 
-async function addService(name: string, annotations: Readonly<Record<string, string>> = {}, spec: object = {}) {
+async function addService(
+  name: string,
+  annotations: Readonly<Record<string, string>> = {},
+  spec: object = {},
+  namespace = 'default',
+) {
   const named = Object.entries(annotations).map(([key, text]) => [`projectcalico.org/${key}`, text]);
   await cluster.api.create('services', {
-    metadata: { name, namespace: 'default', annotations: Object.fromEntries(named) },
+    metadata: { name, namespace, annotations: Object.fromEntries(named) },
     spec: { type: 'LoadBalancer', clusterIPs: ['10.96.0.9'], ports: [{ port: 80 }], ...spec },
   });
 }
@@ -97,8 +104,8 @@ function rulesOf(file: string) {
   return roles.flatMap((role) => role.rules);
 }
 
-async function ingressOf(name: string): Promise<string[]> {
-  const { status = {} } = await cluster.api.storage.get(cluster.api.resource('services'), 'default', name);
+async function ingressOf(name: string, namespace = 'default'): Promise<string[]> {
+  const { status = {} } = await cluster.api.storage.get(cluster.api.resource('services'), namespace, name);
   const { loadBalancer: told } = status as { loadBalancer?: { ingress?: { ip: string }[] } };
   return (told?.ingress ?? []).map(({ ip }) => ip);
 }
@@ -170,5 +177,15 @@ describe.each(['kubernetes', 'etcd'] as const)('%s', (kind) => {
     await remove('a1');
     await until(async () => (await ingressOf('a4')).length === 1, { ...soon, what: 'room for the last' });
     await until(async () => (await held()).length === 5, { ...soon, what: 'five addresses held' });
+  });
+
+  test('a pool that selects namespaces is for the services in these', async () => {
+    await cluster.api.create('namespaces', { metadata: { name: 'bank', labels: { team: 'bank' } } });
+    await addService('inside', {}, {}, 'bank');
+    await addService('outside');
+    await until(async () => (await ingressOf('inside', 'bank')).length === 1, { ...soon, what: 'an address inside' });
+    await until(async () => (await ingressOf('outside')).length === 1, { ...soon, what: 'an address outside' });
+    expect(await ingressOf('inside', 'bank')).toEqual([expect.stringMatching(/^203\.0\.113\./)]);
+    expect(await ingressOf('outside')).toEqual([expect.stringMatching(/^192\.0\.2\./)]);
   });
 });
