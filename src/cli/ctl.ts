@@ -1,10 +1,9 @@
 import { Command } from 'commander';
-import { runProgram } from './exit.ts';
 import { explainCommand } from './explain.ts';
 import { flowsCommand } from './flows.ts';
 import { configCommand, statusCommand } from './local-commands.ts';
-import { parseArguments } from './parse.ts';
 import { bgpCommand } from './peering.ts';
+import { runCtl } from './run-ctl.ts';
 
 /*
  * `margayctl` as it is started. What this node's agents answer is asked without loading what the other commands need:
@@ -21,6 +20,5 @@ const asking: Readonly<Record<string, () => Command>> = {
 
 const [, , name = ''] = process.argv;
 const command = Object.hasOwn(asking, name) ? asking[name] : undefined;
-if (command)
-  await runProgram('margayctl', () => parseArguments(new Command('margayctl').addCommand(command()), process.argv));
+if (command) await runCtl(new Command('margayctl').addCommand(command()), process.argv);
 else await import('./margayctl.ts');

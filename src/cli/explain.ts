@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { InputError } from '../base/errors.ts';
+import { explain, InputError } from '../base/errors.ts';
 import type { AnyProbedAnswer } from '../felix/explain/probe.ts';
 import type { AnyLiveAnswer } from '../felix/explain/view.ts';
 import { type AnyQuestion, parseDestination, parseEnd } from '../policy/ends.ts';
@@ -94,12 +94,12 @@ async function answered(question: () => Promise<unknown>): Promise<unknown> {
   }
 }
 
-/** Runs a command whose exit code 1 is an answer, so that wrong input ends with the usage code. */
+/** Runs a command of `margayctl`, where exit code 1 is an answer, so that wrong input ends with the usage code. */
 export async function asUsage(run: () => Promise<void>): Promise<void> {
   try {
     await run();
   } catch (thrown) {
-    if (thrown instanceof InputError) throw new ExitError(exitCode.usage, thrown.message, { cause: thrown });
+    if (thrown instanceof InputError) throw new ExitError(exitCode.usage, explain(thrown), { cause: thrown });
     throw thrown;
   }
 }

@@ -11,7 +11,7 @@ import { datastoreCommand } from './datastore.ts';
 import { doctorCommand } from './doctor.ts';
 import { readManifests } from './documents.ts';
 import { runDir } from './environment.ts';
-import { codeOf, ExitError, exitCode, runProgram } from './exit.ts';
+import { codeOf, ExitError, exitCode } from './exit.ts';
 import { explainCommand } from './explain.ts';
 import { explainOffline } from './explain-offline.ts';
 import { flowsCommand } from './flows.ts';
@@ -20,10 +20,10 @@ import { showBgpPeers, showBgpRoutes, showRoutes } from './local.ts';
 import { configCommand, statusCommand } from './local-commands.ts';
 import { migrateCommand } from './migrate.ts';
 import { formatTable, parseFormat, print } from './output.ts';
-import { parseArguments } from './parse.ts';
 import { bgpCommand } from './peering.ts';
 import { policyCommand } from './policy.ts';
 import { aliases, listResources, tableOf, views } from './resources.ts';
+import { runCtl } from './run-ctl.ts';
 import { ignoredFields } from './surprises.ts';
 import { validateCommand } from './validate.ts';
 
@@ -178,7 +178,4 @@ function viewOf(text: string) {
   return view;
 }
 
-await runProgram('margayctl', () => {
-  const argv = process.argv.length > 2 ? process.argv : [...process.argv, '--help'];
-  return parseArguments(command(), argv);
-});
+await runCtl(command(), process.argv.length > 2 ? process.argv : [...process.argv, '--help']);

@@ -3,9 +3,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { Command } from 'commander';
 import { build } from 'esbuild';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { alone, handedTo, inParts } from '../../../scripts/bundle.ts';
+import { doctorCommand } from '../../../src/cli/doctor.ts';
+import { explainCommand } from '../../../src/cli/explain.ts';
+import { flowsCommand } from '../../../src/cli/flows.ts';
+import { configCommand, statusCommand } from '../../../src/cli/local-commands.ts';
+import { bgpCommand } from '../../../src/cli/peering.ts';
+import { runCtl } from '../../../src/cli/run-ctl.ts';
 import { root } from '../../dataplane/kernel/bundle.ts';
 
 const run = promisify(execFile);
@@ -88,4 +95,29 @@ test('what the agent is not asked goes on in the other bundles, whose errors end
     stdout: '',
     stderr: expect.stringMatching(/^margayctl: source: "default\/nobody": /),
   });
+});
+
+test.each([
+  ...['config explain -o xml', 'bgp peers -o xml', 'bgp peer tor -o xml', 'status -o xml', 'flows -o xml'],
+  ...[
+    'explain a b:80 -o xml',
+    'doctor -o xml',
+    'bgp received tor --limit many',
+    'flows --limit many',
+    'bgp peers --nonsense',
+  ],
+])('margayctl %s: a wrong option is exit code 2 of every command', async (line) => {
+  const commands = [bgpCommand, configCommand, doctorCommand, flowsCommand, statusCommand].map((make) => make());
+  const offline = () => expect.fail('nothing is asked');
+  const program = [...commands, explainCommand(offline)].reduce((all, each) => all.addCommand(each), new Command());
+  const told = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+  onTestFinished(() => {
+    process.exitCode = undefined;
+    told.mockRestore();
+  });
+  await runCtl(program, ['node', 'margayctl', ...line.split(' ')]);
+  expect(process.exitCode).toBe(2);
+  expect(told.mock.calls.join('')).toMatch(
+    /^margayctl: --(output: "xml": expected json or yaml|limit: "many": )|^error: unknown option/,
+  );
 });
