@@ -1,4 +1,4 @@
-import { systemClock } from '../../base/clock.ts';
+import { type Clock, systemClock } from '../../base/clock.ts';
 import { fitting } from '../../base/id-index.ts';
 import type { Failure } from '../../base/reconcile.ts';
 import { withDestination } from '../../kernel/route.ts';
@@ -53,6 +53,8 @@ export class RouteManager {
       readonly interfacePrefix: string;
       /** Whether a route of BIRD's there is one that Calico left; without it, none is. */
       readonly inherits?: (destination: Cidr) => boolean;
+      /** Of its slices; without it, the system's. */
+      readonly clock?: Clock;
     },
   ) {
     this.#held = new HeldRoutes(table, options.interfacePrefix);
@@ -186,11 +188,12 @@ export class RouteManager {
     const dirty = this.table.takeDirty();
     const report = { changed: 0, released: [] as Ip[] };
     const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
-    let enough = timeSlice(systemClock);
+    const { clock = systemClock } = this.options;
+    let enough = timeSlice(clock);
     for (let at = 0; at < dirty.length; at += sliceLength) {
       if (enough()) {
         await nextTurn();
-        enough = timeSlice(systemClock);
+        enough = timeSlice(clock);
       }
       this.#planAll(dirty, at, ready, slice);
       this.#write(slice, report);
