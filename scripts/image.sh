@@ -1,7 +1,7 @@
 #!/bin/sh
 # npm run image [-- --name NAME] [--output FILE]: the agents' image without docker and registry, from the steps of
 # deploy/Dockerfile. Prints its digest, which is the same for the same sources, package-lock.json and debian-*.lock.
-#   --lock: takes up the newest packages of Debian
+#   --lock [ARCHITECTURE]: takes up the newest packages of Debian
 # The archive is for `ctr -n k8s.io images import`, `docker load`, `podman load`, or any tool that reads OCI layouts.
 set -eu
 umask 022
@@ -12,7 +12,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --name) name=${2:?a name} && shift 2 ;;
     --output) output=${2:?a file} && shift 2 ;;
-    --lock) exec sh scripts/image/debian.sh --lock ;;
+    --lock) exec sh scripts/image/debian.sh "$@" ;;
     *) printf 'image: unknown option %s\n' "$1" >&2 && exit 2 ;;
   esac
 done

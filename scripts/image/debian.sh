@@ -2,11 +2,14 @@
 # What the image has of Debian: the packages of a lock file, unpacked, without a package manager or their scripts.
 # Usage: debian.sh DIRECTORY            the root file system is unpacked there
 #        debian.sh --lock               writes the lock file anew, with the newest packages that apt knows
+#        debian.sh --lock ARCHITECTURE  that of another architecture, by the same archives
 # The lock file has a line for each package: name, version, SHA-256 of the package.
 set -eu
 umask 022
 cd "$(dirname "$0")/../.."
-architecture=$(dpkg --print-architecture)
+own=$(dpkg --print-architecture)
+architecture=$own
+if [ "${1:-}" = --lock ]; then architecture=${2:-$own}; fi
 lock=deploy/debian-$architecture.lock
 # Programs that felix starts (iptables, ipset, stdbuf of coreutils), a shell for Calico's commands, libraries of Node.
 wanted='iptables ipset coreutils dash libstdc++6 netbase'
@@ -16,16 +19,40 @@ fail() {
   exit 1
 }
 
+# Of another architecture apt knows nothing: it asks Debian's archives, in a folder of its own.
+elsewhere() {
+  state=$(mktemp -d)
+  trap 'rm -rf "$state"' EXIT
+  mkdir -p "$state/lists/partial" "$state/archives/partial"
+  cat >"$state/apt.conf" <<CONF
+APT::Architecture "$architecture";
+APT::Architectures { "$architecture"; };
+APT::Sandbox::User "root";
+Dir::State "$state";
+Dir::State::lists "$state/lists";
+Dir::Cache "$state";
+Dir::Etc::sourceparts "$state/sources";
+Dir::Etc::sourcelist "/dev/null";
+CONF
+  mkdir "$state/sources"
+  cp /etc/apt/sources.list.d/debian.sources "$state/sources/"
+  APT_CONFIG=$state/apt.conf
+  export APT_CONFIG
+  apt-get update -qq
+}
+
 # Debian's own tools for packages are not needed where nothing is installed.
 packages() {
   # shellcheck disable=SC2086 # a list of words
   apt-get -s -o Dir::State::status=/dev/null install --no-install-recommends $wanted |
-    sed -n 's/^Inst \([^ ]*\) .*/\1/p' | grep -vxE 'dpkg|tar|debianutils' | LC_ALL=C sort
+    sed -n 's/^Inst \([^ :]*\)[: ].*/\1/p' | grep -vxE 'dpkg|tar|debianutils' | LC_ALL=C sort
 }
 
 if [ "${1:-}" = --lock ]; then
+  state=
+  [ "$architecture" = "$own" ] || elsewhere
   next=$(mktemp deploy/.debian.XXXXXX)
-  trap 'rm -f "$next"' EXIT
+  trap 'rm -rf "$next" "$state"' EXIT
   for name in $(packages); do
     apt-cache show --no-all-versions "$name" | awk '
       /^Package:/ { name = $2 } /^Version:/ { version = $2 } /^SHA256:/ { print name, version, $2; exit }'
