@@ -1,4 +1,4 @@
-import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml';
+import { type Document, isAlias, isNode, LineCounter } from 'yaml';
 import { InputError } from '../base/errors.ts';
 import type { Key, Value } from '../datastore/store.ts';
 import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts';
@@ -6,6 +6,9 @@ import { isKubernetesObject, kubernetesKinds, kubernetesName, parseKubernetes } 
 import { apiVersion } from '../model/resource.ts';
 import type { UnknownField } from '../model/unknown-fields.ts';
 import { strangeFields } from './strange-fields.ts';
+import { MemberIndex, parseDocuments, repeatedKeys } from './yaml.ts';
+
+export { largestManifest } from './yaml.ts';
 
 /** One resource out of a manifest, ready to be written. */
 export interface Manifest {
@@ -19,14 +22,12 @@ export interface Manifest {
   readonly ignored: readonly UnknownField[];
 }
 
-/** Most octets of a manifest file; Kubernetes refuses objects of more than about 1.5 MiB each. */
-export const largestManifest = 8 << 20;
-/** Most documents in one file. */
-const mostDocuments = 10_000;
 /** Most times that anchors may multiply, against documents that unfold without end. */
 const mostAliases = 100;
 /** Most faults of one document's YAML that are told: the later ones tend to follow from the first. */
 const mostFaults = 20;
+/** Most characters of the text that a fault shows. */
+const mostShown = 200;
 
 /**
  * Every document of a YAML (or JSON) text as the resource to store: `projectcalico.org/v3` kinds, and Kubernetes
@@ -55,17 +56,6 @@ export function fieldOf({ field }: InputError): string {
   return field.replace(/^[A-Z]\w*(\([^)]*\))?\.(?=\w)/, '');
 }
 
-/** The documents of a text of bounded size. */
-function parse(text: string, file: string, lines: LineCounter): readonly Document.Parsed[] {
-  const size = Buffer.byteLength(text);
-  if (size > largestManifest) throw new InputError(file, `${size} octets`, `at most ${largestManifest} octets`);
-  const documents = parseAllDocuments(text, { lineCounter: lines, logLevel: 'silent' });
-  if (!Array.isArray(documents)) return [];
-  if (documents.length > mostDocuments)
-    throw new InputError(file, `${documents.length} documents`, `at most ${mostDocuments}`);
-  return documents;
-}
-
 /** One object of a file, not checked yet. */
 export interface RawObject {
   /** Line on which its document begins, counted from 1. */
@@ -75,15 +65,17 @@ export interface RawObject {
   lineOf(field: string): number;
 }
 
-/** The objects of a text as far as it can be read, and every fault of its YAML. @throws InputError for its size */
+/** The objects of a text as far as it can be read, and every fault of its YAML. @throws InputError as `parseDocuments` */
 export function readObjects(text: string, file: string): { objects: RawObject[]; faults: InputError[] } {
   const lines = new LineCounter();
   const objects: RawObject[] = [];
   const faults: InputError[] = [];
-  for (const document of parse(text, file, lines)) {
+  const members = new MemberIndex();
+  for (const document of parseDocuments(text, file, lines)) {
     const where = `${file}:${lineOf(document, lines)}`;
-    if (document.errors.length > 0) {
-      faults.push(...faultsOf(document, lines, file, text));
+    const own = faultsOf(document, lines, file, text);
+    if (own.length > 0) {
+      faults.push(...own);
       continue;
     }
     try {
@@ -95,7 +87,7 @@ export function readObjects(text: string, file: string): { objects: RawObject[];
         objects.push({
           line: lineOf(document, lines),
           value: item,
-          lineOf: (field) => lineOfField(document, lines, [...root, ...stepsOf(field)]),
+          lineOf: (field) => lineOfField(document, members, lines, [...root, ...stepsOf(field)]),
         });
       }
     } catch (thrown) {
@@ -111,24 +103,38 @@ export function stepsOf(field: string): (string | number)[] {
   return [...field.matchAll(/\[(\d+)\]|([^.[\]]+)/g)].map(([, index, key]) => (index ? Number(index) : (key ?? '')));
 }
 
-function lineOfField(document: Document.Parsed, lines: LineCounter, path: readonly (string | number)[]): number {
-  for (let length = path.length; length > 0; length--) {
-    const node = document.getIn(path.slice(0, length), true);
-    if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+function lineOfField(
+  document: Document.Parsed,
+  members: MemberIndex,
+  lines: LineCounter,
+  path: readonly (string | number)[],
+): number {
+  let line = lineOf(document, lines);
+  let node: unknown = document.contents;
+  for (const step of path) {
+    node = members.get(node, step);
+    if (!isNode(node)) break;
+    if (node.range) line = lines.linePos(node.range[0]).line;
+    if (isAlias(node)) node = node.resolve(document);
   }
-  return lineOf(document, lines);
+  return line;
 }
 
-/** What the parser complains of, each with its line and what stands there. */
+/** What is wrong with a document, each with its line and what stands there. */
 function faultsOf(document: Document.Parsed, lines: LineCounter, file: string, text: string): InputError[] {
-  return document.errors.slice(0, mostFaults).map(({ pos: [start, end], code, message }) => {
+  const errors = document.errors.slice(0, mostFaults).map(({ pos: [start, end], code, message }) => {
     const there = text
-      .slice(start, Math.max(end, start + 1))
+      .slice(start, Math.min(Math.max(end, start + 1), start + mostShown))
       .split('\n')[0]
       ?.trim();
-    const detail = (message.split('\n')[0] ?? code).replace(/ at line \d+.*$/, '');
+    const detail = message.split('\n')[0] ?? code;
     return new InputError(`${file}:${lines.linePos(start).line}`, there || 'the end', `readable YAML: ${detail}`);
   });
+  if (errors.length > 0) return errors;
+  return repeatedKeys(document, mostFaults).map(
+    ({ key, offset }) =>
+      new InputError(`${file}:${lines.linePos(offset).line}`, key, 'readable YAML: Map keys must be unique'),
+  );
 }
 
 function plainValue(document: Document.Parsed, where: string): unknown {

@@ -45,7 +45,10 @@ const casesShape = z.strictObject({
     .min(1),
 });
 
-export type Cases = z.output<typeof casesShape>;
+export type Cases = z.output<typeof casesShape> & {
+  /** `cases.yaml:6: cases[1].to` for a field of the file. */
+  readonly placeOf: (field: string) => string;
+};
 
 /** @throws InputError with line, field and value of the first problem */
 export function readCases(text: string, file: string): Cases {
@@ -55,11 +58,11 @@ export function readCases(text: string, file: string): Cases {
   const [raw] = objects;
   if (!raw || objects.length > 1) throw new InputError(file, `${objects.length} documents`, 'one document with cases');
   const result = casesShape.safeParse(raw.value);
-  if (result.success) return result.data;
+  const placeOf = (field: string) => `${file}:${raw.lineOf(field)}: ${field || 'document'}`;
+  if (result.success) return { ...result.data, placeOf };
   const [first] = issuesOf(result.error, raw.value, '');
   if (!first) throw new InputError(file, raw.value, 'cases');
-  const field = first.field.replace(/^\./, '');
-  throw new InputError(`${file}:${raw.lineOf(field)}: ${field || 'document'}`, first.value, first.expected);
+  throw new InputError(placeOf(first.field.replace(/^\./, '')), first.value, first.expected);
 }
 
 /**
@@ -67,11 +70,11 @@ export function readCases(text: string, file: string): Cases {
  * (RFC 6598), which policies for the world outside hardly name.
  * @throws InputError for an address that is none
  */
-export function podEvents({ pods }: Cases, namespace: string): Event[] {
+export function podEvents({ pods, placeOf }: Cases, namespace: string): Event[] {
   return pods.map((pod, at): Event => {
     const space = pod.namespace ?? namespace;
     const next = at + 1;
-    const address = parseIp(pod.address ?? `100.64.${next >> 8}.${next & 255}`, `pods[${at}].address`);
+    const address = parseIp(pod.address ?? `100.64.${next >> 8}.${next & 255}`, placeOf(`pods[${at}].address`));
     const value = parseResource('WorkloadEndpoint', {
       kind: 'WorkloadEndpoint',
       apiVersion,
@@ -102,18 +105,26 @@ export interface CaseResult {
   readonly answer: AnyAnswer;
 }
 
+/** What a question calls its ends, as a case does. */
+const askedAs: Readonly<Record<string, string>> = { source: 'from', destination: 'to' };
+
 /** Asks every case; a service must be reached as expected at all its endpoints. @throws InputError naming the case, for an end that does not exist or cannot be read */
-export function runCases({ cases }: Cases, cluster: readonly Event[], namespace: string): CaseResult[] {
+export function runCases({ cases, placeOf }: Cases, cluster: readonly Event[], namespace: string): CaseResult[] {
   const log = createLog('margayctl', 'silent');
   return cases.map(({ name, from, to, expect }, at) => {
-    const source = parseParty(from, namespace, `cases[${at}].from`);
-    const destination = parseDestination(to, namespace, `cases[${at}].to`);
+    const source = parseParty(from, namespace, placeOf(`cases[${at}].from`));
+    const destination = parseDestination(to, namespace, placeOf(`cases[${at}].to`));
     try {
       const found = answerAny(cluster, { source, ...destination }, log);
       return { name: name ?? `${from} -> ${to}`, expected: expect, passed: found.verdict === expect, answer: found };
     } catch (thrown) {
       if (!(thrown instanceof InputError)) throw thrown;
-      throw new InputError(`cases[${at}].${thrown.field}`, thrown.value, thrown.expected, { cause: thrown });
+      throw new InputError(
+        placeOf(`cases[${at}].${askedAs[thrown.field] ?? thrown.field}`),
+        thrown.value,
+        thrown.expected,
+        { cause: thrown },
+      );
     }
   });
 }

@@ -8,6 +8,9 @@ import { parseFormat, print } from './output.ts';
 import { problemsOf } from './problems.ts';
 import { type Sound, type Surprise, surprises } from './surprises.ts';
 
+/** Most problems of one object that are listed. */
+const mostTold = 1000;
+
 /** One thing that is wrong (`error`) or surprising (`warning`) in a file. */
 export interface Finding {
   readonly severity: 'error' | 'warning';
@@ -56,13 +59,22 @@ export function validate(
     for (const fault of faults) found.push(ofFault(fault, file));
     for (const raw of objects) {
       const problems = problemsOf(raw.value, namespace);
-      if (!('key' in problems)) found.push(...problems.map((problem) => errorAt(problem, file, raw)));
+      if (!('key' in problems)) found.push(...errorsOf(problems, file, raw));
       else sound.push({ file, raw, manifest: problems });
     }
   }
   const order = new Map(files.map(({ file }, at) => [file, at]));
   const place = ({ file }: Finding) => order.get(file) ?? 0;
   return [...found, ...surprises(sound).map(ofSurprise)].toSorted((a, b) => place(a) - place(b) || a.line - b.line);
+}
+
+/** Problems with their places, the first ones of very many. */
+function errorsOf(problems: readonly InputError[], file: string, raw: RawObject): Finding[] {
+  const told = problems.slice(0, mostTold).map((problem) => errorAt(problem, file, raw));
+  const more = problems.length - told.length;
+  if (more === 0) return told;
+  const rest = { field: 'document', found: `${more} problems more`, expected: `at most ${mostTold} to be listed` };
+  return [...told, { severity: 'error', file, line: raw.line, ...rest }];
 }
 
 function errorAt(error: InputError, file: string, raw: RawObject): Finding {

@@ -90,7 +90,7 @@ describe('manifests', () => {
       { length: 12 },
       (_, i) => `a${i + 1}: &a${i + 1} [${Array(10).fill(`*a${i}`).join(',')}]`,
     );
-    expect(() => readManifests(`a0: &a0 [x]\n${levels.join('\n')}\n`, 'bomb', 'default')).toThrow('bomb:1: "aliases"');
+    expect(() => readManifests(`a0: &a0 [x]\n${levels.join('\n')}\n`, 'bomb', 'default')).toThrow('bomb:12: "aliases"');
   });
 
   test('a text of unbounded size is refused before it is parsed', () => {

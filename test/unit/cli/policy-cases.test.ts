@@ -54,10 +54,14 @@ test.each([
   [
     'a pod that is nowhere',
     text.replace('from: web, to: "db:80"', 'from: wob, to: "db:80"'),
-    /^cases\[1\]\.source: "shop\/wob"/,
+    /^cases\.yaml:6: cases\[1\]\.from: "shop\/wob"/,
   ],
-  ['an end without a port', text.replace('db:80', 'db'), /^cases\[1\]\.to: "db"/],
-  ['an address that is none', text.replace('{name: web,', '{name: web, address: 10.0.0.300,'), /^pods\[0\]\.address/],
+  ['an end without a port', text.replace('db:80', 'db'), /^cases\.yaml:6: cases\[1\]\.to: "db"/],
+  [
+    'an address that is none',
+    text.replace('{name: web,', '{name: web, address: 10.0.0.300,'),
+    /^cases\.yaml:2: pods\[0\]\.address: "10\.0\.0\.300"/,
+  ],
   ['two documents', `${text}---\n${text}`, /^cases\.yaml: "2 documents": expected one document/],
   ['nothing', '', /^cases\.yaml: "0 documents"/],
   ['a list', '- a\n', /^cases\.yaml:1: document: \["a"\]: expected an object/],
