@@ -34,11 +34,12 @@ export interface LeaseStore {
   close(): void;
 }
 
+const time = z.string().refine((text) => !Number.isNaN(Date.parse(text)));
 const leaseSpec = z.looseObject({
   holderIdentity: z.string().nullish(),
   leaseDurationSeconds: z.number().int().min(1).nullish(),
-  acquireTime: z.string().nullish(),
-  renewTime: z.string().nullish(),
+  acquireTime: time.nullish(),
+  renewTime: time.nullish(),
   leaseTransitions: z.number().int().min(0).nullish(),
 });
 
