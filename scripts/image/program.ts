@@ -24,7 +24,7 @@ const home = 'opt/margay';
 const node = `/${home}/node_modules/.bin/node`;
 
 /** Of dist/: what runs on nodes and in the cluster, so neither the lab nor benchmarks. */
-const programs = [whole, inParts, alone]
+export const programs = [whole, inParts, alone]
   .flatMap(({ entryPoints }) => Object.keys(entryPoints))
   .filter((name) => !/^(lab|lab-pods|bench)$/.test(name));
 

@@ -1,6 +1,8 @@
+import { globSync, readFileSync } from 'node:fs';
 import { build, type Metafile } from 'esbuild';
 import { expect, test } from 'vitest';
 import { inParts } from '../../../scripts/bundle.ts';
+import { programs } from '../../../scripts/image/program.ts';
 
 async function bundled(): Promise<Metafile> {
   return (
@@ -31,4 +33,12 @@ test('a speaker alone loads no client of a datastore, and no metrics before they
   expect(packagesOf(metafile, 'src/cli/bgp-file.ts')).toEqual(['koffi', 'pino', 'yaml', 'zod']);
   expect(packagesOf(metafile, 'src/bgp/metrics.ts')).toContain('prom-client');
   expect(packagesOf(metafile, 'src/cli/bgp.ts')).toContain('etcd3');
+});
+
+test('the image has the program of every thread: without that of etcd felix did not get far', () => {
+  const sources = globSync('src/**/*.ts', { cwd: `${import.meta.dirname}/../../..` });
+  const texts = sources.map((file) => readFileSync(`${import.meta.dirname}/../../../${file}`, 'utf8'));
+  const threads = texts.flatMap((text) => text.match(/(?<=workerProgram\(import\.meta\.url, ')[\w-]+(?=\.js')/g) ?? []);
+  expect(threads.sort()).toEqual(['bfd-worker', 'etcd-worker']);
+  for (const thread of threads) expect(programs).toContain(thread);
 });
