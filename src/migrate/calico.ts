@@ -84,6 +84,7 @@ const details: Readonly<Record<string, string>> = {
   bpfEnabled: 'policy and services are handled by iptables and kube-proxy: switch the eBPF dataplane off first',
   nftablesMode: 'rules are written by iptables (of either backend)',
   floatingIPs: "addresses in a pod's annotation floatingIPs would not reach it",
+  ipNATs: 'these addresses of the annotation floatingIPs would not lead to the pod',
   reachableBy: 'no route to the peer is made; the node needs one by other means',
   localWorkloadSelector: 'peering with pods of the node is not offered',
   localWorkloadPeeringIPV4: 'peering with pods of the node is not offered',
@@ -111,9 +112,10 @@ function unknownFields({ key, value }: Item): Gap[] {
   if (!isKind(key.type)) return [];
   const known = Object.keys(kinds[key.type].spec.shape);
   const { spec, metadata } = value as Resource;
+  const whose = metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
   return Object.entries(spec as Readonly<Record<string, unknown>>).flatMap(([name, found]) => {
     if (known.includes(name) || isHarmless(key.type as Kind, name, found)) return [];
-    const field = `${key.type}(${metadata.name}).spec.${name}`;
+    const field = `${key.type}(${whose}).spec.${name}`;
     return [{ field, value: show(found), detail: details[name] ?? 'has no effect' }];
   });
 }

@@ -76,6 +76,13 @@ test('what would be missed is named: fields, values, kinds, rules, and what cann
       spec: { wireguard: { interfaceIPv4Address: '10.9.0.1' } },
       status: { wireguardPublicKey: 'k' },
     },
+    'workloadendpoints/shop/n1-k8s-web-eth0': {
+      kind: 'WorkloadEndpoint',
+      spec: {
+        ...{ orchestrator: 'k8s', node: 'n1', endpoint: 'eth0', pod: 'web', interfaceName: 'cali1', profiles: [] },
+        ...{ ipNetworks: ['10.9.0.1/32'], ipNATs: [{ internalIP: '10.9.0.1', externalIP: '192.0.2.1' }] },
+      },
+    },
     'networkpolicies/shop/web': { kind: 'NetworkPolicy', spec: { tier: 'gone', selector: 'all()' } },
     'networkpolicies/shop/http': {
       kind: 'NetworkPolicy',
@@ -86,10 +93,10 @@ test('what would be missed is named: fields, values, kinds, rules, and what cann
     expect.arrayContaining([
       ...['FelixConfiguration(default).spec.wireguardEnabled', 'FelixConfiguration(default).spec.bpfEnabled'],
       ...['BGPConfiguration(default).spec.ignoredInterfaces', 'BGPPeer(rack).spec.reachableBy'],
-      'livemigrations/shop/vm',
+      ...['livemigrations/shop/vm', 'WorkloadEndpoint(shop/n1-k8s-web-eth0).spec.ipNATs'],
       ...['Node(n1).spec.wireguard', 'Node(n1).status.wireguardPublicKey', 'NetworkPolicy/shop/http'],
       'NetworkPolicy(shop/web).spec.tier',
     ]),
   );
-  expect(found).toHaveLength(9);
+  expect(found).toHaveLength(10);
 });
