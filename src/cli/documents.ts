@@ -5,6 +5,7 @@ import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts
 import { isKubernetesObject, kubernetesKinds, kubernetesName, parseKubernetes } from '../model/kubernetes.ts';
 import { apiVersion } from '../model/resource.ts';
 import type { UnknownField } from '../model/unknown-fields.ts';
+import { compiledProblems } from './compiled.ts';
 import { strangeFields } from './strange-fields.ts';
 import { MemberIndex, parseDocuments, repeatedKeys } from './yaml.ts';
 
@@ -33,15 +34,24 @@ const mostShown = 200;
  * Every document of a YAML (or JSON) text as the resource to store: `projectcalico.org/v3` kinds, and Kubernetes
  * NetworkPolicy, Namespace, ServiceAccount, Service and EndpointSlice. Lists (`kind: List`) are taken apart, empty documents skipped.
  * @param file as the person named it, for messages
+ * @param check what is asked of each beyond its schema: that the agents can follow it, unless told
  * @throws InputError with file, line, field and value of the first problem
  */
-export function readManifests(text: string, file: string, defaultNamespace: string): Manifest[] {
+export function readManifests(
+  text: string,
+  file: string,
+  defaultNamespace: string,
+  check: (manifest: Manifest) => readonly InputError[] = compiledProblems,
+): Manifest[] {
   const { objects, faults } = readObjects(text, file);
   const [fault] = faults;
   if (fault) throw fault;
   return objects.map((raw) => {
     try {
-      return manifestOf(raw.value, `${file}:${raw.line}`, defaultNamespace);
+      const manifest = manifestOf(raw.value, `${file}:${raw.line}`, defaultNamespace);
+      const [problem] = check(manifest);
+      if (problem) throw problem;
+      return manifest;
     } catch (thrown) {
       if (!(thrown instanceof InputError)) throw thrown;
       const field = fieldOf(thrown);

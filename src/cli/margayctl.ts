@@ -113,7 +113,10 @@ async function remove(
   if ((filename === undefined) === (kind === undefined))
     throw new ExitError(exitCode.usage, 'delete takes either -f FILE or KIND NAME');
   if (filename !== undefined) {
-    const manifests = readManifests(await readInput(filename), filename === '-' ? 'stdin' : filename, namespace);
+    // What no agent could follow is to be deleted all the more.
+    const anything = () => [];
+    const file = filename === '-' ? 'stdin' : filename;
+    const manifests = readManifests(await readInput(filename), file, namespace, anything);
     return withStore(async (deps) => {
       for (const { key, title } of manifests.toReversed()) {
         const there = await deleteOne(key as Parameters<typeof deleteOne>[0], deps);

@@ -1,11 +1,7 @@
 import { InputError } from '../base/errors.ts';
-import { poolMode } from '../felix/calc/tunnels.ts';
-import { endpointWishes } from '../model/bandwidth.ts';
-import { type IpPool, isKind, resourceProblems, type WorkloadEndpoint } from '../model/kinds.ts';
+import { isKind, resourceProblems } from '../model/kinds.ts';
 import { isKubernetesObject, kubernetesProblems } from '../model/kubernetes.ts';
-import { compilePolicy, compileProfile } from '../policy/compile.ts';
-import type { AnyPolicy } from '../policy/scope.ts';
-import { type StagedPolicy, unstaged } from '../policy/staged.ts';
+import { compiledProblems } from './compiled.ts';
 import { fieldOf, type Manifest, manifestOf, stepsOf } from './documents.ts';
 import { strangeFields } from './strange-fields.ts';
 
@@ -50,37 +46,6 @@ function reading(value: unknown, namespace: string): Manifest | readonly InputEr
         ? [...resourceProblems(kind, value), ...strangeFields(kind, value).refused]
         : [];
     return all.length > 0 ? all : [thrown];
-  }
-}
-
-function compiledProblems({ key, value }: Manifest): readonly InputError[] {
-  switch (key.type) {
-    case 'NetworkPolicy':
-    case 'GlobalNetworkPolicy':
-      return compilePolicy(value as AnyPolicy, () => true).problems;
-    case 'StagedNetworkPolicy':
-    case 'StagedGlobalNetworkPolicy':
-    case 'StagedKubernetesNetworkPolicy':
-      return compilePolicy(unstaged(value as StagedPolicy), () => true).problems;
-    case 'Profile':
-      return compileProfile(value as Parameters<typeof compileProfile>[0]).problems;
-    case 'IPPool':
-      return refusals(() => poolMode(`IPPool(${key.name})`, value as IpPool));
-    case 'WorkloadEndpoint':
-      return refusals(() => endpointWishes(value as WorkloadEndpoint));
-    default:
-      return [];
-  }
-}
-
-/** What only the dataplane's reading of annotations finds. */
-function refusals(read: () => unknown): InputError[] {
-  try {
-    read();
-    return [];
-  } catch (thrown) {
-    if (thrown instanceof InputError) return [thrown];
-    throw thrown;
   }
 }
 

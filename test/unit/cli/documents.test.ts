@@ -14,6 +14,8 @@ spec:
     - from:
         - podSelectors: {}
 `;
+const calico = (spec: string) =>
+  `apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n${spec}`;
 const noSpec = 'apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: p}\n';
 const indented = (text: string) =>
   text
@@ -72,6 +74,15 @@ describe('manifests', () => {
       "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\nspec:\n  selecter: app == 'x'\n",
     ],
     ['a field outside of spec', pool.replace('spec:', 'sepc: {}\nspec:')],
+    ['a selector that nobody can read', calico("  selector: app == 'x\n")],
+    ['an address in a rule that is none', calico('  ingress:\n  - {action: Deny, source: {nets: [10.0.0.0/40]}}\n')],
+    ['ports without a protocol', calico('  ingress:\n  - {action: Allow, destination: {ports: [80]}}\n')],
+    ['a selector of a staged policy', calico('  selector: has(\n').replace('NetworkPolicy', 'StagedNetworkPolicy')],
+    [
+      'a rule of a profile',
+      calico('  ingress:\n  - {action: Allow, source: {nets: [x]}}\n').replace('NetworkPolicy', 'Profile'),
+    ],
+    ['an annotation', pool.replace('{name: p}', '\n  name: p\n  annotations: {margay.io/tunnelFallback: GRE}')],
     ['a wrong value', `${pool}---\n${pool.replace('10.1.0.0/16', 'ten')}`],
     ['a missing field', `${pool}---\n${noSpec}`],
     [
@@ -83,6 +94,13 @@ describe('manifests', () => {
     const { line, field, found, expected } = finding ?? expect.fail('validate found nothing');
     expect(() => readManifests(text, 'f', 'default')).toThrow(`f:${line}: ${field}: ${found}: expected ${expected}`);
     expect(line).toBeGreaterThan(1);
+  });
+
+  test('what is to be deleted need not be followed', () => {
+    const text = calico("  selector: app == 'x\n");
+    expect(readManifests(text, 'f', 'default', () => []).map(({ title }) => title)).toEqual([
+      'NetworkPolicy default/p',
+    ]);
   });
 
   test('aliases that multiply without end are refused, quickly', () => {
