@@ -11,7 +11,7 @@ const layers = {
   contract: { testTimeout: 60_000, workers: 2, isolate: false },
   dataplane: { testTimeout: 60_000, workers: 3, isolate: true },
   interop: { testTimeout: 120_000, workers: 4, isolate: true },
-  e2e: { testTimeout: 300_000, workers: 1, isolate: true },
+  e2e: { testTimeout: 300_000, workers: 2, isolate: true },
 } as const;
 
 export default defineConfig({

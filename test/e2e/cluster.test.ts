@@ -138,11 +138,11 @@ describe('bad input', () => {
   test('invalid YAML is refused with its line, and nothing of the file is written', async () => {
     const good = 'apiVersion: v1\nkind: Namespace\nmetadata: {name: half}\n';
     const result = await apply(`${good}---\na: [1\nb: 2\n`);
-    expect([result.code, result.stderr]).toEqual([1, expect.stringMatching(/^margayctl: stdin:\d+: .*readable YAML/)]);
+    expect([result.code, result.stderr]).toEqual([2, expect.stringMatching(/^margayctl: stdin:\d+: .*readable YAML/)]);
     const wrong = await apply(
       `${good}---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: x}\nspec: {podSelectr: {}}\n`,
     );
-    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('stdin:8: spec.podSelectr')]);
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('stdin:8: spec.podSelectr')]);
     expect((await onNode(n1, 'margayctl', ['get', 'profiles'])).stdout).not.toContain('half');
   });
 

@@ -1,7 +1,9 @@
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { afterEach } from 'vitest';
 import { processesOf } from '../../src/lab/processes.ts';
+import { ownLab } from '../support/leftovers.ts';
 import { until } from '../support/wait.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -62,6 +64,21 @@ export function startLab(...args: string[]) {
 
 /** A lab name of this test process alone. */
 export { ownLab as labName } from '../support/leftovers.ts';
+
+/** Gives out such names, and takes down after each test of the file what was brought up under them. */
+export function namesOfLabs(): (letter: string) => string {
+  const used: string[] = [];
+  afterEach(async () => {
+    for (const name of used.splice(0)) await lab('--down', '--name', name);
+  });
+  return (letter) => {
+    const name = ownLab(letter);
+    used.push(name);
+    return name;
+  };
+}
+
+export type KernelState = Awaited<ReturnType<typeof kernelState>>;
 
 /** What a lab could leave behind in the kernel and on disk; counters and times are left out. */
 export async function kernelState(name: string) {
