@@ -127,6 +127,27 @@ test('what a departed node and lost pods left is freed, and nothing that lives',
   expect(await controllers.metric('margay_controllers_leader')).toBe(1);
 });
 
+test('a node that is deleted and made again under its name keeps what its new pods have, and loses what the old had', async () => {
+  await configure({ reconcilerPeriod: '1s', leakGracePeriod: '1s' });
+  await addPod('old', 'n2');
+  await addPod('elsewhere', 'n1');
+  const controllers = await start('a');
+  await until(async () => (await controllers.metric('ipam_allocations_per_node{node="n2"}')) === 1, {
+    ...soon,
+    what: 'an audit',
+  });
+  await removePod('old');
+  await cluster.api.storage.delete(cluster.api.resource('nodes'), '', 'n2', {});
+  await addNode('n2');
+  const fresh = await addPod('fresh', 'n2');
+  await until(async () => (await state()).handles.join() === 'c-elsewhere,c-fresh', {
+    ...soon,
+    what: 'the old address to be freed',
+  });
+  expect(await ipamOf(store, 'n2').byHandle('k8s-pod-network.c-fresh')).toMatchObject([{ address: fresh }]);
+  expect((await state()).held).toBe(2);
+});
+
 test('nothing is freed where the grace period is none', async () => {
   await configure({ reconcilerPeriod: '1s', leakGracePeriod: '0s' });
   await addPod('lost', 'n1');
