@@ -68,6 +68,8 @@ export class RealNode {
   felix: Felix | undefined;
   /** Octets of the kernel's queue of events at the next start; undefined: the usual. */
   eventBuffer: number | undefined;
+  /** Processor time that felix takes for its own; a test whose programs run all the time would be counted with it. */
+  cpuMilliseconds: () => number = cpuMilliseconds;
   /** How often events were lost. */
   overruns = 0;
   /** What was written to the kernel since the last start, one text each. */
@@ -135,7 +137,7 @@ export class RealNode {
       nodename: node,
       runDir: this.runDir,
       config: this.config,
-      cpuMilliseconds,
+      cpuMilliseconds: this.cpuMilliseconds,
       clock: systemClock,
       log: silent,
     });
