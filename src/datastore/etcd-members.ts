@@ -167,7 +167,12 @@ export class Members {
         ...(this.#certificates && { credentials: { ...this.#certificates } }),
         defaultCallOptions: callOptions,
         faultHandling: { global: direct, host: () => direct },
-        grpcOptions: { 'grpc.max_receive_message_length': largestMessage },
+        grpcOptions: {
+          'grpc.max_receive_message_length': largestMessage,
+          // Which of its own retries there would be is decided here, and nobody asks for its statistics of each call.
+          'grpc.enable_retries': 0,
+          'grpc.enable_channelz': 0,
+        },
       }),
     }));
   }

@@ -19,7 +19,15 @@ function setUp() {
 
 test('pods are started and stopped, none of them in the store of the agent', async () => {
   const { lines, options } = setUp();
-  await rehearse({ ...options, lastBusy: longAgo });
+  const { transact } = options.store;
+  const outcomes: string[] = [];
+  const told: typeof transact = async (writes) => {
+    const done = await transact.call(options.store, writes);
+    outcomes.push(done.outcome);
+    return done;
+  };
+  await rehearse({ ...options, store: Object.assign(options.store, { transact: told }), lastBusy: longAgo });
+  expect(outcomes).toEqual(['conflict', 'conflict', 'conflict']);
   expect(lines).toMatchObject([{ level: 'debug', msg: 'rehearsed the start of pods', rounds: 3 }]);
   expect([...options.store.dump()]).toEqual([]);
 });
