@@ -189,6 +189,9 @@ export class RouteManager {
     const report = { changed: 0, released: [] as Ip[] };
     const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
     const { clock = systemClock } = this.options;
+    // What was done before in this turn, and what comes after, are not added to a slice.
+    const long = dirty.length > sliceLength;
+    if (long) await nextTurn();
     let enough = timeSlice(clock);
     for (let at = 0; at < dirty.length; at += sliceLength) {
       if (enough()) {
@@ -198,6 +201,7 @@ export class RouteManager {
       this.#planAll(dirty, at, ready, slice);
       this.#write(slice, report);
     }
+    if (long) await nextTurn();
     this.#forgetFailures();
     return { ...report, failures: [...this.#failed.values()] };
   }
