@@ -15,12 +15,13 @@ import {
   hostU32,
   hostWords,
   type Message,
-  MessageWriter,
+  type MessageWriter,
   messageHeader,
   readMessages,
   typeIn,
 } from './message.ts';
 import { hostOrderU32 } from './open.ts';
+import { giveBack, takeRoom } from './room.ts';
 import { KernelWire, type Wire } from './wire.ts';
 
 /** Protocols of netlink sockets, linux/netlink.h. */
@@ -33,8 +34,6 @@ const batchSize = 512;
 const packedSize = 1024;
 /** The kernel refuses more than a socket's send buffer holds, 208 KiB unless somebody changed it (netlink_sendmsg). */
 const packedOctets = 128 * 1024;
-/** The kernel makes dump datagrams of at most 32 KiB; a single message may exceed that. */
-const datagramSize = 256 * 1024;
 /** A dump that changed under way is read again this often before it is reported. */
 const dumpAttempts = 8;
 
@@ -75,25 +74,12 @@ export interface PackedBatch {
   readonly operation: (at: number) => string;
 }
 
-/** What a socket writes its messages into, and reads the kernel's into. */
-interface Room {
-  readonly writer: MessageWriter;
-  readonly datagram: Uint8Array;
-}
-
-/**
- * Room of sockets that are closed. A pod's start opens one in its namespace for a few milliseconds; a third of a
- * megabyte made for each would be zeroed by the kernel and has V8 collect garbage every hundred pods.
- */
-const spare: Room[] = [];
-const mostSpare = 4;
-
 /** A netlink socket, unbound to any group, of the namespace that the thread was in when it was opened. */
 export class NetlinkSocket {
   readonly fd: number;
   #sequence = 0;
   #open = true;
-  readonly #room = spare.pop() ?? { writer: new MessageWriter(64 * 1024), datagram: new Uint8Array(datagramSize) };
+  readonly #room = takeRoom();
   readonly #writer = this.#room.writer;
   readonly #datagram = this.#room.datagram;
 
@@ -119,7 +105,7 @@ export class NetlinkSocket {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    if (spare.length < mostSpare) spare.push(this.#room);
+    giveBack(this.#room);
     this.wire.close();
   }
 
