@@ -1,0 +1,94 @@
+#!/bin/sh
+# Kubernetes' own programs for the tests on a live cluster, built once of Debian's source package; prints their folder.
+# Usage: kubernetes.sh [--where]      --where: only says which folder it would be
+# The folder is MARGAY_KUBERNETES, or margay-kubernetes/1.20.2 in the user's cache; whoever has such programs already may
+# name theirs. A first build takes about half an hour of a processor, 3 GB of disk while it lasts, and 500 MB after.
+set -eu
+umask 022
+cd "$(dirname "$0")/.."
+version=1.20.2
+package=1.20.5+really1.20.2-1.1+deb12u1
+programs='kube-apiserver kube-controller-manager kubectl kube-scheduler kubelet kube-proxy'
+go=/usr/lib/go-1.19/bin/go
+folder=${MARGAY_KUBERNETES:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/margay-kubernetes/$version}
+
+say() {
+  printf 'margay: %s\n' "$1" >&2
+}
+
+fail() {
+  say "$1"
+  exit 1
+}
+
+missing() {
+  for program in $programs; do
+    [ -x "$folder/$program" ] || printf ' %s' "$program"
+  done
+}
+
+# Debian's archive as apt knows it, with sources; apt checks the signature and every file's digest.
+sources() {
+  archive=$(sed -n 's/^URIs: *\([^ ]*\/debian\)\/* *$/\1/p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
+  mkdir -p "$work/lists/partial"
+  printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s bookworm main\n' \
+    "${archive:-http://deb.debian.org/debian}" >"$work/sources.list"
+  apt() {
+    apt-get -q -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+      -o Dir::State::Lists="$work/lists" -o APT::Sandbox::User=root "$@" >&2
+  }
+  say "fetching the source of kubernetes $package"
+  apt update
+  (cd "$work" && apt source --download-only "kubernetes=$package")
+  rm -rf "$work/unpacked"
+  dpkg-source --no-check --no-copy --extract "$work"/kubernetes_*.dsc "$work/unpacked" >&2
+  mkdir -p "$work/go/src/k8s.io"
+  rm -rf "$work/go/src/k8s.io/kubernetes"
+  mv "$work/unpacked" "$work/go/src/k8s.io/kubernetes"
+}
+
+toolchain() {
+  [ -x "$go" ] && [ -x /usr/bin/dpkg-source ] && return 0
+  [ "$(id -u)" = 0 ] || fail 'golang-1.19-go and dpkg-dev are missing; install them with apt-get, or run this as root'
+  say 'installing Debian packages: golang-1.19-go dpkg-dev'
+  apt-get update -q >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends -o DPkg::Lock::Timeout=300 \
+    golang-1.19-go dpkg-dev gcc libc6-dev >&2 ||
+    fail "Kubernetes $version is built on Debian 12; elsewhere name a folder with its programs in MARGAY_KUBERNETES"
+}
+
+# The source is older than modules: it is built as a part of GOPATH, with the packages that it brings along.
+build() {
+  stamp=k8s.io/component-base/version
+  GO111MODULE=off GOFLAGS='' GOPATH="$work/go" GOCACHE="$work/cache" GOROOT='' nice "$go" build \
+    -ldflags "-s -w -X $stamp.gitVersion=v$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=20" \
+    -o "$work/$1" "k8s.io/kubernetes/cmd/$1" >&2 || fail "$1 could not be built; what there is stays in $work"
+  mv "$work/$1" "$folder/$1"
+}
+
+if [ "${1:-}" = --where ]; then
+  printf '%s\n' "$folder"
+  exit 0
+fi
+[ $# -eq 0 ] || fail "unknown argument $1; there is only --where"
+
+if [ -n "$(missing)" ]; then
+  [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null || fail "these are missing in $folder:$(missing)"
+  mkdir -p "$folder"
+  exec 9>"$folder/.lock"
+  flock 9
+  # What a build that was broken off has made is used again.
+  work=$folder/.build
+  mkdir -p "$work"
+  if [ -n "$(missing)" ]; then
+    toolchain
+    [ -d "$work/go/src/k8s.io/kubernetes" ] || sources
+    for program in $(missing); do
+      say "building $program"
+      build "$program"
+    done
+  fi
+  rm -rf "$work"
+  exec 9>&-
+fi
+printf '%s\n' "$folder"
