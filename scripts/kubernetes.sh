@@ -58,11 +58,35 @@ toolchain() {
 }
 
 # The source is older than modules: it is built as a part of GOPATH, with the packages that it brings along.
+compile() {
+  GO111MODULE=off GOFLAGS='' GOPATH="$work/go" GOCACHE="$work/cache" GOROOT='' nice "$go" build "$@" >&2
+}
+
+# The API's description of itself, that kubectl checks objects by, is the only generated file which the source leaves out.
+openapi() {
+  say 'generating the OpenAPI definitions'
+  compile -o "$work/openapi-gen" k8s.io/kubernetes/vendor/k8s.io/kube-openapi/cmd/openapi-gen
+  (
+    cd "$work/go/src/k8s.io/kubernetes"
+    kinds=$(grep -rl --include='*.go' '+k8s:openapi-gen=' staging/src/k8s.io pkg/apis | xargs -n 1 dirname |
+      sed 's#^staging/src/#vendor/#; s#^#k8s.io/kubernetes/#' | LC_ALL=C sort -u |
+      grep -v -e /code-generator/ -e /sample-apiserver/ | paste -sd ,)
+    PATH="${go%/*}:$PATH" GO111MODULE=off GOPATH="$work/go" GOROOT='' "$work/openapi-gen" --logtostderr \
+      --input-dirs "$kinds" --output-package k8s.io/kubernetes/pkg/generated/openapi \
+      --output-file-base zz_generated.openapi --output-base "$work/go/src" \
+      --go-header-file vendor/k8s.io/code-generator/hack/boilerplate.go.txt --report-filename "$work/violations" >&2
+  )
+}
+
 build() {
-  stamp=k8s.io/component-base/version
-  GO111MODULE=off GOFLAGS='' GOPATH="$work/go" GOCACHE="$work/cache" GOROOT='' nice "$go" build \
-    -ldflags "-s -w -X $stamp.gitVersion=v$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=20" \
-    -o "$work/$1" "k8s.io/kubernetes/cmd/$1" >&2 || fail "$1 could not be built; what there is stays in $work"
+  stamps=
+  for part in component-base client-go/pkg; do
+    for value in gitVersion=v$version gitMajor=1 gitMinor=20 gitTreeState=clean; do
+      stamps="$stamps -X k8s.io/kubernetes/vendor/k8s.io/$part/version.$value"
+    done
+  done
+  compile -ldflags "-s -w$stamps" -o "$work/$1" "k8s.io/kubernetes/cmd/$1" ||
+    fail "$1 could not be built; what there is stays in $work"
   mv "$work/$1" "$folder/$1"
 }
 
@@ -83,6 +107,7 @@ if [ -n "$(missing)" ]; then
   if [ -n "$(missing)" ]; then
     toolchain
     [ -d "$work/go/src/k8s.io/kubernetes" ] || sources
+    [ -e "$work/go/src/k8s.io/kubernetes/pkg/generated/openapi/zz_generated.openapi.go" ] || openapi
     for program in $(missing); do
       say "building $program"
       build "$program"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # npm test: style and types, then the test layers, the guest kernel's last; with arguments, that layer only.
-# Usage: test.sh [unit|property|contract|dataplane|interop|e2e|containerd|image [vitest arguments]|vm]
+# Usage: test.sh [unit|property|contract|dataplane|interop|e2e|containerd|image|cluster [vitest arguments]|vm]
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -8,6 +8,11 @@ export PATH
 case "${1:-all}" in
   unit | property) sh scripts/bootstrap.sh build ;;
   containerd | image) sh scripts/bootstrap.sh test containerd ;;
+  cluster)
+    sh scripts/bootstrap.sh test containerd
+    MARGAY_KUBERNETES=$(sh scripts/kubernetes.sh)
+    export MARGAY_KUBERNETES
+    ;;
   *) sh scripts/bootstrap.sh test ;;
 esac
 if [ $# -eq 0 ]; then
@@ -22,6 +27,6 @@ fi
 layer=$1
 shift
 case "$layer" in
-  containerd | image) exec vitest run --config "test/$layer/vitest.config.ts" "$@" ;;
+  containerd | image | cluster) exec vitest run --config "test/$layer/vitest.config.ts" "$@" ;;
 esac
 exec vitest run --project "$layer" "$@"

@@ -32,7 +32,7 @@ beforeAll(async () => {
   [authority, stranger] = await Promise.all([createAuthority(), createAuthority()]);
   server = await authority.issue('server');
   client = await authority.issue('client');
-  expired = await authority.issue('expired', past);
+  expired = await authority.issue('expired', { validity: past });
   etcd = await startEtcd({ tls: { ...server, trustedCaFile: authority.caFile } });
 }, 30_000);
 afterAll(async () => {

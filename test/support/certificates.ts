@@ -18,13 +18,22 @@ export interface Validity {
   readonly until: string;
 }
 
-/** A certificate authority in a directory of its own, that signs for 127.0.0.1. */
+/** What a certificate says beside its name. */
+export interface Holder {
+  readonly validity?: Validity;
+  /** The subject's O, which Kubernetes takes for a group of the user. */
+  readonly organization?: string;
+  /** subjectAltName, `IP:192.0.2.1` or `DNS:localhost`; default `IP:127.0.0.1`. */
+  readonly alternatives?: readonly string[];
+}
+
+/** A certificate authority in a directory of its own. */
 export interface TestAuthority {
   /** Where all its files are. */
   readonly directory: string;
   readonly caFile: string;
   /** Signs a certificate for servers and clients; its subject is CN=`name`. */
-  issue(name: string, validity?: Validity): Promise<Pair>;
+  issue(name: string, holder?: Holder): Promise<Pair>;
   remove(): Promise<void>;
 }
 
@@ -57,11 +66,14 @@ export async function createAuthority(): Promise<TestAuthority> {
   return {
     directory,
     caFile: join(directory, 'ca.pem'),
-    issue: async (name, validity) => {
-      const [certificate, keyFile, request] = [`${name}.pem`, `${name}-key.pem`, `${name}.csr`];
-      await openssl('req', '-config', 'ca.cnf', ...key, '-keyout', keyFile, '-out', request, '-subj', `/CN=${name}`);
+    issue: async (name, { validity, organization, alternatives = ['IP:127.0.0.1'] } = {}) => {
+      const [certificate, keyFile] = [`${name}.pem`, `${name}-key.pem`];
+      const [request, leaf] = [`${name}.csr`, `${name}.cnf`];
+      const subject = `${organization === undefined ? '' : `/O=${organization}`}/CN=${name}`;
+      await openssl('req', '-config', 'ca.cnf', ...key, '-keyout', keyFile, '-out', request, '-subj', subject);
       const dates = validity ? ['-startdate', validity.from, '-enddate', validity.until] : ['-days', '2'];
-      await openssl('ca', ...ca, ...dates, '-in', request, '-out', certificate);
+      await writeFile(join(directory, leaf), leafExtensions(alternatives));
+      await openssl('ca', ...ca, ...dates, '-extfile', leaf, '-in', request, '-out', certificate);
       return { certificateFile: join(directory, certificate), keyFile: join(directory, keyFile) };
     },
     remove: () => rm(directory, { recursive: true, force: true }),
@@ -78,8 +90,8 @@ rand_serial = yes
 default_md = sha256
 unique_subject = no
 policy = any
-x509_extensions = leaf
 [any]
+organizationName = optional
 commonName = supplied
 [req]
 distinguished_name = subject
@@ -91,7 +103,8 @@ CN = test
 basicConstraints = critical,CA:true
 keyUsage = critical,keyCertSign,cRLSign
 subjectKeyIdentifier = hash
-[leaf]
-subjectAltName = IP:127.0.0.1
-extendedKeyUsage = serverAuth,clientAuth
 `;
+
+function leafExtensions(alternatives: readonly string[]): string {
+  return `subjectAltName = ${alternatives.join(',')}\nextendedKeyUsage = serverAuth,clientAuth\n`;
+}

@@ -146,7 +146,7 @@ async function healthy(metricsUrl: string): Promise<boolean> {
 }
 
 /** Ports that nobody listened on a moment ago, all different. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer());
   const ports = await Promise.all(
     servers.map(async (server) => {
