@@ -10,6 +10,7 @@ version=1.20.2
 package=1.20.5+really1.20.2-1.1+deb12u1
 programs='kube-apiserver kube-controller-manager kubectl kube-scheduler kubelet kube-proxy'
 go=/usr/lib/go-1.19/bin/go
+reflect2=/usr/share/gocode/src/github.com/modern-go/reflect2
 folder=${MARGAY_KUBERNETES:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/margay-kubernetes/$version}
 
 say() {
@@ -44,16 +45,19 @@ sources() {
   dpkg-source --no-check --no-copy --extract "$work"/kubernetes_*.dsc "$work/unpacked" >&2
   mkdir -p "$work/go/src/k8s.io"
   rm -rf "$work/go/src/k8s.io/kubernetes"
+  # Its reflect2 is older than Go 1.18, with which it corrupts memory: Debian's own has the mended one.
+  (cd "$work/unpacked/vendor/github.com/modern-go/reflect2" && rm -f -- *.go *.s && cp "$reflect2"/*.go "$reflect2"/*.s .)
   mv "$work/unpacked" "$work/go/src/k8s.io/kubernetes"
 }
 
 toolchain() {
-  [ -x "$go" ] && [ -x /usr/bin/dpkg-source ] && return 0
-  [ "$(id -u)" = 0 ] || fail 'golang-1.19-go and dpkg-dev are missing; install them with apt-get, or run this as root'
-  say 'installing Debian packages: golang-1.19-go dpkg-dev'
+  packages='golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev gcc libc6-dev'
+  [ -x "$go" ] && [ -d "$reflect2" ] && [ -x /usr/bin/dpkg-source ] && return 0
+  [ "$(id -u)" = 0 ] || fail "these Debian packages are needed: $packages; install them, or run this as root"
+  say "installing Debian packages: $packages"
   apt-get update -q >&2
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends -o DPkg::Lock::Timeout=300 \
-    golang-1.19-go dpkg-dev gcc libc6-dev >&2 ||
+  # shellcheck disable=SC2086 # a list of words
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends -o DPkg::Lock::Timeout=300 $packages >&2 ||
     fail "Kubernetes $version is built on Debian 12; elsewhere name a folder with its programs in MARGAY_KUBERNETES"
 }
 
