@@ -43,10 +43,14 @@ function plainly(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? rawJSON(String(value)) : value;
 }
 
-/** The message of anything thrown, with its chain of causes. */
+/** The message of anything thrown, with its chain of causes; what to do about it stands last. */
 export function explain(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown);
-  return thrown.cause === undefined ? thrown.message : `${thrown.message}: ${explain(thrown.cause)}`;
+  if (thrown.cause === undefined) return thrown.message;
+  const why = explain(thrown.cause);
+  return thrown instanceof EnvironmentError
+    ? `${thrown.problem}: ${why}; ${thrown.remedy}`
+    : `${thrown.message}: ${why}`;
 }
 
 /** Node's code of a system error (`ECONNREFUSED`, `ENOENT`), if it is one. */

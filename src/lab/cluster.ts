@@ -20,8 +20,8 @@ export function claimState(plan: LabPlan): void {
   } catch (thrown) {
     if (errorCode(thrown) !== 'EEXIST') throw thrown;
     throw new EnvironmentError(
-      `the lab "${plan.name}" is already up`,
-      `use it, or remove it with: npm run lab -- --down${plan.name === 'lab' ? '' : ` --name ${plan.name}`}`,
+      `there is a lab "${plan.name}" already`,
+      `use it, or remove it, also what a crash left of it, with: npm run lab -- --down${plan.name === 'lab' ? '' : ` --name ${plan.name}`}`,
     );
   }
   for (const node of plan.nodes) mkdirSync(node.runDir);

@@ -2,11 +2,13 @@ import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { EnvironmentError, errorCode, InputError } from '../base/errors.ts';
 import { ExitError, exitCode, runProgram } from '../cli/exit.ts';
+import { asUsage } from '../cli/explain.ts';
 import { parseArguments } from '../cli/parse.ts';
 import { checkLab } from '../cli/preflight.ts';
 import { findMachine, runInside } from './checks.ts';
 import { claimState, nodeEnvironment, planFile, programs } from './cluster.ts';
-import { takeDown } from './down.ts';
+import { type Removed, takeDown } from './down.ts';
+import { interruption } from './interrupt.ts';
 import {
   checkName,
   checkOptions,
@@ -21,6 +23,7 @@ import {
 } from './plan.ts';
 import { Progress, seconds } from './progress.ts';
 import { hints } from './show.ts';
+import { abandonedLabs, markPassing, standingLabs } from './standing.ts';
 import { tellStory } from './story.ts';
 
 interface Given {
@@ -80,7 +83,7 @@ function countOf(option: string): (text: string) => number {
 
 async function lab(given: Given): Promise<void> {
   checkLab();
-  if (given.down) return down(checkName(given.name ?? 'lab'));
+  if (given.down) return down(given.name);
   const name = given.name ?? (given.once ? uniqueName() : 'lab');
   const plan = planLab(
     checkOptions({
@@ -92,17 +95,16 @@ async function lab(given: Given): Promise<void> {
       encap: given.encap,
     }),
   );
-  const stop = new AbortController();
-  const interrupt = () => stop.abort(new ExitError(130, 'interrupted; everything is removed again'));
-  process.once('SIGINT', interrupt);
-  process.once('SIGTERM', interrupt);
+  const stop = interruption();
   const progress = new Progress();
   claimState(plan);
+  if (given.once) markPassing(plan.stateDir);
   try {
-    await tellStory(plan, progress, stop.signal);
+    await tellStory(plan, progress, stop);
+    stop.throwIfAborted();
   } catch (thrown) {
     await takeDown(name);
-    throw stop.signal.aborted ? stop.signal.reason : thrown;
+    throw stop.aborted ? stop.reason : thrown;
   }
   if (given.once) await finishOnce(name, progress);
   else finish(plan, progress);
@@ -125,14 +127,18 @@ function finish(plan: LabPlan, progress: Progress): void {
     throw new ExitError(exitCode.failure, `${progress.failed} expectations failed; the lab is left up for a look`);
 }
 
-async function down(name: string): Promise<void> {
-  const { processes, namespaces, directory } = await takeDown(name);
+/** Without a name the lab that has none of its own, and what killed runs of `--once` left behind under names of theirs. */
+async function down(given: string | undefined): Promise<void> {
+  const names = given === undefined ? ['lab', ...abandonedLabs()] : [checkName(given)];
+  for (const name of names) process.stdout.write(removedText(name, await takeDown(name)));
+  for (const other of given === undefined ? standingLabs() : [])
+    process.stdout.write(`Lab "${other}" stands; remove it with: npm run lab -- --down --name ${other}\n`);
+}
+
+function removedText(name: string, { processes, namespaces, directory }: Removed): string {
   const nothing = processes + namespaces === 0 && !directory;
-  process.stdout.write(
-    nothing
-      ? `There is no lab "${name}".\n`
-      : `Removed ${processes} processes, ${namespaces} namespaces and the files of lab "${name}".\n`,
-  );
+  if (nothing) return `There is no lab "${name}".\n`;
+  return `Removed ${processes} processes, ${namespaces} namespaces and the files of lab "${name}".\n`;
 }
 
 /** `margayctl` on a node; `--node` may stand among its arguments. */
@@ -172,7 +178,8 @@ function readPlan(name = 'lab'): LabPlan {
     return JSON.parse(readFileSync(planFile(checkName(name)), 'utf8')) as LabPlan;
   } catch (cause) {
     if (errorCode(cause) !== 'ENOENT') throw cause;
-    throw new EnvironmentError(`there is no lab "${name}"`, 'bring one up with: npm run lab', { cause });
+    const option = name === 'lab' ? '' : ` -- --name ${name}`;
+    throw new EnvironmentError(`there is no lab "${name}"`, `bring it up with: npm run lab${option}`);
   }
 }
 
@@ -182,4 +189,19 @@ function uniqueName(): string {
   return `o${process.pid.toString(36)}${random}`;
 }
 
-await runProgram('lab', () => parseArguments(command(), process.argv));
+/**
+ * Options that stand before npm's `--` reach us as npm's own settings only; without them another lab would come up.
+ * @throws InputError naming the first
+ */
+function checkNpmTookNone(env: NodeJS.ProcessEnv): void {
+  const own = command().options.map(({ long }) => long ?? '');
+  const taken = own.find((option) => env[`npm_config_${option.slice(2)}`] !== undefined);
+  if (taken !== undefined) throw new InputError(taken, 'an option of npm', `npm run lab -- ${taken} …`);
+}
+
+await runProgram('lab', () =>
+  asUsage(() => {
+    checkNpmTookNone(process.env);
+    return parseArguments(command(), process.argv);
+  }),
+);

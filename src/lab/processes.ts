@@ -54,6 +54,15 @@ export function isAlive(pid: number): boolean {
   return statusOf(String(pid)) !== undefined && !isZombie(String(pid));
 }
 
+/** When a living process began, in clock ticks since the machine's start (proc_pid_stat(5), field 22). */
+export function startOf(pid: number): string | undefined {
+  const [state, ...others] =
+    read(`/proc/${pid}/stat`)
+      ?.replace(/^.*\) /s, '')
+      .split(' ') ?? [];
+  return state === 'Z' ? undefined : others[18];
+}
+
 /** SIGKILL to a process that may have ended meanwhile. */
 export function kill(pid: number, signal: NodeJS.Signals = 'SIGKILL'): void {
   try {

@@ -49,8 +49,20 @@ describe('taking down', () => {
     const run = startLab('--name', name, '--nodes', '2');
     await run.seen('etcd answers');
     run.child.kill('SIGINT');
+    // Once more, as npm passes it on beside the terminal, and people are impatient.
+    await run.seen('interrupted; removing everything');
+    run.child.kill('SIGINT');
     expect(await run.ended).toBe(130);
     expect(run.output()).toContain('interrupted; everything is removed again');
+    expect(await kernelState(name)).toEqual(before);
+  });
+
+  test('when nobody reads what it prints, everything is removed', async () => {
+    const name = fresh('p');
+    const before = await kernelState(name);
+    const command = `'${process.execPath}' '${join(dist, 'lab.js')}' --name ${name} --nodes 1 --pods 1 --tor none | true`;
+    const { stderr } = await finish('sh', ['-c', command]);
+    expect(stderr).toContain('the output cannot be written (write EPIPE); everything is removed again');
     expect(await kernelState(name)).toEqual(before);
   });
 
@@ -63,7 +75,7 @@ describe('taking down', () => {
     expect(before.processes.length).toBeGreaterThanOrEqual(3);
     const again = await lab(...options);
     expect(again.code).toBe(1);
-    expect(again.stderr).toContain(`the lab "${name}" is already up`);
+    expect(again.stderr).toContain(`there is a lab "${name}" already; use it`);
     await lab('--down', '--name', name.slice(0, -1));
     expect(standing(await kernelState(name))).toEqual(before);
     const status = await lab('--name', name, 'ctl', 'get', 'pods', '-A', '-o', 'json');
@@ -86,10 +98,16 @@ test('without the capabilities it needs, the lab says so and makes nothing', asy
 });
 
 describe('bad options', () => {
+  test('npm kept an option for itself', async () => {
+    const env = { ...process.env, npm_config_down: 'true' };
+    const { code, stderr } = await finish(process.execPath, [join(dist, 'lab.js')], { env });
+    expect([code, stderr]).toEqual([2, 'lab: --down: "an option of npm": expected npm run lab -- --down …\n']);
+  });
+
   test.each([
-    [['--nodes', '0'], 1, '--nodes: 0: expected a number from 1 to 20'],
-    [['--pods', 'many'], 1, '--pods'],
-    [['--name', '../etc'], 1, '--name: "../etc"'],
+    [['--nodes', '0'], 2, '--nodes: 0: expected a number from 1 to 20'],
+    [['--pods', 'many'], 2, '--pods'],
+    [['--name', '../etc'], 2, '--name: "../etc"'],
     [['--tor', 'cisco'], 2, 'Allowed choices are bird, frr, none'],
     [['--color'], 2, 'unknown option'],
     [['exec', 'nowhere', '--', 'true'], 1, 'there is no lab'],

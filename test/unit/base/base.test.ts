@@ -36,10 +36,10 @@ describe('errors', () => {
     expect(new InputError('x', 'y'.repeat(1000), 'less').message.length).toBeLessThan(160);
   });
 
-  test('explain follows the causes', () => {
+  test('explain follows the causes, and says last what to do', () => {
     const inner = new Error('connection refused');
     expect(explain(new EnvironmentError('etcd is down', 'start it', { cause: inner }))).toBe(
-      'etcd is down; start it: connection refused',
+      'etcd is down: connection refused; start it',
     );
     expect(explain('text')).toBe('text');
   });
