@@ -363,6 +363,40 @@ describe('Kubernetes’ own objects', () => {
     await expect(store.delete(policy)).rejects.toThrow(/kubectl/);
   });
 
+  test('EndpointSlices of a server before 1.21 are read in the version that it has', async () => {
+    const { api } = cluster;
+    const id = 'endpointslices.discovery.k8s.io';
+    api.resources.set(id, { ...api.resource(id), version: 'v1beta1' });
+    const metadata = { namespace: 'shop', labels: { 'kubernetes.io/service-name': 'web' } };
+    const endpoint = { addresses: ['10.65.0.1'], conditions: { ready: true } };
+    const topology = { 'kubernetes.io/hostname': 'n-1', 'topology.kubernetes.io/zone': 'a' };
+    const addressType = 'IPv4';
+    await api.create(id, {
+      metadata: { name: 'web-1', ...metadata },
+      ...{ addressType, endpoints: [{ ...endpoint, topology }] },
+    });
+    await api.create(id, { metadata: { name: 'web-2', ...metadata }, addressType, endpoints: [null] });
+    const { entries, invalid, revision } = await store.list('EndpointSlice');
+    expect(entries.map(({ value }) => value.spec)).toMatchObject([
+      { service: 'web', addressType, endpoints: [{ ...endpoint, nodeName: 'n-1' }] },
+    ]);
+    expect(invalid).toMatchObject([{ key: { name: 'web-2' } }]);
+    const end = new AbortController();
+    const seen = (async () => {
+      for await (const [event] of store.watch(['EndpointSlice'], revision, end.signal)) if (event) return event;
+      return undefined;
+    })();
+    await api.create(id, {
+      metadata: { name: 'web-3', ...metadata },
+      ...{ addressType, endpoints: [{ ...endpoint, nodeName: 'n-2' }] },
+    });
+    expect(await seen).toMatchObject({ entry: { value: { spec: { endpoints: [{ nodeName: 'n-2' }] } } } });
+    end.abort();
+    expect((await store.get({ type: 'EndpointSlice', namespace: 'shop', name: 'web-1' }))?.value.spec.service).toBe(
+      'web',
+    );
+  });
+
   test('a cluster may lack the definitions that older releases of Calico lack', async () => {
     for (const plural of [
       'tiers',

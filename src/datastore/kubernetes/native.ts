@@ -34,7 +34,14 @@ const serviceAccountNames: Names = {
   key: ({ metadata }) => `ksa.${metadata.namespace}.${metadata.name}`,
 };
 
-function nativeSource(type: Type, resource: ApiResource, names: Names): Source {
+function nativeSource(
+  type: Type,
+  resource: ApiResource,
+  names: Names,
+  /** The resource of the version that is understood here, and an object as one of it. */
+  newest: ApiResource = resource,
+  current: (object: ApiObject) => ApiObject = (object) => object,
+): Source {
   const keyNamespaced = resource.namespaced && type !== 'Profile';
   return {
     type,
@@ -49,7 +56,7 @@ function nativeSource(type: Type, resource: ApiResource, names: Names): Source {
       const name = names.key(object);
       return { type, name, ...(keyNamespaced && namespace !== undefined && { namespace }) } as Key;
     },
-    read: (object) => readNative(resource, object),
+    read: (object) => readNative(newest, current(object)),
   };
 }
 
@@ -67,6 +74,31 @@ function readNative(resource: ApiResource, object: ApiObject): Value<Type> {
     ...(resourceVersion !== undefined && { resourceVersion }),
   };
   return { ...converted, metadata: { ...converted.metadata, ...more } } as Value<Type>;
+}
+
+const slices = builtIn('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices', true);
+
+/** Of servers before 1.21: `nodeName` is among what is said of the topology. */
+const olderSlices: Source = nativeSource(
+  'EndpointSlice',
+  { ...slices, version: 'v1beta1' },
+  prefixed(''),
+  slices,
+  (object) => ({ ...object, endpoints: withNodeNames(object['endpoints']) }),
+);
+
+interface OlderEndpoint {
+  readonly nodeName?: unknown;
+  readonly topology?: { readonly 'kubernetes.io/hostname'?: unknown };
+}
+
+/** What is no list of objects is left for the schema to refuse. */
+function withNodeNames(endpoints: unknown): unknown {
+  if (!Array.isArray(endpoints)) return endpoints;
+  return endpoints.map((endpoint: OlderEndpoint | null) => {
+    const nodeName = endpoint?.nodeName ?? endpoint?.topology?.['kubernetes.io/hostname'];
+    return nodeName === undefined ? endpoint : { ...endpoint, nodeName };
+  });
 }
 
 const policyGroup = 'policy.networking.k8s.io';
@@ -95,9 +127,5 @@ export const nativeSources: readonly Source[] = [
     prefixed('kcnp.'),
   ),
   nativeSource('Service', builtIn('', 'v1', 'Service', 'services', true), prefixed('')),
-  nativeSource(
-    'EndpointSlice',
-    builtIn('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices', true),
-    prefixed(''),
-  ),
+  { ...nativeSource('EndpointSlice', slices, prefixed('')), older: olderSlices },
 ];

@@ -18,6 +18,8 @@ export interface Source {
   read(object: ApiObject, key: Key): Value<Type> | undefined;
   /** How the store changes it; absent where others do. */
   readonly writer?: Writer;
+  /** The same of an earlier version of the API, for servers that lack this one. */
+  readonly older?: Source;
 }
 
 /** `replace`: the store owns the whole object. `annotate`: others own it, and the store patches what is its own. */

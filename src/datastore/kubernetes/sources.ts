@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { isKind, type Kind, kinds } from '../../model/kinds.ts';
 import { formatJson } from '../json.ts';
-import type { Entry, Key, Type } from '../store.ts';
+import type { Entry, Type } from '../store.ts';
 import { customSource } from './custom.ts';
 import { affinitySource, blockSource, configSource, handleSource, ipamConfigs } from './ipam.ts';
 import { nativeSources } from './native.ts';
 import { nodeSource } from './node.ts';
 import { podSource } from './pod.ts';
-import { type ApiObject, type CalicoGroup, calicoGroup, type Place, v3Group } from './resources.ts';
+import { type ApiObject, type CalicoGroup, calicoGroup, v3Group } from './resources.ts';
 import type { Reading, Source } from './source.ts';
 import { v3IpamSources, v3Source } from './v3.ts';
 
@@ -38,15 +38,6 @@ export class Sources {
   /** Whether a resource of Calico's group is read here. */
   has(plural: string): boolean {
     return this.#all.some(({ resource }) => resource.group === this.group && resource.plural === plural);
-  }
-
-  /** The source and place of a key; undefined when no object can stand for it. @throws InputError */
-  locate(key: Key): { readonly source: Source; readonly place: Place } | undefined {
-    for (const source of this.of([key.type])) {
-      const place = source.place(key);
-      if (place) return { source, place };
-    }
-    return undefined;
   }
 }
 

@@ -82,7 +82,7 @@ class KubernetesStore implements Store {
   }
 
   async get<T extends Type>(key: KeyOf<T>): Promise<Entry<T> | undefined> {
-    const located = (await this.sources.get()).locate(key as Key);
+    const located = await this.sources.locate(key as Key);
     if (located === undefined) return undefined;
     const { source, place } = located;
     const object = await this.client.get(place);
@@ -99,7 +99,7 @@ class KubernetesStore implements Store {
     const revisions = new Map(before);
     const entries: Entry<T>[] = [];
     const invalid: InvalidEntry[] = [];
-    for (const source of (await this.sources.get()).of([type])) {
+    for (const source of await this.sources.of([type])) {
       const id = resourceId(source.resource);
       const { objects, resourceVersion } = await this.#objects(source, scope, before.get(id));
       revisions.set(id, resourceVersion);
@@ -166,8 +166,7 @@ class KubernetesStore implements Store {
     const { timeoutMs = 4000, watchSeconds: lifeSeconds = 300, absentMs = 60_000, probeMs = 30_000 } = this.options;
     const { server, client, clock, log } = this;
     const deps = { server, client, clock, log, timeoutMs, lifeSeconds, absentMs, probeMs };
-    const sources = await this.sources.get();
-    yield* watchTypes(deps, sources.of(types), parseRevisions(revision), signal);
+    yield* watchTypes(deps, await this.sources.of(types), parseRevisions(revision), signal);
   }
 
   async others(): Promise<readonly Other[]> {
@@ -187,7 +186,7 @@ class KubernetesStore implements Store {
     service: { readonly namespace: string; readonly name: string },
     change: ServiceAddresses,
   ): Promise<'written' | 'conflict' | 'missing'> {
-    const located = (await this.sources.get()).locate({ type: 'Service', ...service });
+    const located = await this.sources.locate({ type: 'Service', ...service });
     return located === undefined ? 'missing' : writeIngress(this.client, located.place, change);
   }
 
@@ -209,7 +208,7 @@ class KubernetesStore implements Store {
   }
 
   async #writable(key: Key, verb: string): Promise<{ source: Source; place: Place; writer: Writer }> {
-    const located = (await this.sources.get()).locate(key);
+    const located = await this.sources.locate(key);
     if (located?.source.writer === undefined) throw notOurs(key, verb);
     return { ...located, writer: located.source.writer };
   }
