@@ -1,12 +1,10 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createLog } from '../../src/base/log.ts';
-import { formatJson, parseJson } from '../../src/datastore/json.ts';
-import { createKubernetesStore } from '../../src/datastore/kubernetes/store.ts';
+import { parseJson } from '../../src/datastore/json.ts';
 import { kubeconfig, objectOfText, placeOfEtcdKey, startCluster } from '../support/kubernetes/cluster.ts';
 import { v3Resources } from '../support/kubernetes/objects.ts';
-import { OtherClient } from '../support/kubernetes/real.ts';
+import { subjectBehind } from '../support/kubernetes/real.ts';
 import { type Subject, storeContract } from './store.ts';
 
 /*
@@ -41,34 +39,8 @@ async function inCluster(layout: 'kubernetes' | 'kubernetes-v3'): Promise<Subjec
 storeContract('Kubernetes', () => inCluster('kubernetes'));
 storeContract('Kubernetes with native definitions', () => inCluster('kubernetes-v3'));
 
-/** A store by a kubeconfig, looked at by another client that uses the API alone. */
-async function behind(file: string): Promise<Subject> {
-  const other = new OtherClient(file);
-  await other.reset();
-  const store = createKubernetesStore(other.config, createLog('test', 'silent'), { chunk: 2 });
-  return {
-    store,
-    layout: 'kubernetes',
-    plant: async (key, text) => {
-      const place = placeOfEtcdKey(key);
-      if (place) await other.create(place.id, objectOfText(place.name, place.namespace, text, parseJson));
-    },
-    raw: async (key) => {
-      const place = placeOfEtcdKey(key);
-      const object = place && (await other.get(place.id, place.namespace, place.name));
-      if (!object) return undefined;
-      const { resourceVersion: _, ...metadata } = object.metadata;
-      return formatJson({ ...object, metadata });
-    },
-    close: async () => {
-      store.close();
-      other.close();
-    },
-  };
-}
-
 const real = process.env['MARGAY_TEST_KUBECONFIG'];
-if (real) storeContract('a real cluster', () => behind(real));
+if (real) storeContract('a real cluster', () => subjectBehind(real));
 
 storeContract('Kubernetes by a kubeconfig', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'margay-kubeconfig-'));
@@ -81,7 +53,7 @@ storeContract('Kubernetes by a kubeconfig', async () => {
     await cluster.close();
     await rm(directory, { recursive: true, force: true });
   };
-  const subject = await behind(file).catch(async (thrown: unknown) => {
+  const subject = await subjectBehind(file).catch(async (thrown: unknown) => {
     await clear();
     throw thrown;
   });

@@ -144,7 +144,15 @@ function keyOf(resource: TestResource, namespace: string, name: string): string 
 
 function text(object: TestObject): string {
   const { resourceVersion: _, ...metadata } = object.metadata;
-  return formatJson({ ...object, metadata });
+  return formatJson(inOrder({ ...object, metadata }));
+}
+
+/** The real server keeps the fields of an object by their names, in whatever order they came. */
+function inOrder(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inOrder);
+  if (typeof value !== 'object' || value === null) return value;
+  const sorted = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(sorted.map(([field, each]) => [field, inOrder(each)]));
 }
 
 function stored(resource: TestResource, value: string, resourceVersion: string): TestObject {
