@@ -30,7 +30,7 @@ import type {
 } from './store.ts';
 
 /** Values decoded before the event loop gets its turn. */
-const slice = 200;
+const slice = 100;
 
 /** Values written last that are remembered: a node writes a few blocks, each again and again. */
 const remembered = 64;
@@ -60,8 +60,9 @@ export class KvStore implements Store {
     const { entries, revision } = await this.kv.range(etcdPrefix(type, scope), scope.revision);
     const found: Entry<T>[] = [];
     const invalid: InvalidEntry[] = [];
+    const long = entries.length > slice;
     for (const [at, stored] of entries.entries()) {
-      if (at % slice === slice - 1) await setImmediate();
+      if (long && at % slice === 0) await setImmediate();
       const key = parseEtcdKey(stored.key);
       if (key?.type !== type) continue;
       const event = read(key, stored);

@@ -21,12 +21,15 @@ export interface SyncOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  /** Delays between attempts; by default 100 ms growing to 10 s. */
+  /** Delays between attempts; by default 100 ms growing to 2 s, so that a node is itself again 5 s after its datastore. */
   readonly backoff?: Backoff;
 }
 
 /** Events handed over at once while listing; the event loop breathes between two slices. */
 const slice = 500;
+
+/** Objects compared at once while listing. */
+const compared = 2000;
 
 /**
  * Runs until the signal aborts. The consumer is called synchronously and in order; it is told `inSync` once, after the
@@ -35,7 +38,7 @@ const slice = 500;
  */
 export async function sync(options: SyncOptions): Promise<void> {
   const { signal, clock, log, consumer } = options;
-  const backoff = options.backoff ?? new Backoff(100, 10_000);
+  const backoff = options.backoff ?? new Backoff(100, 2000);
   const stream = new Stream(options, () => backoff.reset());
   let up = true;
   while (!signal.aborted) {
@@ -77,7 +80,7 @@ class Stream {
   /** Tells the difference between the lists and what was told. */
   async catchUp(listings: readonly Listing<Type>[]): Promise<void> {
     const { consumer, log, signal } = this.options;
-    const events = this.#difference(listings);
+    const events = await this.#difference(listings);
     for (let at = 0; at < events.length && !signal.aborted; at += slice) {
       this.#tell(events.slice(at, at + slice));
       if (at + slice < events.length) await setImmediate();
@@ -102,7 +105,8 @@ class Stream {
     if (!signal.aborted) throw new StoreUnavailableError('the watch ended');
   }
 
-  #difference(listings: readonly Listing<Type>[]): Event[] {
+  /** Nothing else is told meanwhile; the event loop breathes while many objects are compared. */
+  async #difference(listings: readonly Listing<Type>[]): Promise<Event[]> {
     const events: Event[] = [];
     const present = new Set<string>();
     const note = (event: Exclude<Event, { op: 'delete' }>) => {
@@ -111,7 +115,10 @@ class Stream {
       if (this.#told.get(text)?.mark !== markOf(event)) events.push(event);
     };
     for (const { entries, invalid } of listings) {
-      for (const entry of entries) note({ op: 'set', entry });
+      for (const entry of entries) {
+        note({ op: 'set', entry });
+        if (present.size % compared === 0) await setImmediate();
+      }
       for (const entry of invalid) note({ op: 'invalid', entry });
     }
     const gone = [...this.#told].filter(([text]) => !present.has(text));

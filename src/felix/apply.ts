@@ -12,6 +12,7 @@ import type { FlowManager } from './managers/flows.ts';
 import { RouteManager } from './managers/routes.ts';
 import { ShapingManager } from './managers/shaping.ts';
 import type { TunnelStatus } from './managers/tunnel.ts';
+import type { Turns } from './slices.ts';
 import { type Tunnel, type TunnelMtu, tunnelManagers } from './tunnel-managers.ts';
 
 export interface Kernel {
@@ -93,13 +94,15 @@ export class Dataplane {
     this.#tables = new Map([...kernel.iptables].map(([family, driver]) => [family, new TablesManager(driver, family)]));
   }
 
-  /** Reads links, addresses and routes anew. */
-  readKernel(): void {
+  /** Reads links, addresses and routes anew: a thousand devices take a turn of the event loop. */
+  async readKernel(turns: Turns): Promise<void> {
     this.#endpoints.read();
     for (const tunnel of this.#tunnels) tunnel.askAgain();
+    await turns.breathe();
     this.readAddresses();
     const { readingRoutes = (read) => read() } = this.kernel;
     readingRoutes(() => this.routes.read());
+    await turns.breathe();
   }
 
   readAddresses(): void {
@@ -141,8 +144,9 @@ export class Dataplane {
   }
 
   /** @param retry whether what failed before and has not changed since is tried again */
-  async pass(retry: boolean): Promise<PassReport> {
-    this.#lookAtAddresses();
+  async pass(retry: boolean, turns: Turns): Promise<PassReport> {
+    await this.#lookAtAddresses(turns);
+    for (const _ of this.graph.prepare()) await turns.breathe();
     this.graph.settle();
     const endpoints = new Map(this.graph.endpoints);
     const departed = this.#depart(endpoints);
@@ -153,11 +157,12 @@ export class Dataplane {
 
     add(this.#hostSysctls());
     if (retry) this.routes.retry();
+    await turns.breathe();
     const closed = await this.routes.apply(({ class: routeClass }) => !gated.has(routeClass));
     this.#cut([...closed.released, ...departed]);
     const refused = await this.#applyFirewall(firewall, endpoints, retry);
-    failures.push(...refused, ...this.#openTunnels(refused.length > 0));
-    failures.push(...(await this.#endpoints.apply(endpoints.values())));
+    failures.push(...refused, ...(await this.#openTunnels(refused.length > 0, turns)));
+    failures.push(...(await this.#endpoints.apply(endpoints.values(), turns)));
     failures.push(...this.#shaping.apply(endpoints.values()));
     const opened = await this.routes.apply((winner) => this.#mayOpen(winner));
     this.#cut(opened.released);
@@ -231,14 +236,16 @@ export class Dataplane {
   }
 
   /** A thousand addresses that come at once are looked at once. */
-  #lookAtAddresses(): void {
+  async #lookAtAddresses(turns: Turns): Promise<void> {
     const what = this.#addresses;
     if (what === 'known') return;
     this.#addresses = 'known';
     for (const tunnel of this.#tunnels) tunnel.recheck();
     this.readAddresses();
+    await turns.breathe();
     if (what === 'gone') this.routes.read();
     else this.routes.retry();
+    await turns.breathe();
   }
 
   /** The connections of these addresses end; it goes on beside the pass. */
@@ -269,8 +276,13 @@ export class Dataplane {
   }
 
   /** A device takes packets of the tunnel as soon as it stands, so the rules that choose them come first. */
-  #openTunnels(rulesFailed: boolean): Failure[] {
-    return this.#tunnels.flatMap((tunnel) => (rulesFailed && !tunnel.ready ? [] : tunnel.open()));
+  async #openTunnels(rulesFailed: boolean, turns: Turns): Promise<Failure[]> {
+    const failures: Failure[] = [];
+    for (const tunnel of this.#tunnels) {
+      await turns.breathe();
+      if (!rulesFailed || tunnel.ready) failures.push(...(await tunnel.open(turns)));
+    }
+    return failures;
   }
 
   #standingTunnels(): ReadonlySet<string> {

@@ -36,18 +36,7 @@ export async function serveControl(
   log: Log,
   more: Readonly<Record<string, View>> = {},
 ): Promise<{ close(): Promise<void> }> {
-  const path = `${runDir}/felix.sock`;
-  try {
-    mkdirSync(runDir, { recursive: true, mode: 0o755 });
-  } catch (cause) {
-    throw new EnvironmentError(`cannot make ${runDir}`, 'run as root or set MARGAY_RUN_DIR', { cause });
-  }
-  if (await isServed(path)) {
-    throw new EnvironmentError(
-      `another felix already serves ${path}`,
-      'stop it first, or give this one its own MARGAY_RUN_DIR',
-    );
-  }
+  const path = await claimRunDir(runDir);
   rmSync(path, { force: true });
   const server = createServer((request, response) => void answer(request, response, status, more, log));
   server.requestTimeout = 5_000;
@@ -56,6 +45,26 @@ export async function serveControl(
   chmodSync(path, 0o600);
   server.on('error', (error) => log.error({ path, error: error.message }, 'control socket failed'));
   return { close: () => closed(server) };
+}
+
+/**
+ * Makes the folder of the sockets; to be called before any of them is made, so that a felix that runs keeps its own.
+ * @returns where the control socket belongs
+ * @throws EnvironmentError when a live process serves it, or the folder cannot be used
+ */
+export async function claimRunDir(runDir: string): Promise<string> {
+  const path = `${runDir}/felix.sock`;
+  try {
+    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+    accessSync(runDir, constants.W_OK);
+  } catch (cause) {
+    throw new EnvironmentError(`cannot use the folder ${runDir}`, unusable, { cause });
+  }
+  if (!(await isServed(path))) return path;
+  throw new EnvironmentError(
+    `another felix already serves ${path}`,
+    'stop it first, or give this one its own MARGAY_RUN_DIR',
+  );
 }
 
 async function answer(

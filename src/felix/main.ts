@@ -18,7 +18,7 @@ import { FeedKeeper } from './feed-keeper.ts';
 import { FlowManager } from './managers/flows.ts';
 import type { Counts } from './metrics.ts';
 import { type Round, Rounds, refreshRounds } from './rounds.ts';
-import { Intake, inSlices, nextTurn } from './slices.ts';
+import { Intake, inSlices, nextTurn, Turns } from './slices.ts';
 import { FailureLedger, type FelixStatus, type LastApply } from './status.ts';
 import { TunnelSupport } from './tunnel-support.ts';
 import { countsOf, describe, routesText, satisfies } from './view.ts';
@@ -230,8 +230,9 @@ export class Felix {
       }
       // Everything that arrives in this turn of the event loop goes into one pass.
       await nextTurn();
-      await inSlices(clock, (enough) => this.#graph.settle(enough), signal);
-      const failed = await this.#pass(retry);
+      const turns = new Turns(clock);
+      await inSlices(turns, (enough) => this.#graph.settle(enough), signal);
+      const failed = await this.#pass(retry, turns);
       if (!failed) {
         backoff.reset();
         retryAt = undefined;
@@ -240,15 +241,15 @@ export class Felix {
   }
 
   /** @returns whether something failed */
-  async #pass(retry: boolean): Promise<boolean> {
+  async #pass(retry: boolean, turns: Turns): Promise<boolean> {
     const { clock, log } = this.deps;
     const began = clock.monotonic();
     this.#busySince = began;
     const checked = this.#check.due;
     const spent = checked ? this.#spent() : 0;
     this.#check.due = false;
-    if (this.#mustRead) this.#read();
-    const report = await this.#dataplane.pass(retry);
+    if (this.#mustRead) await this.#read(turns);
+    const report = await this.#dataplane.pass(retry, turns);
     this.#busySince = undefined;
     this.#ledger.update(report.failures);
     this.#support.update(this.#dataplane.tunnels(), (kind) => this.#graph.remote.poolsWithout(kind));
@@ -289,11 +290,13 @@ export class Felix {
       );
   }
 
-  #read(): void {
-    this.#dataplane.readKernel();
+  /** What the kernel tells while it is being read counts. */
+  async #read(turns: Turns): Promise<void> {
     this.#mustRead = false;
-    if (this.#monitoring) return;
+    const first = !this.#monitoring;
     this.#monitoring = true;
+    await this.#dataplane.readKernel(turns);
+    if (!first) return;
     this.#graph.adopt(this.#dataplane.routes.ours());
     // The time may have run out before there was anything to keep.
     this.#feed.start();

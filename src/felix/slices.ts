@@ -14,13 +14,38 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
+/** The turns of one long task: its pieces share a turn as long as there is time in its slice. */
+export class Turns {
+  #enough: () => boolean;
+
+  constructor(private readonly clock: Clock) {
+    this.#enough = slice(clock);
+  }
+
+  /** Tells when the time of this turn's slice is over. */
+  get enough(): () => boolean {
+    return this.#enough;
+  }
+
+  /** Between two pieces: the next one is of another turn when the slice's time is over. */
+  async breathe(): Promise<void> {
+    if (this.#enough()) await this.next();
+  }
+
+  /** The next piece is of another turn, with a slice of its own. */
+  async next(): Promise<void> {
+    await nextTurn();
+    this.#enough = slice(this.clock);
+  }
+}
+
 /** Does `work` a slice at a time until it has nothing left or the signal aborts. */
 export async function inSlices(
-  clock: Clock,
+  turns: Turns,
   work: (enough: () => boolean) => boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  while (work(slice(clock)) && !signal.aborted) await nextTurn();
+  while (work(turns.enough) && !signal.aborted) await turns.next();
 }
 
 /**

@@ -173,6 +173,14 @@ export class Graph {
     this.#ownChanged(before);
   }
 
+  /** Works out piece by piece what `firewall` puts together; what changes between two, `firewall` makes anew. */
+  *prepare(): Generator<void> {
+    for (const family of this.options.families) {
+      this.options.policy.filter(family);
+      yield;
+    }
+  }
+
   /**
    * Tables and sets of all families. The same object again as long as nothing changed.
    * @param standing tunnel devices in the kernel: one that is no longer wanted stays guarded until it is down

@@ -2,13 +2,16 @@ import type { Failure } from '../../base/reconcile.ts';
 import type { Link, Netlink } from '../../kernel/types.ts';
 import type { Family } from '../../model/address.ts';
 import type { LocalEndpoint } from '../calc/endpoints.ts';
-import { nextTurn } from '../slices.ts';
+import type { Turns } from '../slices.ts';
 
 /** Writes a sysctl (`net/ipv4/conf/eth0/forwarding`) when it differs, or, for a device just made, without looking. */
 export type WriteSysctl = (path: string, value: string, unread?: boolean) => void;
 
 /** Devices whose sysctls one pass looks at: a tenth of a millisecond each, more on a busy machine. */
 const checkSlice = 50;
+
+/** Of these, devices between two looks at the clock. */
+const checkedInTurn = 5;
 
 /** Pods set up without a pause: a millisecond each at most. */
 const podsInTurn = 10;
@@ -111,15 +114,16 @@ export class EndpointManager {
   }
 
   /** A hundred pods that come at once are set up a few in a turn of the event loop. */
-  async apply(endpoints: Iterable<LocalEndpoint>): Promise<Failure[]> {
-    const failures = this.#mendSysctls();
+  async apply(endpoints: Iterable<LocalEndpoint>, turns: Turns): Promise<Failure[]> {
+    const failures = await this.#mendSysctls(turns);
     let inTurn = 0;
     for (const endpoint of endpoints) {
       const { interfaceName } = endpoint;
       const link = this.#links.get(interfaceName);
       const lenient = endpoint.wishes.sourcePrefixes.length > 0;
       if (!link || (this.ready(endpoint) && this.#settled.get(interfaceName)?.lenient === lenient)) continue;
-      if (++inTurn % podsInTurn === 0) await nextTurn();
+      if (++inTurn % podsInTurn === 0) await turns.next();
+      else await turns.breathe();
       try {
         const fresh = !link.up;
         for (const [path, value] of sysctlsOf(interfaceName, this.families, lenient))
@@ -136,9 +140,10 @@ export class EndpointManager {
     return failures;
   }
 
-  #mendSysctls(): Failure[] {
+  async #mendSysctls(turns: Turns): Promise<Failure[]> {
     const failures: Failure[] = [];
-    for (const device of this.#suspect.splice(0, checkSlice)) {
+    for (const [at, device] of this.#suspect.splice(0, checkSlice).entries()) {
+      if (at % checkedInTurn === 0) await turns.breathe();
       const settled = this.#settled.get(device);
       if (!settled) continue;
       try {

@@ -13,11 +13,19 @@ export class RouteBatch implements PackedRoutes {
   #ids = new Int32Array(64);
   #forms = new Int32Array(64);
   #count = 0;
+  #hops = 0;
+  /** The form pushed last, and its next hops: mostly the next one's as well. */
+  #last: { readonly form: FormId; readonly hops: number } | undefined;
 
   constructor(private readonly table: RouteTable) {}
 
   get count(): number {
     return this.#count;
+  }
+
+  /** Next hops of all routes, which are what takes the kernel's time; a route without one counts as one. */
+  get hops(): number {
+    return this.#hops;
   }
 
   /** Until `begin`, whoever pushes must let nothing go. */
@@ -29,6 +37,8 @@ export class RouteBatch implements PackedRoutes {
     }
     this.#ids[at] = id;
     this.#forms[at] = form;
+    if (this.#last?.form !== form) this.#last = { form, hops: Math.max(1, this.table.forms.get(form).nextHops.length) };
+    this.#hops += this.#last.hops;
   }
 
   begin(): void {
@@ -41,6 +51,8 @@ export class RouteBatch implements PackedRoutes {
     this.table.forms.releaseAll(this.#forms, this.#count);
     this.table.destinations.releaseAll(this.#ids, this.#count);
     this.#count = 0;
+    this.#hops = 0;
+    this.#last = undefined;
   }
 
   id(at: number): DestinationId {

@@ -12,7 +12,7 @@ import { nextTurn, slice as timeSlice } from '../slices.ts';
 import { HeldRoutes, onPodDevice } from './held-routes.ts';
 import { RouteBatch } from './route-batch.ts';
 
-/** Destinations looked at, and at most written, before the clock is. */
+/** Destinations looked at, and next hops written, before the clock is looked at. */
 const sliceLength = 1024;
 /** Repairs of one destination between two readings of the kernel; beyond it, something else wants the route too. */
 const repairLimit = 100;
@@ -193,12 +193,12 @@ export class RouteManager {
     const long = dirty.length > sliceLength;
     if (long) await nextTurn();
     let enough = timeSlice(clock);
-    for (let at = 0; at < dirty.length; at += sliceLength) {
+    for (let at = 0; at < dirty.length; ) {
       if (enough()) {
         await nextTurn();
         enough = timeSlice(clock);
       }
-      this.#planAll(dirty, at, ready, slice);
+      at = this.#planAll(dirty, at, ready, slice);
       this.#write(slice, report);
     }
     if (long) await nextTurn();
@@ -225,9 +225,12 @@ export class RouteManager {
     deletes.done();
   }
 
-  #planAll(dirty: readonly DestinationId[], from: number, ready: (winner: Winner) => boolean, slice: Slice): void {
+  /** @returns how far it came */
+  #planAll(dirty: readonly DestinationId[], from: number, ready: (winner: Winner) => boolean, slice: Slice): number {
     const end = Math.min(from + sliceLength, dirty.length);
-    for (let at = from; at < end; at++) this.#plan(dirty[at] ?? 0, ready, slice);
+    let at = from;
+    while (at < end && slice.sets.hops + slice.deletes.hops < sliceLength) this.#plan(dirty[at++] ?? 0, ready, slice);
+    return at;
   }
 
   /** What has to happen to one destination. */

@@ -3,6 +3,7 @@ import type { Failure } from '../../base/reconcile.ts';
 import { KernelError, type Link, type Netlink } from '../../kernel/types.ts';
 import { type Family, hostCidr, type Ip } from '../../model/address.ts';
 import type { Encapsulation, Place } from '../calc/tunnels.ts';
+import type { Turns } from '../slices.ts';
 
 /** MTU of Ethernet, when no device has the node's address. */
 const usualMtu = 1500;
@@ -17,7 +18,7 @@ export interface TunnelKind<D> {
   /** Whether a device of ours is in the kernel. */
   present(): boolean;
   /** Makes it, or what differs of it. @returns why that has to wait, if it has to @throws KernelError */
-  mend(desired: D, mtu: number): string | undefined;
+  mend(desired: D, mtu: number, turns: Turns): Promise<string | undefined> | string | undefined;
   /** Takes ours away, or out of use. @throws KernelError */
   takeDown(): void;
   /** At felix's end: lets go of what only a process can hold; the device stays. */
@@ -48,6 +49,9 @@ export class TunnelManager<D extends { readonly own: Place }> {
   #planned: D | undefined;
   #applied: D | undefined;
   #settled = false;
+  /** `open` is at work; what raises a doubt meanwhile is looked at by the next one. */
+  #opening = false;
+  #doubted = false;
   /** The device with the node's address, as it was found last; undefined: to be looked up. */
   #uplink: { readonly underlay: Ip; readonly name?: string; readonly mtu: number } | undefined;
   #unsupported: string | undefined;
@@ -74,14 +78,19 @@ export class TunnelManager<D extends { readonly own: Place }> {
   /** The next `open` looks at everything again. */
   recheck(): void {
     this.#uplink = undefined;
-    if (this.#unsupported === undefined) this.#settled = false;
+    if (this.#unsupported === undefined) this.#doubt();
   }
 
   /** As `recheck`; what the kernel did not have, it may have by now. */
   askAgain(): void {
     this.#unsupported = undefined;
     this.#uplink = undefined;
-    this.#settled = false;
+    this.#doubt();
+  }
+
+  #doubt(): void {
+    if (this.#opening) this.#doubted = true;
+    else this.#settled = false;
   }
 
   /** @returns whether the link matters here: it is the device, or the one below */
@@ -114,13 +123,15 @@ export class TunnelManager<D extends { readonly own: Place }> {
   }
 
   /** Does nothing when no tunnel is planned. */
-  open(): Failure[] {
+  async open(turns: Turns): Promise<Failure[]> {
     const desired = this.#planned;
-    if (!desired || (this.#settled && desired === this.#applied)) return [];
+    if (!desired || (this.#settled && !this.#doubted && desired === this.#applied)) return [];
     this.#applied = desired;
     this.#settled = false;
+    this.#doubted = false;
+    this.#opening = true;
     try {
-      this.#problem = this.kind.mend(desired, this.#mtu(desired.own));
+      this.#problem = await this.kind.mend(desired, this.#mtu(desired.own), turns);
       this.#unsupported = undefined;
       if (this.#problem !== undefined) return [];
     } catch (cause) {
@@ -128,6 +139,8 @@ export class TunnelManager<D extends { readonly own: Place }> {
       this.#problem = explain(cause);
       if (!lacking) return [this.#failure(cause)];
       this.#unsupported = this.#problem;
+    } finally {
+      this.#opening = false;
     }
     this.#settled = true;
     return [];

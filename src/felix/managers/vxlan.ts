@@ -3,7 +3,11 @@ import type { Link, Netlink } from '../../kernel/types.ts';
 import { type Family, familyOf } from '../../model/address.ts';
 import type { DesiredTunnel } from '../calc/remote.ts';
 import { vxlanDevices, vxlanOverhead } from '../calc/tunnels.ts';
+import type { Turns } from '../slices.ts';
 import { mendAddress, mendLink, type TunnelKind } from './tunnel.ts';
+
+/** Entries written between two looks at the clock: some milliseconds. */
+const entriesAtOnce = 512;
 
 /**
  * The VXLAN device of one family, its address, and a neighbour and a forwarding entry for every other node. The kernel
@@ -17,7 +21,7 @@ export function vxlanTunnel(netlink: Netlink, family: Family): TunnelKind<Desire
     family,
     overhead: vxlanOverhead[family],
     present: () => netlink.link(device)?.kind === 'vxlan',
-    mend(desired, mtu) {
+    async mend(desired, mtu, turns) {
       const { own, id, port } = desired;
       let link = netlink.link(device);
       if (link && !fits(link, desired)) {
@@ -27,7 +31,7 @@ export function vxlanTunnel(netlink: Netlink, family: Family): TunnelKind<Desire
       link ??= netlink.addVxlan({ name: device, id, port, local: own.underlay, mac: own.mac, mtu });
       mendLink(netlink, link, { mtu, mac: own.mac });
       mendAddress(netlink, device, family, own.tunnel);
-      mendTables(netlink, desired);
+      await mendTables(netlink, desired, turns);
       return undefined;
     },
     takeDown: () => void netlink.deleteLink(device),
@@ -35,7 +39,8 @@ export function vxlanTunnel(netlink: Netlink, family: Family): TunnelKind<Desire
 }
 
 /** Entries before they are needed, and away after: an address that moves to another MAC is replaced in place. */
-function mendTables(netlink: Netlink, { device, family, peers }: DesiredTunnel): void {
+async function mendTables(netlink: Netlink, { device, family, peers }: DesiredTunnel, turns: Turns): Promise<void> {
+  await turns.breathe();
   const neighbours = diff(
     new Map(peers.flatMap(({ tunnel, mac }) => (tunnel === undefined ? [] : [[tunnel, mac] as const]))),
     new Map(
@@ -46,25 +51,36 @@ function mendTables(netlink: Netlink, { device, family, peers }: DesiredTunnel):
     ),
     (wanted, found) => wanted === found,
   );
+  await turns.breathe();
   const known = new Map(netlink.forwarding(device).map(({ mac, destination }) => [mac, destination] as const));
   const forwarding = diff(
     new Map(peers.map(({ mac, underlay }) => [mac, underlay] as const)),
     known,
     (wanted, found) => wanted === found,
   );
-  netlink.setForwardings(
-    device,
-    forwarding.upserts.map(([mac, destination]) => ({ mac, destination })),
-  );
-  netlink.setNeighbours(
-    device,
-    neighbours.upserts.map(([address, mac]) => ({ address, mac })),
-  );
+  for (const some of chunks(forwarding.upserts)) {
+    await turns.breathe();
+    netlink.setForwardings(
+      device,
+      some.map(([mac, destination]) => ({ mac, destination })),
+    );
+  }
+  for (const some of chunks(neighbours.upserts)) {
+    await turns.breathe();
+    netlink.setNeighbours(
+      device,
+      some.map(([address, mac]) => ({ address, mac })),
+    );
+  }
   for (const address of neighbours.deletes) netlink.deleteNeighbour({ device, address });
   for (const mac of forwarding.deletes) {
     const destination = known.get(mac);
     if (destination !== undefined) netlink.deleteForwarding({ device, mac, destination });
   }
+}
+
+function* chunks<T>(list: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < list.length; at += entriesAtOnce) yield list.slice(at, at + entriesAtOnce);
 }
 
 function fits({ kind, vxlan }: Link, { id, port, own }: DesiredTunnel): boolean {

@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { KernelError, type Link } from '../types.ts';
 import { RTM_GETLINK } from './constants.ts';
-import { linkQuery, readLink, writeLinkQuery } from './link.ts';
+import { linkQuery, readLink, readLinkName, writeLinkQuery } from './link.ts';
 import type { MessageWriter } from './message.ts';
 import type { IndexOf } from './route.ts';
 import type { NetlinkSocket } from './socket.ts';
@@ -21,8 +21,7 @@ export class LinkIndexes {
 
   /** All links. @throws KernelError */
   list(): Link[] {
-    const body = (w: MessageWriter) => writeLinkQuery(w);
-    return this.socket.dump({ operation: 'list links', type: RTM_GETLINK, body }).map(readLink);
+    return this.#dump().map(readLink);
   }
 
   /** @throws KernelError other than `ENODEV` */
@@ -49,8 +48,18 @@ export class LinkIndexes {
     for (const [name, index] of this.#fresh) if (names.has(name)) byName.set(name, index);
     this.#fresh.clear();
     const asked = [...names].filter((name) => !byName.has(name));
-    const links = asked.length > lookupsBeforeList ? this.list() : asked.flatMap((name) => this.find(name) ?? []);
-    for (const { name, index } of links) byName.set(name, index);
+    if (asked.length > lookupsBeforeList)
+      for (const payload of this.#dump()) {
+        const [index, name] = readLinkName(payload);
+        byName.set(name, index);
+      }
+    else for (const { name, index } of asked.flatMap((one) => this.find(one) ?? [])) byName.set(name, index);
     return (name) => byName.get(name);
+  }
+
+  /** RTM_NEWLINK payloads of all links. @throws KernelError */
+  #dump(): Uint8Array[] {
+    const body = (w: MessageWriter) => writeLinkQuery(w);
+    return this.socket.dump({ operation: 'list links', type: RTM_GETLINK, body });
   }
 }

@@ -42,6 +42,9 @@ export interface MonitorLimits {
   readonly quietPort?: number;
 }
 
+/** Datagrams looked at in one turn of the event loop: some milliseconds. */
+const takenInTurn = 256;
+
 export const usualLimits: MonitorLimits = { bufferBytes: 8 << 20, queueLimit: 65_536 };
 const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
 
@@ -83,15 +86,18 @@ export function startMonitor(
   signal.addEventListener('abort', stop, { once: true });
   const ready = Promise.withResolvers<void>();
   let started = false;
+  const take = inTurns((message: Uint8Array | string) => {
+    Atomics.sub(control, 1, typeof message === 'string' ? 0 : 1);
+    if (signal.aborted) return;
+    if (typeof message === 'string') onEvent({ what: 'overrun' });
+    else for (const event of decode(message)) onEvent(event);
+  });
   worker.on('message', (message: Uint8Array | string) => {
     if (message === 'ready') {
       started = true;
       return ready.resolve();
     }
-    Atomics.sub(control, 1, typeof message === 'string' ? 0 : 1);
-    if (signal.aborted) return;
-    if (typeof message === 'string') onEvent({ what: 'overrun' });
-    else for (const event of decode(message)) onEvent(event);
+    take(message);
   });
   let cause: unknown;
   worker.once('error', (thrown) => {
@@ -107,6 +113,28 @@ export function startMonitor(
     if (started) throw problem;
   });
   return { ready: ready.promise };
+}
+
+/** Takes what comes, in order: few at once, and a burst, which Node hands over in one turn, some in each turn. */
+export function inTurns<T>(take: (item: T) => void): (item: T) => void {
+  const waiting: T[] = [];
+  let inTurn = 0;
+  const more = () => {
+    inTurn = 0;
+    for (const item of waiting.splice(0, takenInTurn)) {
+      inTurn++;
+      take(item);
+    }
+    if (inTurn > 0) setImmediate(more);
+  };
+  return (item) => {
+    if (waiting.length > 0 || inTurn >= takenInTurn) {
+      waiting.push(item);
+      return;
+    }
+    if (inTurn++ === 0) setImmediate(more);
+    take(item);
+  };
 }
 
 /** A socket in the namespace of socket `fd`, bound to the groups: events queue from here on. */

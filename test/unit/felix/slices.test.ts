@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Intake, inSlices, nextTurn } from '../../../src/felix/slices.ts';
+import { Intake, inSlices, nextTurn, Turns } from '../../../src/felix/slices.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
 test('a long list is taken a slice in a turn, in order, and what comes meanwhile after it', async () => {
@@ -53,10 +53,10 @@ test('work stops when the slice is over and goes on in the next turn, until it i
     }
     return left > 0;
   };
-  await inSlices(clock, work, stop.signal);
+  await inSlices(new Turns(clock), work, stop.signal);
   expect([left, turns]).toEqual([0, 10]);
   left = 100;
   stop.abort();
-  await inSlices(clock, work, stop.signal);
+  await inSlices(new Turns(clock), work, stop.signal);
   expect([left, turns]).toEqual([90, 11]);
 });

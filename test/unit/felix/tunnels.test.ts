@@ -6,6 +6,7 @@ import type { DesiredIpip } from '../../../src/felix/calc/remote.ts';
 import { placeOf } from '../../../src/felix/calc/tunnels.ts';
 import { ipipTunnel } from '../../../src/felix/managers/ipip.ts';
 import { TunnelManager } from '../../../src/felix/managers/tunnel.ts';
+import { Turns } from '../../../src/felix/slices.ts';
 import { TunnelReport } from '../../../src/felix/tunnel-report.ts';
 import { parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
@@ -141,7 +142,7 @@ test('from VXLAN to IPIP and back: the new route is there before the old device 
   expect(input()).toContain('-p 4 -j DROP');
 });
 
-test('a wish that comes while a pass runs waits for the next, which has its rules', () => {
+test('a wish that comes while a pass runs waits for the next, which has its rules', async () => {
   let wanted: DesiredIpip | undefined;
   const own = placeOf(node, nodeResource(node, '192.0.2.1/24'), 4);
   if (!own) expect.fail('no place');
@@ -153,9 +154,10 @@ test('a wish that comes while a pass runs waits for the next, which has its rule
   );
   manager.plan();
   wanted = { own, peers: [] };
-  expect([manager.open(), h.netlink.link('tunl0')]).toEqual([[], undefined]);
+  const turns = new Turns(systemClock);
+  expect([await manager.open(turns), h.netlink.link('tunl0')]).toEqual([[], undefined]);
   manager.plan();
-  manager.open();
+  await manager.open(turns);
   expect(h.netlink.link('tunl0')?.up).toBe(true);
   // The same when it goes: the routes have not moved yet.
   wanted = undefined;
