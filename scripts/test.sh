@@ -1,6 +1,6 @@
 #!/bin/sh
 # npm test: style and types, then the test layers, the guest kernel's last; with arguments, that layer only.
-# Usage: test.sh [unit|property|contract|dataplane|interop|e2e|containerd|image|cluster [vitest arguments]|vm]
+# Usage: test.sh [unit|property|contract|dataplane|interop|e2e|containerd|image|cluster|outage [vitest arguments]|vm]
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -27,6 +27,6 @@ fi
 layer=$1
 shift
 case "$layer" in
-  containerd | image | cluster) exec vitest run --config "test/$layer/vitest.config.ts" "$@" ;;
+  containerd | image | cluster | outage) exec vitest run --config "test/$layer/vitest.config.ts" "$@" ;;
 esac
 exec vitest run --project "$layer" "$@"

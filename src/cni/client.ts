@@ -86,6 +86,11 @@ export async function gcNetwork(
   }
 }
 
+/** Asks each plugin whether it could do an ADD now. @throws CniPluginError with its answer when one could not */
+export async function networkStatus(call: CniCall): Promise<void> {
+  for (const plugin of call.conflist.plugins) await invoke(call, 'STATUS', plugin, undefined);
+}
+
 /** One run of one plugin. */
 async function invoke(
   call: CniCall,

@@ -26,10 +26,20 @@ export class DatastoreGate {
     if (!(await this.#isReady())) throw locked();
   }
 
+  /** As `requireReady`, but asks nobody while the store is known to be away: for DEL, which waits on the disk then. */
+  async requireReadyNow(): Promise<void> {
+    this.#refuseAway();
+    await this.requireReady();
+  }
+
   /** As `requireReady`, but asks the store unless it is known to be away: for STATUS, which tells whether it answers. */
   async requireReachable(): Promise<void> {
-    if (this.#inSync && !this.#up) throw new StoreUnavailableError('the connection is lost');
+    this.#refuseAway();
     if (!(await this.#read())) throw locked();
+  }
+
+  #refuseAway(): void {
+    if (this.#inSync && !this.#up) throw new StoreUnavailableError('the connection is lost');
   }
 
   #isReady(): boolean | Promise<boolean> {

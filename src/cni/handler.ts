@@ -95,7 +95,7 @@ export class CniHandler {
     const { containerId, network, ifName } = request;
     // No ADD for another device ever succeeds, so there is nothing to remove.
     if (ifName !== podDevice) return;
-    await this.context.gate.requireReady();
+    await this.context.gate.requireReadyNow();
     const pod = request.pod ?? (await findPod(this.context, containerId));
     if (pod === undefined) {
       await this.context.ipam.release({ handle: `${network.name}.${containerId}` });

@@ -8,6 +8,7 @@ import { keyText, type Store, type Value } from '../../src/datastore/store.ts';
 import { sync } from '../../src/datastore/syncer.ts';
 import type { Update } from '../../src/datastore/update.ts';
 import { startEtcd, startEtcdCluster, type TestEtcd } from '../support/etcd.ts';
+import { startLossyRelay } from '../support/lossy-relay.ts';
 import { until } from '../support/wait.ts';
 
 const quiet = createLog('test', 'silent');
@@ -158,6 +159,30 @@ describe('one member', () => {
       await store.delete(key('same'));
       await store.delete(key('new'));
       store.close();
+    }
+  });
+
+  test('a connection that the network lost is given up for a new one, by calls and by the watch', async () => {
+    const relay = await startLossyRelay(etcd.endpoint);
+    const endpoints = [relay.endpoint];
+    const store = createEtcdStore({ type: 'etcdv3', endpoints }, quiet, { timeoutMs: 300, probeMs: 100 });
+    const direct = openAll([etcd]);
+    const syncer = follow(store);
+    try {
+      await until(() => syncer.told.includes('inSync'), soon('inSync'));
+      for (const name of ['lost-once', 'lost-twice']) {
+        expect(relay.lose()).toBeGreaterThan(0);
+        await direct.create(key(name), pool(name));
+        await until(() => syncer.known.has(keyText(key(name))), soon(`${name} at the syncer`));
+      }
+      relay.lose();
+      await expect(store.list('IPPool')).rejects.toThrow(relay.endpoint);
+      expect((await store.list('IPPool')).entries).toHaveLength(2);
+    } finally {
+      await syncer.stop();
+      for (const name of ['lost-once', 'lost-twice']) await direct.delete(key(name));
+      for (const each of [store, direct]) each.close();
+      relay.close();
     }
   });
 

@@ -4,10 +4,18 @@ import { systemClock } from '../../src/base/clock.ts';
 import { createLog } from '../../src/base/log.ts';
 import { createEtcdStore } from '../../src/datastore/etcd.ts';
 import { createMemoryStore } from '../../src/datastore/memory.ts';
-import { keyText, type Listing, type Store, type Type, type Value } from '../../src/datastore/store.ts';
+import {
+  keyText,
+  type Listing,
+  type Store,
+  StoreUnavailableError,
+  type Type,
+  type Value,
+} from '../../src/datastore/store.ts';
 import { sync } from '../../src/datastore/syncer.ts';
 import type { Update } from '../../src/datastore/update.ts';
 import { startEtcd } from '../support/etcd.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { until } from '../support/wait.ts';
 
 const key = (name: string) => ({ type: 'IPPool', name }) as const;
@@ -98,6 +106,26 @@ describe('syncer', () => {
     expect([...syncer.known.keys()]).toEqual(['IPPool/a']);
     expect(syncer.told().filter((line) => line === 'connection false')).toHaveLength(1);
     await syncer.stop();
+  });
+
+  test('a datastore that is away is asked again within two seconds at the latest, however long that has been', async () => {
+    const store = createMemoryStore();
+    store.disconnect();
+    store.list = () => Promise.reject(new StoreUnavailableError('away'));
+    const clock = new ManualClock();
+    const waits: unknown[] = [];
+    const log = createLog('test', 'info', { write: (line) => waits.push(JSON.parse(line).retryMs) });
+    const end = new AbortController();
+    const done = sync({ store, types: ['IPPool'], consumer: () => undefined, log, clock, signal: end.signal });
+    for (let attempt = 1; attempt <= 14; attempt++) {
+      await until(() => waits.length === attempt && clock.armed > 0, soon(`attempt ${attempt}`));
+      clock.advance(2000);
+    }
+    end.abort();
+    await done;
+    const late = waits.slice(6).map(Number);
+    expect(Math.min(...late)).toBeGreaterThanOrEqual(1000);
+    expect(Math.max(...late)).toBeLessThanOrEqual(2000);
   });
 
   test('what cannot be read is told as invalid, once, and set when it is mended', async () => {

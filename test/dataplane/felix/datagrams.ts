@@ -1,6 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
-import type { Namespace } from './support.ts';
+
+/** A network namespace, by the file that holds it. */
+interface Space {
+  readonly path: string;
+}
 
 const sink = `
 const socket = require('node:dgram').createSocket({ type: 'udp4', recvBufferSize: 4 << 20 });
@@ -34,7 +38,7 @@ export class Datagrams {
     private readonly receiver: Program,
   ) {}
 
-  static async start(from: Namespace, to: Namespace, address: string): Promise<Datagrams> {
+  static async start(from: Space, to: Space, address: string): Promise<Datagrams> {
     const receiver = await Program.start(to, sink, '9000');
     return new Datagrams(await Program.start(from, source, address, '9000'), receiver);
   }
@@ -65,7 +69,7 @@ class Program {
     this.#answers = lines[Symbol.asyncIterator]();
   }
 
-  static async start(space: Namespace, source: string, ...args: string[]): Promise<Program> {
+  static async start(space: Space, source: string, ...args: string[]): Promise<Program> {
     const command = [`--net=${space.path}`, process.execPath, '-e', source, ...args];
     const child = spawn('nsenter', command, { stdio: ['pipe', 'pipe', 'inherit'] });
     const program = new Program(child, createInterface({ input: child.stdout }));

@@ -45,10 +45,11 @@ test('while the connection is lost it reads, so that an unreachable store is tol
   await expect(gate.requireReachable()).rejects.toMatchObject({ name: 'StoreUnavailableError' });
 });
 
-test('STATUS asks no store that is known to be away', async () => {
+test('STATUS and DEL ask no store that is known to be away', async () => {
   const { store, gate } = setUp();
   gate.consume({ op: 'inSync' });
   gate.consume({ op: 'connection', up: false });
   store.get = () => expect.fail('asked');
   await expect(gate.requireReachable()).rejects.toMatchObject({ name: 'StoreUnavailableError' });
+  await expect(gate.requireReadyNow()).rejects.toMatchObject({ name: 'StoreUnavailableError' });
 });
