@@ -93,7 +93,6 @@ function definition(kind: string, plural: string, namespaced: boolean, spec: z.Z
     spec: {
       group,
       names: { kind, listKind: `${kind}List`, plural, singular: kind.toLowerCase() },
-      preserveUnknownFields: false,
       scope: namespaced ? 'Namespaced' : 'Cluster',
       versions: [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema } }],
     },

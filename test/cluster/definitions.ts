@@ -1,5 +1,7 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parse, parseAllDocuments } from 'yaml';
+import { render } from '../support/go-template.ts';
 import { v3Resources } from '../support/kubernetes/objects.ts';
 import type { ControlPlane } from './control-plane.ts';
 
@@ -32,5 +34,34 @@ function established(cluster: ControlPlane): Promise<string> {
   return cluster.run(['wait', '--for=condition=Established', '--timeout=60s', 'crd', '--all']);
 }
 
-/** The manifests that are applied as they are. */
-export const manifests = readdirSync(deploy).filter((file) => file.endsWith('.yaml'));
+/** An object as a manifest has it. */
+export interface Installed {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly [field: string]: unknown;
+}
+
+/** The plain manifests by name, and the chart with its default values. */
+export const manifests: readonly string[] = [...readdirSync(deploy).filter((file) => file.endsWith('.yaml')), 'chart'];
+
+/**
+ * The objects of a manifest as this version of Kubernetes takes them: all as they are but for the PodDisruptionBudget,
+ * whose policy/v1 came with 1.21; 1.20 has the same fields in policy/v1beta1.
+ */
+export function objectsOf(manifest: string): Installed[] {
+  const text = manifest === 'chart' ? renderedChart() : readFileSync(join(deploy, manifest), 'utf8');
+  const objects: (Installed | null)[] = parseAllDocuments(text).map((document) => document.toJS());
+  return objects
+    .filter((object) => object !== null)
+    .map((object) => (object.kind === 'PodDisruptionBudget' ? { ...object, apiVersion: 'policy/v1beta1' } : object));
+}
+
+function renderedChart(): string {
+  const folder = join(deploy, 'chart/templates');
+  const values = parse(readFileSync(join(deploy, 'chart/values.yaml'), 'utf8'));
+  const context = { Values: values, Release: { Namespace: 'kube-system' } };
+  return readdirSync(folder)
+    .map((file) => render(readFileSync(join(folder, file), 'utf8'), context))
+    .join('---\n');
+}

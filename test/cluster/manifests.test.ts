@@ -1,0 +1,84 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { until } from '../support/wait.ts';
+import { ControlPlane } from './control-plane.ts';
+import { applyDefinitions, deploy, type Installed, manifests, objectsOf } from './definitions.ts';
+
+/*
+ * Everything in deploy/ applied to a live API server with Kubernetes' own kubectl, which checks every field by the
+ * server's description of itself; the server's validation and admission come after that.
+ */
+
+let cluster: ControlPlane;
+beforeAll(async () => {
+  cluster = await ControlPlane.start();
+  await cluster.apply({
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name: 'n1', labels: { 'kubernetes.io/os': 'linux' } },
+  });
+});
+afterAll(() => cluster?.stop());
+
+interface Definition {
+  readonly metadata: { readonly name: string };
+  readonly status: { readonly conditions: readonly { type: string; status: string; message: string }[] };
+}
+
+interface PodList {
+  readonly items: readonly { readonly metadata: { readonly labels: Readonly<Record<string, string>> } }[];
+}
+
+const endings = (output: string) =>
+  output
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' ').at(-1));
+
+test('the definitions are structural, accepted and served; applied again they are unchanged', async () => {
+  await applyDefinitions(cluster);
+  const found = await cluster.get<{ items: readonly Definition[] }>('crd');
+  expect(found?.items).toHaveLength(22);
+  for (const { metadata, status } of found?.items ?? [])
+    expect(status.conditions.map(({ type, status: is }) => `${type}=${is}`).toSorted(), metadata.name).toEqual([
+      'Established=True',
+      'NamesAccepted=True',
+    ]);
+  const again = await cluster.run(['apply', '-f', join(deploy, 'crds')]);
+  expect(new Set(endings(again))).toEqual(new Set(['unchanged']));
+});
+
+test.each(manifests)(
+  '%s is applied, applied again without a change, run by the controllers and deleted',
+  async (file) => {
+    const objects = objectsOf(file);
+    const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
+    expect(new Set(endings(await cluster.run(['apply', '-f', '-'], input)))).toEqual(new Set(['created']));
+    expect(new Set(endings(await cluster.run(['apply', '-f', '-'], input)))).toEqual(new Set(['unchanged']));
+    await until(
+      async () => {
+        const pods = await cluster.get<PodList>('pods', '-n', 'kube-system');
+        const count = (app: string) => pods?.items.filter(({ metadata }) => metadata.labels['k8s-app'] === app).length;
+        expect({ node: count('margay-node'), controllers: count('margay-controllers') }).toEqual({
+          node: 1,
+          controllers: 2,
+        });
+        return true;
+      },
+      { within: 60_000, what: 'the Pods of the DaemonSet and the Deployment' },
+    );
+    await cluster.run(['delete', '--wait', '-f', '-'], input);
+    for (const { kind, metadata } of objects as Installed[])
+      expect(
+        await cluster.get(kind, metadata.name, '-n', metadata.namespace ?? 'default'),
+        metadata.name,
+      ).toBeUndefined();
+  },
+);
+
+test('a misspelt field of a manifest is refused', async () => {
+  const [account] = objectsOf('margay.yaml');
+  await expect(cluster.apply({ ...account, automountServiceAccountTokens: false })).rejects.toThrow(
+    'unknown field "automountServiceAccountTokens"',
+  );
+});
