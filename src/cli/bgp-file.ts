@@ -1,18 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
+import { type Document, isMap, isNode, isScalar, LineCounter } from 'yaml';
 import { systemClock } from '../base/clock.ts';
-import { errorCode, explain, show } from '../base/errors.ts';
+import { errorCode, explain, InputError, show } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
 import { Trigger } from '../base/trigger.ts';
+import { parseDocuments, plainValue, repeatedKeys } from '../base/yaml.ts';
 import { runAlone } from '../bgp/alone.ts';
 import { compileStandalone, type StandaloneProblem, type StandaloneSetup } from '../bgp/standalone.ts';
 import { logLevel } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
 import { stopSignal } from './supervisor.ts';
-
-/** Most times that anchors may multiply. */
-const mostAliases = 100;
 
 /** `margay bgp --config FILE [--check]`. SIGHUP reads the file again. @throws ExitError naming line and field */
 export async function runBgpFile(file: string, env: NodeJS.ProcessEnv, check: boolean): Promise<void> {
@@ -49,11 +47,9 @@ export async function runBgpFile(file: string, env: NodeJS.ProcessEnv, check: bo
  */
 export function readSpeakerFile(file: string): StandaloneSetup {
   const lines = new LineCounter();
-  const document = parseDocument(textOf(file), { lineCounter: lines, logLevel: 'error' });
+  const document = documentOf(textOf(file), file, lines);
   const where = (offset: number) => `${file}:${lines.linePos(offset).line}`;
-  const [broken] = document.errors;
-  if (broken) throw new ExitError(exitCode.failure, `${where(broken.pos[0])}: ${broken.message.split('\n')[0]}`);
-  const compiled = compileStandalone(contentOf(document, file), (path) =>
+  const compiled = compileStandalone(contentOf(document, file, lines), (path) =>
     readFileSync(resolve(dirname(file), path), 'utf8'),
   );
   if ('setup' in compiled) return compiled.setup;
@@ -72,16 +68,39 @@ function textOf(file: string): string {
   }
 }
 
-function contentOf(document: Document.Parsed, file: string): unknown {
+/** The only document of a text; undefined where there is nothing in it. */
+function documentOf(text: string, file: string, lines: LineCounter): Document.Parsed | undefined {
+  const [document, second] = heeding(() => parseDocuments(text, file, lines));
+  const where = (offset: number) => `${file}:${lines.linePos(offset).line}`;
+  const [broken] = document?.errors ?? [];
+  if (broken) throw new ExitError(exitCode.failure, `${where(broken.pos[0])}: ${broken.message.split('\n')[0]}`);
+  if (second) throw new ExitError(exitCode.failure, `${where(second.range[0])}: multiple documents: expected one`);
+  return document;
+}
+
+function contentOf(document: Document.Parsed | undefined, file: string, lines: LineCounter): unknown {
+  if (document === undefined) return null;
+  const [twice] = repeatedKeys(document, 1);
+  if (twice) {
+    const { line } = lines.linePos(twice.offset);
+    throw new ExitError(exitCode.failure, `${file}:${line}: ${twice.key}: expected a key that stands once`);
+  }
+  return heeding(() => plainValue(document, file));
+}
+
+/** What is too much for a file ends the command, or the reading of a changed file, as any other fault does. */
+function heeding<T>(read: () => T): T {
   try {
-    return document.toJS({ maxAliasCount: mostAliases });
-  } catch (cause) {
-    throw new ExitError(exitCode.failure, `${file}: aliases multiply without end`, { cause });
+    return read();
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    throw new ExitError(exitCode.failure, thrown.message, { cause: thrown });
   }
 }
 
 /** Where the field is, or the nearest thing around it that is there. */
-function offsetOf(document: Document.Parsed, path: readonly PropertyKey[]): number {
+function offsetOf(document: Document.Parsed | undefined, path: readonly PropertyKey[]): number {
+  if (document === undefined) return 0;
   for (let length = path.length; length > 0; length--) {
     const key = path[length - 1];
     const parent = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);

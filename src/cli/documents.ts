@@ -1,5 +1,6 @@
 import { type Document, isAlias, isNode, LineCounter } from 'yaml';
 import { InputError } from '../base/errors.ts';
+import { MemberIndex, parseDocuments, plainValue, repeatedKeys } from '../base/yaml.ts';
 import type { Key, Value } from '../datastore/store.ts';
 import { isKind, kinds, parseResource, type ResourceOf } from '../model/kinds.ts';
 import { isKubernetesObject, kubernetesKinds, kubernetesName, parseKubernetes } from '../model/kubernetes.ts';
@@ -7,9 +8,8 @@ import { apiVersion } from '../model/resource.ts';
 import type { UnknownField } from '../model/unknown-fields.ts';
 import { compiledProblems } from './compiled.ts';
 import { strangeFields } from './strange-fields.ts';
-import { MemberIndex, parseDocuments, repeatedKeys } from './yaml.ts';
 
-export { largestManifest } from './yaml.ts';
+export { largestManifest } from '../base/yaml.ts';
 
 /** One resource out of a manifest, ready to be written. */
 export interface Manifest {
@@ -23,8 +23,6 @@ export interface Manifest {
   readonly ignored: readonly UnknownField[];
 }
 
-/** Most times that anchors may multiply, against documents that unfold without end. */
-const mostAliases = 100;
 /** Most faults of one document's YAML that are told: the later ones tend to follow from the first. */
 const mostFaults = 20;
 /** Most characters of the text that a fault shows. */
@@ -145,14 +143,6 @@ function faultsOf(document: Document.Parsed, lines: LineCounter, file: string, t
     ({ key, offset }) =>
       new InputError(`${file}:${lines.linePos(offset).line}`, key, 'readable YAML: Map keys must be unique'),
   );
-}
-
-function plainValue(document: Document.Parsed, where: string): unknown {
-  try {
-    return document.toJS({ maxAliasCount: mostAliases });
-  } catch (cause) {
-    throw new InputError(where, 'aliases', 'YAML whose aliases do not multiply without end', { cause });
-  }
 }
 
 /** The line of the document's first content, counted from 1. */

@@ -1,5 +1,6 @@
-import { parseAllDocuments, stringify } from 'yaml';
+import { LineCounter, stringify } from 'yaml';
 import { InputError } from '../base/errors.ts';
+import { parseDocuments, plainValue, repeatedKeys } from '../base/yaml.ts';
 import { decode, encode } from '../datastore/codec.ts';
 import { formatJson, parseJson } from '../datastore/json.ts';
 import { etcdKey, parseEtcdKey } from '../datastore/layout.ts';
@@ -90,14 +91,20 @@ export function parseDump(text: string, file: string): DumpFile {
   return { items, unknown };
 }
 
+/** A cluster's whole policy is larger than any manifest. */
+const largest = { octets: 64 << 20, tokens: 16_000_000 };
+
 function resourcesOf(text: string, file: string, unknown: string[]): Item[] {
-  const documents = parseAllDocuments(text, { logLevel: 'silent' });
+  const lines = new LineCounter();
   const items: Item[] = [];
-  for (const document of Array.isArray(documents) ? documents : []) {
+  for (const document of parseDocuments(text, file, lines, largest)) {
+    const at = (offset: number) => `${file}:${lines.linePos(offset).line}`;
     const [problem] = document.errors;
     if (problem)
-      throw new InputError(`${file}: part 1`, problem.code, `readable YAML: ${problem.message.split('\n')[0]}`);
-    const value: unknown = document.toJS({ maxAliasCount: 100 });
+      throw new InputError(at(problem.pos[0]), problem.code, `readable YAML: ${problem.message.split('\n')[0]}`);
+    const [twice] = repeatedKeys(document, 1);
+    if (twice) throw new InputError(at(twice.offset), twice.key, 'a key that stands once');
+    const value = plainValue(document, at(document.range[0]));
     for (const one of objectsOf(value, file)) {
       const kind = (one as { readonly kind?: unknown } | null)?.kind;
       if (isKind(kind)) items.push(resourceItem(kind, one));

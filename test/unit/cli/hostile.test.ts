@@ -1,13 +1,16 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { LineCounter } from 'yaml';
+import { parseDocuments } from '../../../src/base/yaml.ts';
+import { readInput } from '../../../src/cli/apply.ts';
+import { readSpeakerFile } from '../../../src/cli/bgp-file.ts';
 import { clusterOfFiles } from '../../../src/cli/cluster-objects.ts';
 import { readManifests } from '../../../src/cli/documents.ts';
 import { readCases } from '../../../src/cli/policy-cases.ts';
 import { validate } from '../../../src/cli/validate.ts';
-import { parseDocuments } from '../../../src/cli/yaml.ts';
+import { parseDump } from '../../../src/migrate/file.ts';
 import type { NetworkPolicy } from '../../../src/model/kinds.ts';
 
 /* What nobody means: each is answered with its place, in time that grows with the text alone, by all that read files. */
@@ -33,10 +36,31 @@ describe.each(refused)('%s', (_, text, message) => {
   test('validate', () => expect(() => validate([{ file: 'f', text }], 'default')).toThrow(message));
   test('apply', () => expect(() => readManifests(text, 'f', 'default')).toThrow(message));
   test('policy test', () => expect(() => readCases(text, 'f')).toThrow(message));
+  test('bgp --config', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'hostile-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const file = join(folder, 'bgp.yaml');
+    writeFileSync(file, text);
+    expect(() => readSpeakerFile(file)).toThrow(new RegExp(message.source.replace('^f', `^${file}`)));
+  });
+});
+
+/** A dump may be larger than a manifest, and no deeper. */
+describe.each(refused.filter(([what]) => !what.startsWith('octets')))('%s', (_, text, message) => {
+  test('datastore migrate import', () => expect(() => parseDump(`${text}\n===\n{}\n===\n{}\n`, 'f')).toThrow(message));
+});
+
+test('a dump with ten thousand keys is read once each, and a repeated one is found', () => {
+  const list = (keys: readonly string[]) =>
+    `apiVersion: projectcalico.org/v3\nkind: NetworkSetList\nitems:\n- metadata: {name: s, namespace: n, labels: {${keys.join(',\n    ')}}}\n  spec: {}\n===\n{}\n===\n{}\n`;
+  const labels = many(10_000, (i) => `k${i}: a`);
+  expect(parseDump(list(labels), 'f').items).toHaveLength(1);
+  expect(() => parseDump(list([...labels, 'k0: b']), 'f')).toThrow('f:10004: "k0": expected a key that stands once');
 });
 
 test('words without end are refused where they become too many', () => {
-  const parsed = (most: number) => parseDocuments(`a:\n  [${'1,'.repeat(600)}]\n`, 'f', new LineCounter(), most);
+  const parsed = (tokens: number) =>
+    parseDocuments(`a:\n  [${'1,'.repeat(600)}]\n`, 'f', new LineCounter(), { tokens });
   expect(parsed(3000)).toHaveLength(1);
   expect(() => parsed(1000)).toThrow(/^f:2: "more than 1000 words, signs and spaces": expected a smaller file$/);
 });
@@ -107,4 +131,20 @@ describe('wrong types and unknown fields in a case file', () => {
 
 test('what a repeated key hides is not read: text and number keys of one look are the same', () => {
   expect(() => readManifests(`${head}  order: 1\n  "order": 2\n`, 'f', 'default')).toThrow(/^f:6: "order": .*unique/);
+});
+
+test.each([
+  [
+    'octets of no text',
+    (at: string) => writeFileSync(at, Buffer.from([0x6b, 0xff, 0xfe])),
+    /"octets that are no UTF-8": expected a text/,
+  ],
+  ['a directory', (at: string) => mkdirSync(at), /^--filename: .*: expected a file, not a directory$/],
+  ['nothing', () => undefined, /^--filename: .*: expected a file that exists$/],
+])('a file of %s is refused', async (_, make, message) => {
+  const directory = mkdtempSync(join(tmpdir(), 'margay-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const at = join(directory, 'f');
+  make(at);
+  await expect(readInput(at)).rejects.toThrow(message);
 });

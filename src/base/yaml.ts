@@ -1,5 +1,5 @@
 import { Composer, CST, type Document, isMap, isScalar, Lexer, type LineCounter, Parser, visit } from 'yaml';
-import { InputError } from '../base/errors.ts';
+import { InputError } from './errors.ts';
 
 /*
  * YAML of strangers as documents, in time and memory that grow with the text alone. The library would go as deep as the text
@@ -14,31 +14,38 @@ const mostDocuments = 10_000;
 const deepest = 100;
 /** Most aliases of one document. */
 const mostAliases = 100;
-/** Most words, signs and spaces of a file: what memory grows with. */
-const usualTokens = 3_000_000;
+
+/** How large a file may be. */
+export interface YamlLimits {
+  readonly octets: number;
+  /** Words, signs and spaces: what memory grows with. */
+  readonly tokens: number;
+}
+
+const usual: YamlLimits = { octets: largestManifest, tokens: 3_000_000 };
 
 /**
  * The documents of a text, with their faults. Keys that stand twice are left to `repeatedKeys`.
  * @param file for messages
  * @param lines is filled
- * @param mostTokens words, signs and spaces, beyond which a text is refused
  * @throws InputError naming file and line for what is too large, too deep, or has too many documents or aliases
  */
 export function parseDocuments(
   text: string,
   file: string,
   lines: LineCounter,
-  mostTokens = usualTokens,
+  limits: Partial<YamlLimits> = {},
 ): readonly Document.Parsed[] {
+  const { octets, tokens } = { ...usual, ...limits };
   const size = Buffer.byteLength(text);
-  if (size > largestManifest) throw new InputError(file, `${size} octets`, `at most ${largestManifest} octets`);
+  if (size > octets) throw new InputError(file, `${size} octets`, `at most ${octets} octets`);
   const composer = new Composer({ uniqueKeys: false, logLevel: 'silent', lineCounter: lines });
   const documents: Document.Parsed[] = [];
   // The library makes an Error of every fault; the stacks of a million of them would fill the memory.
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 0;
   try {
-    for (const document of composer.compose(boundedTokens(text, file, lines, mostTokens))) {
+    for (const document of composer.compose(boundedTokens(text, file, lines, tokens))) {
       documents.push(document as Document.Parsed);
       if (documents.length > mostDocuments) {
         const { line } = lines.linePos(document.range[0]);
@@ -71,6 +78,15 @@ function* boundedTokens(text: string, file: string, lines: LineCounter, mostToke
     if (parser.stack.length > deepest) throw refuse('nesting', `at most ${deepest} levels`);
   }
   yield* parser.end();
+}
+
+/** A document without faults as plain data. @throws InputError at `where` for aliases that multiply without end */
+export function plainValue(document: Document.Parsed, where: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: mostAliases });
+  } catch (cause) {
+    throw new InputError(where, 'aliases', 'YAML whose aliases do not multiply without end', { cause });
+  }
 }
 
 /** A key that stands more than once in its mapping. */
