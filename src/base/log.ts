@@ -1,9 +1,9 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { InputError } from './errors.ts';
+import { parseLevel } from './log-level.ts';
+
+export { parseLevel } from './log-level.ts';
 
 export type Log = Logger;
-
-const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Paths that hold secrets wherever they turn up in a logged object. */
 const secrets = ['password', '*.password', '*.*.password', 'token', '*.token', 'ETCD_PASSWORD', '*.ETCD_PASSWORD'];
@@ -25,11 +25,4 @@ export function createLog(name: string, level = 'info', destination: Destination
     },
     destination,
   );
-}
-
-/** Calico's names and pino's, in any letter case, as pino's. @throws InputError naming `field` */
-export function parseLevel(text: string, field: string): string {
-  const level = text.toLowerCase().replace('warning', 'warn').replace('none', 'silent');
-  if (!levels.includes(level)) throw new InputError(field, text, `one of ${levels.join(', ')}`);
-  return level;
 }

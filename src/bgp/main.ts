@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Backoff } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
@@ -20,6 +20,7 @@ import { tracksNextHops } from './next-hops.ts';
 import { ObjectStore, watched } from './objects.ts';
 import { rereadMilliseconds, SecretFiles } from './secrets.ts';
 import type { SpeakerConfig } from './settings.ts';
+import { makeRunDir } from './socket.ts';
 import { Speaker } from './speaker.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -85,13 +86,13 @@ async function serve(options: BgpOptions, objects: ObjectStore, changed: Trigger
   const control = new Control(speaker, log);
   let metrics: Listening | undefined;
   try {
-    mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
+    makeRunDir(options.runDir);
     await feed.listen(join(options.runDir, 'routes.sock'));
     await control.listen(join(options.runDir, 'bgp.sock'));
     if (metricsSettings) metrics = await (await import('./metrics.ts')).serveMetrics(speaker, metricsSettings, log);
     await warmUp(log, signal);
     await speaker.start();
-    markStarted(options.runDir);
+    markStarted(options.runDir, log);
     log.info({ asn: config.asn, identifier: config.identifier, port: config.listenPort }, 'BGP speaker runs');
     await follow(options, configs, speaker, changed);
   } finally {
@@ -197,8 +198,16 @@ function restarted(runDir: string): boolean {
   }
 }
 
-function markStarted(runDir: string): void {
-  writeFileSync(join(runDir, markName), bootId());
+/** A full disk costs the grace of the next start, not this speaker. */
+function markStarted(runDir: string, log: Log): void {
+  try {
+    writeFileSync(join(runDir, markName), bootId());
+  } catch (cause) {
+    log.warn(
+      { reason: explain(cause), file: markName },
+      'not noted that a speaker ran; its next start is not graceful',
+    );
+  }
 }
 
 function bootId(): string {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
@@ -9,18 +10,30 @@ import type { Resource } from '../model/resource.ts';
 import { largestManifest, type Manifest } from './documents.ts';
 import { type Upserted, upsert } from './upsert.ts';
 
-/** The text of a file, or of standard input for `-`. @throws InputError when it is missing, not a file or too long */
+/** The text of a file, or of standard input for `-`. @throws InputError when it is missing, no file, no text or too long */
 export async function readInput(file: string): Promise<string> {
   if (file === '-') return readStandardInput();
   try {
     const { size } = statSync(file);
     if (size > largestManifest) throw new InputError(file, `${size} octets`, `at most ${largestManifest} octets`);
-    return readFileSync(file, 'utf8');
+    return textOf(readFileSync(file), file);
   } catch (cause) {
     const code = errorCode(cause);
-    if (code === undefined) throw cause;
-    throw new InputError('--filename', file, code === 'ENOENT' ? 'a file that exists' : `a readable file (${code})`);
+    if (code === undefined || cause instanceof InputError) throw cause;
+    throw new InputError('--filename', file, wanted[code] ?? `a readable file (${code})`);
   }
+}
+
+const wanted: Readonly<Record<string, string>> = {
+  ENOENT: 'a file that exists',
+  EISDIR: 'a file, not a directory',
+  EACCES: 'a file that you may read',
+};
+
+/** YAML 1.2 §5.2 is UTF-8 in all that Kubernetes' tools write. @throws InputError for octets that are none */
+function textOf(octets: Buffer, file: string): string {
+  if (!isUtf8(octets)) throw new InputError(file, 'octets that are no UTF-8', 'a text: YAML or JSON');
+  return octets.toString('utf8');
 }
 
 async function readStandardInput(): Promise<string> {
@@ -32,7 +45,7 @@ async function readStandardInput(): Promise<string> {
     if (size > largestManifest)
       throw new InputError('standard input', `more than ${size} octets`, `at most ${largestManifest} octets`);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return textOf(Buffer.concat(chunks), 'standard input');
 }
 
 export interface Deps {

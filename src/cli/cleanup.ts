@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { EnvironmentError } from '../base/errors.ts';
-import { createLog } from '../base/log.ts';
+import { createLog, parseLevel } from '../base/log.ts';
 import { cleanup, describeCleanup } from '../felix/cleanup.ts';
 import { readFelixConfig } from '../felix/config.ts';
 import { isServed } from '../felix/control.ts';
@@ -20,7 +20,7 @@ import { checkFelix } from './preflight.ts';
  * @throws EnvironmentError while felix runs, ExitError when something could not be removed
  */
 export async function cleanupNode(env: Environment, { devices = false }: { devices?: boolean }): Promise<void> {
-  const log = createLog('cleanup', env['FELIX_LOGSEVERITYSCREEN'] || 'warn');
+  const log = createLog('cleanup', parseLevel(env['FELIX_LOGSEVERITYSCREEN'] || 'warn', 'FELIX_LOGSEVERITYSCREEN'));
   checkFelix(env);
   const socket = join(runDir(env), 'felix.sock');
   if (await isServed(socket))

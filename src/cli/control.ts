@@ -136,7 +136,8 @@ async function answerTo(call: Call): Promise<IncomingMessage> {
   const { statusCode = 0 } = response;
   if (statusCode === 200) return response;
   const text = await textOf(response, call);
-  if (statusCode >= 400 && statusCode < 500) throw new ExitError(exitCode.failure, complaintIn(text) ?? text.trim());
+  if (statusCode >= 400 && statusCode < 500)
+    throw new ExitError(statusCode === 400 ? exitCode.usage : exitCode.failure, complaintIn(text) ?? text.trim());
   throw unreachable(call, `HTTP ${statusCode}: ${text.trim()}`);
 }
 

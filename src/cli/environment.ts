@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { InputError } from '../base/errors.ts';
+import { parseLevel } from '../base/log-level.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -59,7 +60,11 @@ export function podCidrDir(env: Environment): string {
   return env['MARGAY_CNI_NETWORKS_DIR'] || '/var/lib/cni/networks';
 }
 
-/** What the programs log, by Calico's names for the node (`FELIX_LOGSEVERITYSCREEN` is felix's own). */
+/**
+ * What the programs log, by Calico's names for the node (`FELIX_LOGSEVERITYSCREEN` is felix's own). @throws InputError naming
+ * the variable
+ */
 export function logLevel(env: Environment): string {
-  return env['MARGAY_LOG_LEVEL'] || env['CALICO_STARTUP_LOGLEVEL'] || 'info';
+  const name = ['MARGAY_LOG_LEVEL', 'CALICO_STARTUP_LOGLEVEL'].find((each) => env[each]);
+  return name === undefined ? 'info' : parseLevel(env[name] ?? '', name);
 }

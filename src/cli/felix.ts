@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { createLog, type Log } from '../base/log.ts';
+import { createLog, type Log, parseLevel } from '../base/log.ts';
 import { DeferringHandler } from '../cni/deferring.ts';
 import { HandedNamespaces } from '../cni/handed-namespaces.ts';
 import { CniHandler } from '../cni/handler.ts';
@@ -12,6 +12,7 @@ import { startCniServer } from '../cni/server.ts';
 import { openStoreAside } from '../datastore/aside/open.ts';
 import { readStoreConfig } from '../datastore/config.ts';
 import type { Store } from '../datastore/store.ts';
+import { claimRunDir } from '../felix/control.ts';
 import { type AssembledFelix, assembleFelix } from '../felix/run.ts';
 import { StatusReports } from '../felix/status-reports.ts';
 import { TunnelAddresses } from '../felix/tunnel-addresses.ts';
@@ -37,9 +38,10 @@ const defaultMtu = 1500;
 
 /** `margay felix`: the dataplane and the CNI server, until told to stop. The kernel's state outlives it. */
 export async function runFelixProgram(env: NodeJS.ProcessEnv): Promise<void> {
-  const log = createLog('felix', env['FELIX_LOGSEVERITYSCREEN'] || 'info');
+  const log = createLog('felix', parseLevel(env['FELIX_LOGSEVERITYSCREEN'] || 'info', 'FELIX_LOGSEVERITYSCREEN'));
   const node = nodename(env);
   checkFelix(env);
+  await claimRunDir(runDir(env));
   useSysctlRoot(env['MARGAY_SYSCTL_ROOT'] || '/proc/sys');
   warmThreads();
   const signal = stopSignal(env);

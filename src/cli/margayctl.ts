@@ -159,9 +159,9 @@ async function show(what: readonly string[], options: Scoped): Promise<void> {
   const namespace = namespaced && !options.allNamespaces ? options.namespace : undefined;
   await withStore(async ({ store }) => {
     const { resources, invalid } = await listResources(store, view, namespace, second);
-    const empty = `no ${first}${namespace === undefined ? '' : ` in namespace ${namespace}; -A shows all namespaces`}`;
-    if (second !== undefined && resources.length === 0)
-      throw new ExitError(exitCode.failure, `${empty} named ${second}`);
+    const named = second === undefined ? '' : ` named ${second}`;
+    const empty = `no ${first}${named}${namespace === undefined ? '' : ` in namespace ${namespace}; -A shows all namespaces`}`;
+    if (second !== undefined && resources.length === 0) throw new ExitError(exitCode.failure, empty);
     print(format, second === undefined ? { kind: `${view.kind}List`, items: resources } : resources[0], () =>
       formatTable(tableOf(view, resources, namespaced && options.allNamespaces === true), empty),
     );

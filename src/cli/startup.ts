@@ -113,7 +113,14 @@ async function nodeAddress(family: Family, stored: string | undefined, deps: Dep
     const method = parseMethod(deps.env[`${field}_AUTODETECTION_METHOD`], `${field}_AUTODETECTION_METHOD`);
     return autodetect(method, family, interfaces);
   }
-  return withMask(text, family, field, interfaces);
+  const given = withMask(text, family, field, interfaces);
+  const address = parseIp(addressOf(given));
+  if (!candidates(interfaces, family).some(({ cidr }) => parseIp(addressOf(cidr)) === address))
+    deps.log.warn(
+      { [field]: given },
+      'no device of this host has this address; peers and pods will not reach it there',
+    );
+  return given;
 }
 
 /** The address as given; without a mask it takes that of the device which has it. */

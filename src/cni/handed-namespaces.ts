@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
+import { EnvironmentError, InputError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { DescriptorSocket } from '../kernel/descriptor-socket.ts';
 import { holdNamespace, isNetworkNamespace, releaseNamespace } from '../kernel/namespace-file.ts';
@@ -24,13 +25,24 @@ export class HandedNamespaces {
   readonly #held = new Map<string, Held>();
   #cancel: (() => void) | undefined;
 
-  /** @param agentSocket path of the CNI server's, beside which the launcher looks for this one */
+  /**
+   * @param agentSocket path of the CNI server's, beside which the launcher looks for this one
+   * @throws EnvironmentError when it cannot be made there
+   */
   constructor(
     agentSocket: string,
     private readonly clock: Clock,
     private readonly log: Log,
   ) {
-    this.#socket = new DescriptorSocket(`${agentSocket}.netns`);
+    const path = `${agentSocket}.netns`;
+    try {
+      this.#socket = new DescriptorSocket(path);
+    } catch (cause) {
+      if (cause instanceof InputError) throw cause;
+      throw new EnvironmentError(`cannot listen on ${path}`, 'set MARGAY_RUN_DIR to a folder that can be written', {
+        cause,
+      });
+    }
   }
 
   /** Runs what is asked about the namespace at `netns`, with that path leading to it. */

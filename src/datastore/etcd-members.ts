@@ -4,6 +4,7 @@ import { EnvironmentError, explain } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { EtcdConfig } from './config.ts';
 import { type Certificates, readCertificates, sameCertificates, tlsFailure } from './etcd-certificates.ts';
+import { connectionFailure } from './etcd-reason.ts';
 import { GoneError, StoreUnavailableError } from './store.ts';
 
 export interface Member {
@@ -113,6 +114,11 @@ export class Members {
       return new GoneError('the revision is compacted or ahead of the store', { cause: thrown });
     const { tls } = this.config;
     const reason = tls && this.#certificates && tlsFailure(tls, this.#certificates, thrown, this.options.clock.wall());
+    const lost = reason === undefined ? connectionFailure(thrown) : undefined;
+    if (lost !== undefined)
+      return new StoreUnavailableError(
+        `etcd at ${endpoint}: ${lost}; see that it runs, and that ETCD_ENDPOINTS is right`,
+      );
     return new StoreUnavailableError(`etcd at ${endpoint}${reason ? `: ${reason}` : ''}`, { cause: thrown });
   }
 

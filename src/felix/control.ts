@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { accessSync, chmodSync, constants, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createConnection } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
@@ -9,6 +9,8 @@ import type { FelixStatus } from './status.ts';
 
 /** Answers a GET with a value for JSON, or a promise of it, or `Streamed`. @throws InputError for a bad parameter */
 export type View = (query: URLSearchParams) => unknown;
+
+const unusable = 'run as root, or set MARGAY_RUN_DIR to a folder that can be written';
 
 /** An answer that a view writes itself. */
 export class Streamed {
@@ -122,7 +124,7 @@ export function isServed(path: string): Promise<boolean> {
     socket.on('error', (error) => {
       const code = errorCode(error);
       if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTSOCK') resolve(false);
-      else reject(new EnvironmentError(`cannot use ${path}`, 'run as root or set MARGAY_RUN_DIR', { cause: error }));
+      else reject(new EnvironmentError(`cannot use ${path}`, unusable, { cause: error }));
     });
   });
 }
@@ -131,9 +133,13 @@ function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause) =>
       reject(
-        new EnvironmentError(`cannot listen on ${path}`, 'set MARGAY_RUN_DIR to a folder that can be written', {
-          cause,
-        }),
+        new EnvironmentError(
+          `cannot listen on ${path}`,
+          'set MARGAY_RUN_DIR to a folder that can be written, and has room',
+          {
+            cause,
+          },
+        ),
       ),
     );
     server.listen(path, resolve);

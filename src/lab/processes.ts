@@ -29,7 +29,9 @@ export function startBackground({ lab, netns, command, args, logFile, env, cwd }
       cwd: cwd ?? '/',
     });
     closeSync(log);
-    child.once('error', (cause) => reject(new EnvironmentError(`cannot start ${command}`, 'see the cause', { cause })));
+    child.once('error', (cause) =>
+      reject(new EnvironmentError(`cannot start ${command} by nsenter`, 'install util-linux', { cause })),
+    );
     child.once('spawn', () => {
       child.unref();
       resolve(child.pid ?? 0);

@@ -83,9 +83,13 @@ export class Credentials {
         this.log.warn({ files, reason: explain(cause) }, 'credentials cannot be read again; the known ones stay');
         return undefined;
       }
-      throw new EnvironmentError(`no access to the Kubernetes API by ${files}`, 'make it readable and valid', {
-        cause,
-      });
+      throw new EnvironmentError(
+        `no access to the Kubernetes API by ${files}`,
+        'name another by KUBECONFIG, or make it readable and valid',
+        {
+          cause,
+        },
+      );
     }
   }
 }

@@ -11,7 +11,10 @@ import { contains, parseCidr } from '../address.ts';
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const word = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 
-export const objectName = z.string().max(253).regex(subdomain, 'expected a DNS subdomain name');
+export const objectName = z
+  .string()
+  .max(253)
+  .regex(subdomain, 'expected a DNS subdomain name: lower case letters, digits, - and .');
 const namespaceName = z
   .string()
   .max(63)

@@ -6,11 +6,12 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
-import { EnvironmentError } from '../../../src/base/errors.ts';
+import { EnvironmentError, explain } from '../../../src/base/errors.ts';
 import { createLog } from '../../../src/base/log.ts';
 import { Control } from '../../../src/bgp/control.ts';
 import { Feed } from '../../../src/bgp/feed.ts';
 import type { SpeakerConfig } from '../../../src/bgp/settings.ts';
+import { makeRunDir } from '../../../src/bgp/socket.ts';
 import { Speaker } from '../../../src/bgp/speaker.ts';
 import { parseCidr, parseIp } from '../../../src/model/address.ts';
 
@@ -122,8 +123,19 @@ test('a socket is 0600, replaces one that a dead process left, and does not disp
 test('a file that is no socket is left alone', async () => {
   const path = join(directory, 'bgp.sock');
   writeFileSync(path, 'precious');
-  await expect(control.listen(path)).rejects.toThrow(/EEXIST|EADDRINUSE|in use/);
+  const failure = await control.listen(path).catch(explain);
+  expect(failure).toMatch(/^cannot listen on .*bgp\.sock: .*(EEXIST|EADDRINUSE)/);
   expect(statSync(path).size).toBe(8);
+});
+
+test('a folder that cannot be used is an error that says what to do', async () => {
+  const file = join(directory, 'file');
+  writeFileSync(file, '');
+  const remedy = 'set MARGAY_RUN_DIR to a folder that can be written, and has room';
+  expect(await feed.listen(join(file, 'routes.sock')).catch(explain)).toMatch(
+    new RegExp(`^cannot listen on .*/routes\\.sock: .*ENOTDIR.*; ${remedy}$`),
+  );
+  expect(() => makeRunDir(file)).toThrow(remedy);
 });
 
 test('a port in use is an error that says what to do', async () => {

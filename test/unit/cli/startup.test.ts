@@ -49,6 +49,19 @@ describe('start-up', () => {
     });
   });
 
+  test('an address that no device has is written, with a warning', async () => {
+    const lines: string[] = [];
+    const warning = createLog('test', 'warn', { write: (line) => void lines.push(line) });
+    const store = createMemoryStore();
+    await startup({ store, ...deps({ IP: '192.0.2.7' }), log: warning });
+    expect(lines).toEqual([]);
+    await startup({ store, ...deps({ IP: '203.0.113.9/24' }), log: warning });
+    expect((await store.get({ type: 'Node', name: 'n1' }))?.value.spec.bgp?.ipv4Address).toBe('203.0.113.9/24');
+    expect(lines).toEqual([
+      expect.stringContaining('"IP":"203.0.113.9/24","msg":"no device of this host has this address'),
+    ]);
+  });
+
   test('a node says what it is called in Kubernetes, beside what others call it', async () => {
     const store = createMemoryStore();
     const key = { type: 'Node', name: 'n1' } as const;

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EnvironmentError } from '../../../src/base/errors.ts';
 import type { Type } from '../../../src/datastore/store.ts';
 import { registerCluster } from '../../../src/felix/cluster-metrics.ts';
-import { serveControl } from '../../../src/felix/control.ts';
+import { claimRunDir, serveControl } from '../../../src/felix/control.ts';
 import { serveHealth } from '../../../src/felix/health.ts';
 import { Metrics, registerCalls, serveMetrics } from '../../../src/felix/metrics.ts';
 import { countKernelCalls } from '../../../src/kernel/calls.ts';
@@ -89,6 +89,14 @@ test('a folder that cannot be made is an error with a remedy', async () => {
   const file = path.join(runDir, 'file');
   writeFileSync(file, '');
   await expect(serveControl(file, () => ({}) as never, silent)).rejects.toThrow(EnvironmentError);
+});
+
+test('the folder of the sockets is made, and refused while another felix has it', async () => {
+  const fresh = path.join(runDir, 'a/b');
+  expect(await claimRunDir(fresh)).toBe(path.join(fresh, 'felix.sock'));
+  const server = await serveControl(fresh, () => ({}) as never, silent);
+  await expect(claimRunDir(fresh)).rejects.toThrow(/another felix already serves .*; stop it first/);
+  await server.close();
 });
 
 test('probes say yes or no with the reason', async () => {
