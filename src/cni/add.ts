@@ -72,28 +72,26 @@ export async function add(context: Working, request: AddRequest, signal: AbortSi
       mac: request.facts?.mac ?? randomMac(),
     };
     const work: Work = { context, request, place, plan, pod, signal, linked: false };
-    const seen = context.netlink.link(plan.hostDevice) !== undefined || pod.netlink.link(ifName) !== undefined;
-    return seen ? await addKnown(work) : await addNew(work);
+    return context.netlink.link(plan.hostDevice) ? await addKnown(work) : await addNew(work);
   } finally {
     pod.close();
   }
 }
 
 /**
- * The common case: the kernel knows nothing of the pod, so the datastore is taken to know nothing either, and the
- * transaction finds out without being asked before. It does know the pod when the node was started anew.
+ * The common case: the kernel has no device of the pod's, so the datastore is taken to know nothing of it either, and the
+ * transaction finds out without being asked before. It does know the pod when the node was started anew. The transaction
+ * takes longest, so everything else comes after it is sent, the pod's namespace included.
  */
 async function addNew(work: Work): Promise<string> {
-  const { context, plan } = work;
   try {
     return await undoing(work, async () => {
       let proposed: readonly Ip[] | undefined;
-      work.linked = true;
-      work.making = Promise.allSettled([createVethAside(context.netlink, plan)]);
       const assigning = assign(work, undefined, (addresses) => {
         proposed = addresses;
       });
-      return finish(work, await meanwhile(assigning, () => prepare(work, () => proposed)));
+      const ready = meanwhile(assigning, () => prepare(work, () => proposed));
+      return finish(work, await assigned(assigning, ready));
     });
   } catch (thrown) {
     if (!(thrown instanceof WriteConflictError)) throw thrown;
@@ -101,9 +99,21 @@ async function addNew(work: Work): Promise<string> {
   }
 }
 
+/** An endpoint that is stored already says more than what came of going on without knowing of it. */
+async function assigned(assigning: Promise<Assigned>, ready: Promise<Assigned>): Promise<Assigned> {
+  try {
+    return await ready;
+  } catch (thrown) {
+    await assigning;
+    throw thrown;
+  }
+}
+
 /** What needs no answer of the datastore: felix's rules for the pod, and its side of the pair of devices. */
 async function prepare(work: Work, proposed: () => readonly Ip[] | undefined): Promise<void> {
   const { context, plan, place, pod } = work;
+  work.linked = true;
+  work.making = Promise.allSettled([createVethAside(context.netlink, plan)]);
   // What policy selects it by is known before only where the endpoint is stored as it is told here.
   if (context.store.atomic) work.announced = context.felix.announce(place.key, endpointOf(work, []), familiesOf(work));
   confirm(work);
@@ -120,7 +130,10 @@ async function prepare(work: Work, proposed: () => readonly Ip[] | undefined): P
 /** @throws KernelError when the pair of devices was not made */
 async function made(work: Work): Promise<void> {
   const [outcome] = (await work.making) ?? [];
-  if (outcome?.status === 'rejected') throw outcome.reason;
+  if (outcome?.status === 'rejected') {
+    requireFreeName(work);
+    throw outcome.reason;
+  }
   if (outcome) tell(work, outcome.value);
 }
 
@@ -137,7 +150,9 @@ function tell(work: Work, hostEnd: Link | undefined): void {
 
 /** The pod has an endpoint or a device: of this container, then ADD is repeated, or of an earlier one. */
 async function addKnown(work: Work): Promise<string> {
-  const { context, request, place } = work;
+  const { context, request, place, pod } = work;
+  // A namespace that cannot be entered is told of before there is anything to take back.
+  void pod.netlink;
   const existing = await context.store.get(place.key);
   const owner = existing?.value.spec.containerID;
   if (existing !== undefined && owner === request.containerId) {

@@ -1,28 +1,39 @@
-import { statSync } from 'node:fs';
+import { closeSync, statSync } from 'node:fs';
 import { errorCode, explain, InputError, show } from '../base/errors.ts';
 import { inNamespace, openNetlinkIn } from '../kernel/namespace.ts';
-import { namespacePath } from '../kernel/namespace-file.ts';
+import { namespacePath, openNamespace } from '../kernel/namespace-file.ts';
 import { writeSysctl } from '../kernel/sysctl.ts';
+import type { Netlink } from '../kernel/types.ts';
 import { CniError, cniCodes } from './error.ts';
 import type { PodNamespace } from './ports.ts';
 
 const expected = 'expected the path of the network namespace of a running container';
 
 /**
- * Opens a pod's network namespace in the kernel.
+ * A pod's network namespace in the kernel, which is entered when its netlink is first used: ADD has better to do before.
  * @throws CniError with code 3 when the path leads to none, or to the agent's own
  */
 export function openPodNamespace(netns: string): PodNamespace {
-  try {
-    if (isOwn(netns)) {
+  namingPath(netns, () => {
+    if (isOwn(netns))
       throw new CniError(cniCodes.unknownContainer, `CNI_NETNS: ${show(netns)}: the node's own namespace: ${expected}`);
-    }
-    const netlink = openNetlinkIn(netns);
-    return {
-      netlink,
-      enableIpv6: () => inNamespace(netns, () => void writeSysctl('net/ipv6/conf/all/disable_ipv6', 0)),
-      close: () => netlink.close(),
-    };
+    closeSync(openNamespace(netns));
+  });
+  let netlink: Netlink | undefined;
+  return {
+    get netlink() {
+      netlink ??= namingPath(netns, () => openNetlinkIn(netns));
+      return netlink;
+    },
+    enableIpv6: () => inNamespace(netns, () => void writeSysctl('net/ipv6/conf/all/disable_ipv6', 0)),
+    close: () => netlink?.close(),
+  };
+}
+
+/** @throws CniError for what is wrong with the path */
+function namingPath<T>(netns: string, action: () => T): T {
+  try {
+    return action();
   } catch (thrown) {
     if (!(thrown instanceof InputError) && !isPathError(thrown)) throw thrown;
     throw new CniError(cniCodes.unknownContainer, `CNI_NETNS: ${show(netns)}: ${expected}`, explain(thrown), {

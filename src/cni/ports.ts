@@ -76,13 +76,14 @@ export interface Felix {
   whenRemoved(endpoint: string, timeoutMs: number, signal: AbortSignal): Promise<'removed' | 'timeout'>;
 }
 
-/** A pod's own network namespace, open. */
+/** A pod's own network namespace. */
 export interface PodNamespace {
+  /** Opened when it is first asked for. @throws CniError, KernelError */
   readonly netlink: Netlink;
   /** `net.ipv6.conf.all.disable_ipv6` and its like: some runtimes switch IPv6 off. */
   enableIpv6(): void;
   close(): void;
 }
 
-/** Opens the namespace at a path. @throws CniError with code 3 when there is none, or when it is the agent's own */
+/** The namespace at a path. @throws CniError with code 3 when there is none, or when it is the agent's own */
 export type OpenPod = (netns: string) => PodNamespace;

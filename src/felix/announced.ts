@@ -36,7 +36,8 @@ export class Announced {
 
   constructor(
     private readonly graph: Announceable,
-    private readonly changed: () => void,
+    /** @param atOnce somebody waits for nothing else */
+    private readonly changed: (atOnce: boolean) => void,
   ) {}
 
   /**
@@ -54,7 +55,7 @@ export class Announced {
     const pending: Pending = { key };
     this.#pending.set(text, pending);
     this.graph.announce(key, value, families);
-    this.changed();
+    this.changed(false);
     const mine = () => this.#pending.get(text) === pending;
     return {
       confirm: (stored, revision) => {
@@ -62,7 +63,7 @@ export class Announced {
         if (this.#listed !== undefined && satisfies(this.#listed, revision)) return this.#forget(text, pending);
         pending.revision = revision;
         this.graph.apply({ op: 'set', entry: { key, value: stored, revision } });
-        this.changed();
+        this.changed(true);
       },
       withdraw: () => {
         if (mine()) this.#forget(text, pending);
@@ -89,6 +90,6 @@ export class Announced {
   #forget(text: string, { key }: Pending): void {
     this.#pending.delete(text);
     this.graph.apply({ op: 'delete', key });
-    this.changed();
+    this.changed(false);
   }
 }

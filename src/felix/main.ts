@@ -45,6 +45,8 @@ export class Felix {
   #inSync = false;
   #monitoring = false;
   #mustRead = true;
+  /** A pod's start waits for the next pass only. */
+  #atOnce = false;
   #lastApply: LastApply | undefined;
   #busySince: number | undefined;
   readonly #bgp: boolean;
@@ -66,7 +68,10 @@ export class Felix {
     this.#rounds = new Rounds(clock, () => this.#roundsOf(this.#config));
     this.#ledger = new FailureLedger(() => clock.wall(), log);
     this.#graph = graphOf(deps, kernel.iptables.keys());
-    this.#announced = new Announced(this.#graph, () => this.#changed.fire());
+    this.#announced = new Announced(this.#graph, (atOnce) => {
+      this.#atOnce ||= atOnce;
+      this.#changed.fire();
+    });
     this.#intake = new Intake(clock, (event) => this.#take(event), deps.calculated);
     this.#flows = new FlowManager(deleteFlows, clock, log, () => this.#waiters.settle());
     this.#dataplane = new Dataplane(
@@ -229,7 +234,8 @@ export class Felix {
         continue;
       }
       // Everything that arrives in this turn of the event loop goes into one pass.
-      await nextTurn();
+      if (!this.#atOnce) await nextTurn();
+      this.#atOnce = false;
       const turns = new Turns(clock);
       await inSlices(turns, (enough) => this.#graph.settle(enough), signal);
       const failed = await this.#pass(retry, turns);

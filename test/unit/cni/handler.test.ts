@@ -1,5 +1,6 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { keyText, StoreUnavailableError } from '../../../src/datastore/store.ts';
+import { KernelError } from '../../../src/kernel/types.ts';
 import { parseResource } from '../../../src/model/kinds.ts';
 import { run, type World, world } from './fakes.ts';
 
@@ -143,6 +144,7 @@ test('ADD said twice gives the same answer and no second address', async () => {
 test('ADD said twice mends a device that went away in between', async () => {
   const at = ready();
   const first = await run(at, 'ADD');
+  const held = [...at.ipam.held];
   at.kernel.host.deleteLink('cali6672f9163e3');
   expect(await run(at, 'ADD')).toEqual(first);
   expect(at.kernel.open('/run/netns/a').link('eth0')?.up).toBe(true);
@@ -298,8 +300,20 @@ test('a failing ADD leaves nothing: the namespace has the device already', async
     answer: { code: 7, msg: expect.stringContaining('CNI_IFNAME') },
   });
   expect([...at.ipam.held]).toEqual([]);
-  expect(at.kernel.host.calls.filter((call) => call.startsWith('addVeth'))).toEqual([]);
+  expect((await at.store.list('WorkloadEndpoint')).entries).toEqual([]);
+  expect(at.kernel.host.links().map(({ name }) => name)).toEqual(['lo']);
   expect(at.kernel.open('/run/netns/a').link('eth0')?.mtu).toBe(1500);
+});
+
+test('a repeated ADD keeps what is stored, whatever came of going on without knowing of it', async () => {
+  const at = ready();
+  const first = await run(at, 'ADD');
+  const held = [...at.ipam.held];
+  at.kernel.host.deleteLink('cali6672f9163e3');
+  vi.spyOn(at.kernel.host, 'addVethAside').mockRejectedValueOnce(new KernelError('add veth', 'ENOMEM'));
+  expect((await run(at, 'ADD')).answer).toEqual(first.answer);
+  expect([...at.ipam.held]).toEqual(held);
+  expect(at.kernel.open('/run/netns/a').link('eth0')).toBeDefined();
 });
 
 test('an unknown container namespace is refused before anything is made', async () => {
