@@ -144,7 +144,6 @@ test('ADD said twice gives the same answer and no second address', async () => {
 test('ADD said twice mends a device that went away in between', async () => {
   const at = ready();
   const first = await run(at, 'ADD');
-  const held = [...at.ipam.held];
   at.kernel.host.deleteLink('cali6672f9163e3');
   expect(await run(at, 'ADD')).toEqual(first);
   expect(at.kernel.open('/run/netns/a').link('eth0')?.up).toBe(true);
