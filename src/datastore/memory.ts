@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type Commit, type Kv, type KvEntry, type KvEvent, type KvWrite, meets } from './kv.ts';
 import { KvStore } from './kv-store.ts';
 import { GoneError, type Store, StoreUnavailableError } from './store.ts';
@@ -49,6 +50,9 @@ class MemoryKvStore extends KvStore implements MemoryStore {
   }
 }
 
+/** Entries that are put into order without a turn of the event loop of their own. */
+const sortedAtOnce = 1000;
+
 interface Change {
   readonly revision: number;
   readonly events: readonly KvEvent[];
@@ -74,8 +78,10 @@ export class MemoryKv implements Kv {
     const at = revision === undefined ? this.#revision : Number(revision);
     const keys = at === this.#revision ? this.#current : this.#asOf(at);
     const found = [...keys.values()].filter(({ key }) => key.startsWith(prefix));
+    if (found.length > sortedAtOnce) await setImmediate();
     const ordered = found.map((entry) => ({ octets: Buffer.from(entry.key), entry }));
     ordered.sort((a, b) => Buffer.compare(a.octets, b.octets));
+    if (found.length > sortedAtOnce) await setImmediate();
     return { entries: ordered.map(({ entry }) => entry), revision: String(at) };
   }
 

@@ -10,14 +10,21 @@ import type { RouteTable } from '../calc/routes.ts';
  * from `begin` until `done`: the kernel's events may come while it is being written to.
  */
 export class RouteBatch implements PackedRoutes {
-  #ids = new Int32Array(64);
-  #forms = new Int32Array(64);
+  #ids: Int32Array;
+  #forms: Int32Array;
   #count = 0;
   #hops = 0;
   /** The form pushed last, and its next hops: mostly the next one's as well. */
   #last: { readonly form: FormId; readonly hops: number } | undefined;
 
-  constructor(private readonly table: RouteTable) {}
+  /** @param room routes for which there is room at once */
+  constructor(
+    private readonly table: RouteTable,
+    room = 64,
+  ) {
+    this.#ids = new Int32Array(room);
+    this.#forms = new Int32Array(room);
+  }
 
   get count(): number {
     return this.#count;

@@ -42,6 +42,8 @@ export class RouteManager {
   readonly #held: HeldRoutes;
   readonly #failed = new Map<Cidr, Failure>();
   #repairs = new Map<Cidr, number>();
+  /** Of a run that is being taken. */
+  #ids = new Int32Array(256);
   /** Belief has changed since the kernel was last read. */
   #moved = true;
 
@@ -76,11 +78,10 @@ export class RouteManager {
 
   #take(family: Family, each: RouteReading['each']): void {
     const { destinations } = this.table;
-    let ids = new Int32Array(256);
     each((prefixes, form) => {
-      ids = fitting(ids, prefixes.count - 1);
-      destinations.internRun(family, prefixes, ids);
-      this.#takeRun(ids, prefixes.count, form);
+      this.#ids = fitting(this.#ids, prefixes.count - 1);
+      destinations.internRun(family, prefixes, this.#ids);
+      this.#takeRun(this.#ids, prefixes.count, form);
     });
   }
 
@@ -187,7 +188,8 @@ export class RouteManager {
   async apply(ready: (winner: Winner) => boolean): Promise<RoutesReport> {
     const dirty = this.table.takeDirty();
     const report = { changed: 0, released: [] as Ip[] };
-    const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
+    const room = Math.min(dirty.length, sliceLength);
+    const slice = { sets: new RouteBatch(this.table, room), deletes: new RouteBatch(this.table) };
     const { clock = systemClock } = this.options;
     // What was done before in this turn, and what comes after, are not added to a slice.
     const long = dirty.length > sliceLength;
