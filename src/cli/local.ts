@@ -134,7 +134,10 @@ export function findingsOf(felix: Answer<FelixStatus>, bgp: Answer<BgpStatus>, p
   const found: string[] = [];
   if (felix.running) {
     const { datastore, inSync, failures, invalid, feed } = felix.status;
-    if (!datastore.connected) found.push(`felix has lost the datastore: ${datastore.reason ?? 'no reason given'}`);
+    if (!datastore.connected) {
+      const since = datastore.since === undefined ? '' : ` since ${datastore.since}`;
+      found.push(`felix has lost the datastore${since}: ${datastore.reason ?? 'no reason given'}`);
+    }
     if (!inSync) found.push('felix has not read the whole datastore yet, and so changes nothing');
     if (felix.status.bgp && !feed.connected)
       found.push(`felix gets no routes from bgp: ${feed.reason ?? 'no reason given'}`);

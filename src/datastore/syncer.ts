@@ -11,7 +11,8 @@ import type { Consumer } from './update.ts';
 /*
  * List and watch as one ordered stream without gaps. After any break everything is listed again, at one revision, and
  * only the difference is told: what changed, and what is gone. A list that fails tells nothing, so an unreachable or
- * refusing datastore never looks like an empty one.
+ * refusing datastore never looks like an empty one; and one that suddenly holds nothing at all, not even a Node, counts as
+ * away: it was put in the place of the one that was known.
  */
 
 export interface SyncOptions {
@@ -45,6 +46,8 @@ export async function sync(options: SyncOptions): Promise<void> {
     try {
       const listings = await unlessAborted(listAll(options.store, options.types), signal);
       if (listings === undefined) return;
+      if (stream.isReplaced(listings))
+        throw new StoreUnavailableError('it holds nothing at all, not even a Node, which it did: it was replaced');
       if (!up) consumer({ op: 'connection', up: true });
       up = true;
       await stream.catchUp(listings);
@@ -76,6 +79,12 @@ class Stream {
     private readonly options: SyncOptions,
     private readonly onProgress: () => void,
   ) {}
+
+  /** Whether there were Nodes, as in every cluster that works, and now is nothing of any kind. */
+  isReplaced(listings: readonly Listing<Type>[]): boolean {
+    const isEmpty = listings.every(({ entries, invalid }) => entries.length === 0 && invalid.length === 0);
+    return isEmpty && [...this.#told.values()].some(({ key }) => key.type === 'Node');
+  }
 
   /** Tells the difference between the lists and what was told. */
   async catchUp(listings: readonly Listing<Type>[]): Promise<void> {

@@ -12,6 +12,7 @@ import type { Encapsulation } from './calc/tunnels.ts';
 import type { FelixConfig } from './config.ts';
 import type { ConfigLine } from './configuration.ts';
 import { inPieces, serveControl } from './control.ts';
+import { DatastoreLink } from './datastore-link.ts';
 import { configureGraph, type FelixDependencies, graphOf, kernelOf, mtuOf } from './dependencies.ts';
 import { followFeed } from './feed.ts';
 import { FeedKeeper } from './feed-keeper.ts';
@@ -41,7 +42,7 @@ export class Felix {
   readonly #changed: Trigger;
   readonly #ledger: FailureLedger;
   readonly #feed: FeedKeeper;
-  #datastore: FelixStatus['datastore'] = { connected: false, reason: 'not asked yet' };
+  readonly #datastore: DatastoreLink;
   #inSync = false;
   #monitoring = false;
   #mustRead = true;
@@ -83,6 +84,7 @@ export class Felix {
       () => this.#changed.fire(),
     );
     this.#support = new TunnelSupport(log);
+    this.#datastore = new DatastoreLink(clock);
     this.#feed = new FeedKeeper(this.#graph, () => this.#changed.fire(), log, clock, config.staleRouteSeconds);
   }
 
@@ -170,7 +172,7 @@ export class Felix {
       pid: process.pid,
       bgp: this.#bgp,
       inSync: this.#inSync,
-      datastore: this.#datastore,
+      datastore: this.#datastore.status,
       ...describe(this.#graph, this.#dataplane, this.#ledger, this.#feed.state, this.podMtu()),
       ...(this.#lastApply && { lastApply: this.#lastApply }),
     };
@@ -191,7 +193,8 @@ export class Felix {
   /** For metrics. */
   counts(): Counts {
     const tunnels = this.#dataplane.tunnels();
-    return countsOf(this.#graph, this.deps.policy.activePolicies(), tunnels, this.#inSync);
+    const { staleSeconds } = this.#datastore;
+    return { ...countsOf(this.#graph, this.deps.policy.activePolicies(), tunnels, this.#inSync), staleSeconds };
   }
 
   /** MTU of the devices of pods that start now, in octets: what fits the tunnels, or the uplink; undefined until known. */
@@ -325,7 +328,8 @@ export class Felix {
         this.#intake.add([], () => this.#synced());
         return;
       case 'connection':
-        this.#datastore = { connected: update.up, ...(update.reason !== undefined && { reason: update.reason }) };
+        if (update.up) this.#datastore.up();
+        else this.#datastore.down(update.reason);
         return;
     }
   }
@@ -333,7 +337,7 @@ export class Felix {
   #synced(): void {
     this.#inSync = true;
     this.#reconfigure();
-    this.#datastore = { connected: true };
+    this.#datastore.up();
     this.deps.log.info({ endpoints: this.#graph.endpoints.size }, 'datastore in sync');
     this.#changed.fire();
   }

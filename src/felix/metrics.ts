@@ -17,6 +17,8 @@ export interface Counts {
   /** IP version and table → chains and rules. */
   readonly tables: readonly { readonly version: string; readonly table: string; chains: number; rules: number }[];
   readonly inSync: boolean;
+  /** Seconds since the datastore was lost; 0 while it is there. */
+  readonly staleSeconds: number;
   /** Device of a wanted tunnel → whether it is up. */
   readonly tunnels: ReadonlyMap<string, boolean>;
   /** What became of packets that felix itself carries. */
@@ -110,6 +112,11 @@ export class Metrics {
     plain('felix_cluster_num_hosts', 'Total number of hosts in the cluster.', (now) => now.hosts);
     plain('felix_resync_state', 'Current datastore state: 2 resync in progress, 3 in sync.', (now) =>
       now.inSync ? 3 : 2,
+    );
+    plain(
+      'margay_felix_datastore_stale_seconds',
+      'Seconds since the datastore was lost, while what is known stays in force; 0 while it is there.',
+      (now) => now.staleSeconds,
     );
     const labelled = (name: string, help: string, labelNames: string[], fill: (now: Counts, gauge: Gauge) => void) =>
       new Gauge({

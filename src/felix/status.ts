@@ -4,6 +4,7 @@ import type { Failure } from '../base/reconcile.ts';
 import type { NextHop } from '../kernel/types.ts';
 import type { EndpointState } from './apply.ts';
 import type { RouteClass } from './calc/routes.ts';
+import type { DatastoreStatus } from './datastore-link.ts';
 import type { TunnelStatus as DeviceStatus } from './managers/tunnel.ts';
 
 /* What `GET /v1/status` answers; times are RFC 3339. */
@@ -15,7 +16,7 @@ export interface FelixStatus {
   readonly bgp: boolean;
   /** Everything the datastore held has been seen. */
   readonly inSync: boolean;
-  readonly datastore: { readonly connected: boolean; readonly reason?: string };
+  readonly datastore: DatastoreStatus;
   readonly feed: FeedStatus;
   /** MTU that the devices of pods get which start now, in octets. */
   readonly podMtu?: number;

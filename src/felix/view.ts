@@ -34,7 +34,12 @@ export function describe(
 }
 
 /** Figures for metrics: what is wanted, which is what stands unless a failure says otherwise. */
-export function countsOf(graph: Graph, policies: number, tunnels: readonly DeviceStatus[], inSync: boolean): Counts {
+export function countsOf(
+  graph: Graph,
+  policies: number,
+  tunnels: readonly DeviceStatus[],
+  inSync: boolean,
+): Omit<Counts, 'staleSeconds'> {
   const { tables, sets } = graph.firewall();
   const remote = graph.routes.count('bgp');
   const versions = [...tables.keys()].map(String);

@@ -108,6 +108,32 @@ describe('syncer', () => {
     await syncer.stop();
   });
 
+  test('a datastore that holds nothing at all, where there were nodes, was replaced: what is known stays', async () => {
+    const store = createMemoryStore();
+    const name = 'n1';
+    const node = { kind: 'Node', apiVersion: 'projectcalico.org/v3', metadata: { name }, spec: {} } as Value<'Node'>;
+    await store.create({ type: 'Node', name }, node);
+    await store.create(key('a'), pool('a'));
+    let replaced = false;
+    const asked: Store = Object.assign(Object.create(store), {
+      list: async (type: Type, options?: object) =>
+        replaced ? { entries: [], invalid: [], revision: '1' } : store.list(type, options),
+    });
+    const syncer = start(asked, ['Node', 'IPPool']);
+    await until(() => syncer.told().includes('inSync'), soon('inSync'));
+    replaced = true;
+    store.disconnect();
+    await until(() => syncer.lines.some((line) => line.includes('it was replaced')), soon('the reason'));
+    expect(syncer.told()).toContain('connection false');
+    expect([...syncer.known.keys()].sort()).toEqual(['IPPool/a', 'Node/n1']);
+    replaced = false;
+    store.connect();
+    await store.delete(key('a'));
+    await until(() => syncer.told().includes('delete IPPool/a'), soon('the store of before'));
+    expect([...syncer.known.keys()]).toEqual(['Node/n1']);
+    await syncer.stop();
+  });
+
   test('a datastore that is away is asked again within two seconds at the latest, however long that has been', async () => {
     const store = createMemoryStore();
     store.disconnect();
