@@ -41,3 +41,20 @@ test('routes are written for ten milliseconds of a turn, at least a batch', asyn
   expect(await turns(5)).toEqual([2048, 2048, 904]);
   expect(await turns(50)).toEqual([1024, 1024, 1024, 1024, 904]);
 });
+
+test('a route with many next hops counts as many: the kernel takes as long for each', async () => {
+  const netlink = new FakeNetlink();
+  const write = netlink.writeRoutes.bind(netlink);
+  const written: number[] = [];
+  netlink.writeRoutes = (what, routes) => {
+    written.push(routes.count);
+    return write(what, routes);
+  };
+  const table = new RouteTable();
+  const hops = Array.from({ length: 16 }, (_, at) => ({ gateway: parseIp(`2001:db8::${at + 2}`) }));
+  const form = gatewayForm(hops);
+  for (let at = 0; at < 200; at++) table.want('bgp', parseCidr(`fd00:${at.toString(16)}::/64`), form);
+  const manager = new RouteManager(netlink, table, { families: [6], interfacePrefix: 'cali' });
+  expect(await manager.apply(() => true)).toMatchObject({ changed: 200, failures: [] });
+  expect(written).toEqual([64, 64, 64, 8]);
+});
