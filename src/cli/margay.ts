@@ -40,39 +40,24 @@ function command(): Command {
     .description('once for a cluster: free what departed nodes and pods left, audit addresses, copy Kubernetes to etcd')
     .action(async () => (await import('./controllers.ts')).runControllersProgram(process.env));
   const cni = program.command('cni').description('the CNI plugin of this node');
-  cni
-    .command('install')
+  withCniFolders(cni.command('install'))
     .description('put the plugin and its network configuration in place')
-    .option(
-      '--bin-dir <directory>',
-      'where the runtime looks for plugins',
-      process.env['CNI_BIN_DIR'] ?? '/opt/cni/bin',
-    )
-    .option(
-      '--conf-dir <directory>',
-      'where the runtime looks for networks',
-      process.env['CNI_NET_DIR'] ?? '/etc/cni/net.d',
-    )
     .action(async (options: { binDir: string; confDir: string }) =>
       (await import('./cni.ts')).installCni(process.env, options),
     );
-  cni
-    .command('uninstall')
+  withCniFolders(cni.command('uninstall'))
     .description('remove the plugin and its network configuration')
-    .option(
-      '--bin-dir <directory>',
-      'where the runtime looks for plugins',
-      process.env['CNI_BIN_DIR'] ?? '/opt/cni/bin',
-    )
-    .option(
-      '--conf-dir <directory>',
-      'where the runtime looks for networks',
-      process.env['CNI_NET_DIR'] ?? '/etc/cni/net.d',
-    )
     .action(async (options: { binDir: string; confDir: string }) =>
       (await import('./cni.ts')).uninstallCni(process.env, options),
     );
   return program;
+}
+
+function withCniFolders(command: Command): Command {
+  const { CNI_BIN_DIR = '/opt/cni/bin', CNI_NET_DIR = '/etc/cni/net.d' } = process.env;
+  return command
+    .option('--bin-dir <directory>', 'where the runtime looks for plugins', CNI_BIN_DIR)
+    .option('--conf-dir <directory>', 'where the runtime looks for networks', CNI_NET_DIR);
 }
 
 await runProgram('margay', async () => {

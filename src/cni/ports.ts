@@ -1,14 +1,17 @@
 import type { Key, Write } from '../datastore/store.ts';
+import type { AssignRequest, Assignment as Held } from '../ipam/allocator.ts';
 import type { Link, Netlink } from '../kernel/types.ts';
-import type { Cidr, Family, Ip } from '../model/address.ts';
+import type { Family, Ip } from '../model/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds.ts';
 
 /* What the CNI handler needs of the parts around it; ipam, kernel and felix fit these. */
 
-export interface Assignment {
-  readonly address: Ip;
-  readonly block: Cidr;
-  readonly pool: string;
+export type Assignment = Pick<Held, 'address' | 'block' | 'pool'>;
+
+/** As IPAM's own, told no more of what it gave than is used here. */
+export interface AddressRequest extends Omit<AssignRequest, 'use' | 'extra'> {
+  /** Writes that belong to the same transaction, such as the workload endpoint's. */
+  readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
 }
 
 export interface AddressPool {
@@ -16,22 +19,7 @@ export interface AddressPool {
    * One address of each family, in one transaction with `extra`; node and time are added to `attributes`.
    * @throws WriteConflictError when a write of `extra` does not fit what is stored; nothing was written then
    */
-  assign(
-    request: {
-      readonly handle: string;
-      readonly families: readonly Family[];
-      readonly attributes: Readonly<Record<string, string>>;
-      readonly pools?: readonly string[];
-      /** These very addresses, at most one of each family. */
-      readonly addresses?: readonly Ip[];
-      /** Of the pod's namespace; without them, pools that select namespaces are not for it. */
-      readonly namespaceLabels?: Readonly<Record<string, string>>;
-      readonly extra?: (addresses: readonly Assignment[]) => readonly Write[];
-      /** Told the revisions of `extra`, in its order, before `assign` resolves. */
-      readonly onWritten?: (revisions: readonly (string | undefined)[]) => void;
-    },
-    signal: AbortSignal,
-  ): Promise<readonly Assignment[]>;
+  assign(request: AddressRequest, signal: AbortSignal): Promise<readonly Assignment[]>;
   /** Frees what the handle holds; nothing held is success. */
   release(request: { readonly handle: string }): Promise<readonly Ip[]>;
   byHandle(handle: string): Promise<readonly Assignment[]>;

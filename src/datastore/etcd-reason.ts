@@ -3,6 +3,7 @@ import { explain } from '../base/errors.ts';
 /** What the gRPC client says when no connection stands, in its words, and ours. First match. */
 const patterns: readonly (readonly [RegExp, (found: string) => string])[] = [
   [/No connection established\. Last error: (?:Error: )?(.*?)\. Resolution note:/s, (last) => last],
+  [/UNAVAILABLE: (?:Connection dropped|read ECONNRESET)/, () => 'the connection broke'],
   [/waiting for name resolution|Name resolution failed/, () => 'its name is not resolved'],
 ];
 

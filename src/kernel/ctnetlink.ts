@@ -1,4 +1,5 @@
 import { type Family, familyOf, type Ip, octets } from '../model/address.ts';
+import type { PacketFields } from '../model/packet.ts';
 import { octetsOf, readIp } from './rtnetlink/address-bytes.ts';
 import { AF_INET, AF_INET6 } from './rtnetlink/constants.ts';
 import { type MessageWriter, NetlinkFormatError, readAttributes } from './rtnetlink/message.ts';
@@ -80,14 +81,7 @@ export function readFlow(payload: Uint8Array): Flow | undefined {
 }
 
 /** What the forwarding rules see of the first packet of a flow: after destination translation, before that of sources. */
-export interface Connection {
-  readonly source: Ip;
-  readonly destination: Ip;
-  /** IP protocol number. */
-  readonly protocol: number;
-  readonly sourcePort?: number;
-  readonly destinationPort?: number;
-  readonly icmp?: { readonly type: number; readonly code: number };
+export interface Connection extends PacketFields {
   /** What it was sent to, where that was translated. */
   readonly sentTo?: { readonly destination: Ip; readonly destinationPort?: number };
   /** A helper expected it: it passed as related to another, without being asked for itself. */

@@ -1,16 +1,10 @@
-import type { Family, Ip } from '../model/address.ts';
+import type { Family } from '../model/address.ts';
+import type { PacketFields } from '../model/packet.ts';
 import { readIp } from './rtnetlink/address-bytes.ts';
 
-/** What policy asks of a packet, read from its first octets. */
-export interface PacketHead {
+/** What policy asks of a packet, read from its first octets; `protocol` is that of what is inside. */
+export interface PacketHead extends PacketFields {
   readonly family: Family;
-  readonly source: Ip;
-  readonly destination: Ip;
-  /** IP protocol number of what is inside. */
-  readonly protocol: number;
-  readonly sourcePort?: number;
-  readonly destinationPort?: number;
-  readonly icmp?: { readonly type: number; readonly code: number };
 }
 
 const withPorts = new Set([6, 17, 132, 136]);

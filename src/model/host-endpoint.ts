@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { endpointPort } from './endpoint-port.ts';
 import { ip } from './fields.ts';
 
 /** All devices of a host but its pods' and the loopback device. */
@@ -14,15 +15,7 @@ export const hostEndpointSpec = z
       .optional(),
     expectedIPs: z.array(ip).default([]),
     profiles: z.array(z.string()).default([]),
-    ports: z
-      .array(
-        z.looseObject({
-          name: z.string(),
-          protocol: z.union([z.string(), z.number()]),
-          port: z.number().int().min(1).max(65535),
-        }),
-      )
-      .default([]),
+    ports: z.array(endpointPort).default([]),
   })
   .refine(({ interfaceName, expectedIPs }) => interfaceName !== undefined || expectedIPs.length > 0, {
     error: 'expected a device, or expectedIPs',

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { InputError } from '../base/errors.ts';
 import { asNumber, bgpConfigurationSpec, bgpFilterSpec, bgpPeerSpec } from './bgp.ts';
+import { endpointPort } from './endpoint-port.ts';
 import { expectation } from './expectation.ts';
 import { felixConfigurationSpec } from './felix-configuration.ts';
 import { cidr, ip } from './fields.ts';
@@ -81,10 +82,7 @@ export const workloadEndpointSpec = z.looseObject({
   mac: z.string().optional(),
   ports: z
     .array(
-      z.looseObject({
-        name: z.string(),
-        protocol: z.union([z.string(), z.number()]),
-        port: z.number().int().min(1).max(65535),
+      endpointPort.extend({
         hostPort: z.number().int().optional(),
         hostIP: z.string().optional(),
       }),

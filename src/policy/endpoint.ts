@@ -3,6 +3,7 @@ import type { HostEndpoint, WorkloadEndpoint } from '../model/kinds.ts';
 import { namespaceLabel } from '../model/selector.ts';
 import type { LabelMap } from './labels.ts';
 import type { EndpointFacts, PortProtocol } from './members.ts';
+import { portProtocolNumbers, portProtocols } from './port-protocols.ts';
 
 /** What brings addresses into sets: a workload endpoint, or a network set. */
 export interface Labelled {
@@ -21,14 +22,13 @@ export interface Endpoint extends Labelled {
   readonly host: boolean;
 }
 
-const protocols: ReadonlyMap<string, PortProtocol> = new Map([
-  ['tcp', 'tcp'],
-  ['6', 'tcp'],
-  ['udp', 'udp'],
-  ['17', 'udp'],
-  ['sctp', 'sctp'],
-  ['132', 'sctp'],
-]);
+/** By name and by number. */
+const protocols: ReadonlyMap<string, PortProtocol> = new Map(
+  portProtocols.flatMap((name) => [
+    [name, name],
+    [String(portProtocolNumbers[name]), name],
+  ]),
+);
 
 export function endpointOf(key: string, { metadata, spec }: WorkloadEndpoint): Endpoint {
   return {

@@ -1,17 +1,12 @@
 import { type Cidr, contains, type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
+import type { PacketFields } from '../model/packet.ts';
 import type { EndpointPolicy, Match, NodePolicy, PolicyRules, PortRange, Rule, SetId, TierPolicies } from './ir.ts';
+import { portProtocolOf } from './port-protocols.ts';
 
-export interface Packet {
+export interface Packet extends PacketFields {
   /** Key of the local endpoint that sends (`egress`) or receives (`ingress`) it. */
   readonly endpoint: string;
   readonly direction: 'ingress' | 'egress';
-  readonly source: Ip;
-  readonly destination: Ip;
-  /** IP protocol number. */
-  readonly protocol: number;
-  readonly sourcePort?: number;
-  readonly destinationPort?: number;
-  readonly icmp?: { readonly type: number; readonly code: number };
 }
 
 /** A rule that decided or was passed on the way, with the place it stands in. */
@@ -169,12 +164,6 @@ function holdsAddress(sets: Sets, id: SetId, address: Ip): boolean {
   return false;
 }
 
-const portProtocols = new Map([
-  [6, 'tcp'],
-  [17, 'udp'],
-  [132, 'sctp'],
-]);
-
 function holdsPort(sets: Sets, id: SetId, address: Ip, protocol: number, port: number | undefined): boolean {
-  return sets.get(id)?.members.has(`${address},${portProtocols.get(protocol)}:${port}`) ?? false;
+  return sets.get(id)?.members.has(`${address},${portProtocolOf(protocol)}:${port}`) ?? false;
 }

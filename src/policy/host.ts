@@ -2,6 +2,7 @@ import { type Cidr, contains, type Family, familyOf } from '../model/address.ts'
 import { byProfiles, byTiers, type Packet, type Reason, type RuleHit, verdictOf } from './evaluate.ts';
 import { byProfile, type PolicyTrace, type TierTrace, traceProfiles, traceTiers } from './explain.ts';
 import type { EndpointPolicy, NodePolicy, TierPolicies } from './ir.ts';
+import { portProtocolNumbers } from './port-protocols.ts';
 import type { Failsafe } from './render/failsafe.ts';
 import { nameOf } from './render/host.ts';
 
@@ -87,12 +88,10 @@ function alwaysPasses(
   const [ports, other] = packet.direction === 'ingress' ? [inbound, packet.source] : [outbound, packet.destination];
   const meant = ports.some(
     ({ protocol, port, net }) =>
-      protocolNumbers[protocol] === packet.protocol && port === packet.destinationPort && inNet(net, other),
+      portProtocolNumbers[protocol] === packet.protocol && port === packet.destinationPort && inNet(net, other),
   );
   return meant ? 'failsafe' : undefined;
 }
-
-const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 function inNet(net: Cidr | undefined, address: Packet['source']): boolean {
   const family: Family = familyOf(address);

@@ -13,7 +13,8 @@ import {
   serviceAccountSelector,
 } from '../model/selector.ts';
 import type { Match, PortRange } from './ir.ts';
-import { namedPortSet, type PortProtocol, type SetRequest, selectorSet, serviceSet } from './members.ts';
+import { namedPortSet, type SetRequest, selectorSet, serviceSet } from './members.ts';
+import { portProtocolNumbers, portProtocolOf } from './port-protocols.ts';
 
 /** What the rules of a policy are read against. */
 export interface RuleContext {
@@ -26,13 +27,8 @@ export interface RuleContext {
 
 /** IANA numbers of the protocols with a name in `projectcalico.org/v3`. */
 const protocolNumbers = { ICMP: 1, TCP: 6, UDP: 17, ICMPv6: 58, SCTP: 132, UDPLite: 136 } as const;
-/** Protocols that have ports. */
-const withPorts = new Map<number, PortProtocol | undefined>([
-  [6, 'tcp'],
-  [17, 'udp'],
-  [132, 'sctp'],
-  [136, undefined],
-]);
+/** Protocols that have ports: those whose ports have names, and UDPLite. */
+const withPorts: ReadonlySet<number> = new Set([...Object.values(portProtocolNumbers), protocolNumbers.UDPLite]);
 const icmpFamilies = new Map<number, Family>([
   [1, 4],
   [58, 6],
@@ -206,7 +202,7 @@ function compilePorts(
     if (protocol === undefined || !withPorts.has(protocol))
       throw new InputError(at, port, 'protocol TCP, UDP, SCTP or UDPLite beside ports');
     const range = rangeOf(port, at);
-    const name = withPorts.get(protocol);
+    const name = portProtocolOf(protocol);
     if (range) ranges.push(range);
     else if (name) sets.push(request(namedPortSet(owner, String(port), name)));
     else throw new InputError(at, port, 'a port number with this protocol');

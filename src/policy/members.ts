@@ -2,8 +2,9 @@ import { type Cidr, cidrParts } from '../model/address.ts';
 import { equals, hashId, kindLabel, nodeKind, type Selector } from '../model/selector.ts';
 import type { IpSet, SetId } from './ir.ts';
 import { LabelIndex, type LabelIndexEvents, type LabelMap, type LabelStats } from './labels.ts';
+import type { PortProtocol } from './port-protocols.ts';
 
-export type PortProtocol = 'tcp' | 'udp' | 'sctp';
+export type { PortProtocol } from './port-protocols.ts';
 
 /** What can be in sets. Selectors reach the objects of one place only. */
 export type Place = 'endpoints' | 'nodes' | 'services';

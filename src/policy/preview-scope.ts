@@ -1,4 +1,5 @@
 import type { NodePolicy, Rule, TierPolicies } from './ir.ts';
+import { portProtocolNumbers, portProtocols } from './port-protocols.ts';
 import type { Failsafe } from './render/failsafe.ts';
 
 /* What a preview has to ask: whose policy differs, and on which ports. */
@@ -9,11 +10,7 @@ export interface Asked {
   readonly port: number;
 }
 
-const protocols = [
-  ['tcp', 6],
-  ['udp', 17],
-  ['sctp', 132],
-] as const;
+const protocols = portProtocols.map((name) => [name, portProtocolNumbers[name]] as const);
 
 /** Everything that an endpoint is subject to, as text to compare. */
 export function view(policy: NodePolicy, key: string): string {

@@ -8,6 +8,7 @@ import type { Packet } from './evaluate.ts';
 import { type EndpointTrace, explain } from './explain.ts';
 import { addressesOfHost, type HostStep, hostPath, hostWith, type PathEnd } from './path.ts';
 import { PolicyIndex } from './policy-index.ts';
+import { portProtocolNumbers } from './port-protocols.ts';
 import { slice, sliceNode } from './slice.ts';
 
 export interface Side {
@@ -35,8 +36,6 @@ export interface Answer {
   /** What is wrong in the objects that count here; they are treated as more strict. */
   readonly problems: readonly string[];
 }
-
-const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 /**
  * The verdict on a new connection at both of its ends. Pure but for the log of invalid objects.
@@ -100,7 +99,7 @@ function endpointsOf(cluster: readonly Event[]): WorkloadEndpoint[] {
 function layerOf(transport: Transport, family: Family): Pick<Packet, 'protocol'> & Partial<Packet> {
   if (transport.protocol === 'icmp')
     return family === 4 ? { protocol: 1, icmp: { type: 8, code: 0 } } : { protocol: 58, icmp: { type: 128, code: 0 } };
-  return { protocol: numbers[transport.protocol], sourcePort: 40_000, destinationPort: transport.port };
+  return { protocol: portProtocolNumbers[transport.protocol], sourcePort: 40_000, destinationPort: transport.port };
 }
 
 interface Found {

@@ -20,11 +20,8 @@ export function isStored(kind: Kind, name: string): boolean {
   return !isPolicyKind(kind) || !borrowed.test(name);
 }
 
-/** @param resource where another kind of resource holds it */
-export function customSource(
-  kind: Kind,
-  resource: ApiResource = calico(kind, kinds[kind].plural, kinds[kind].namespaced),
-): Source {
+/** Where objects of a kind that is stored under its own names are, and what their names mean. */
+export function placed(kind: Kind, resource: ApiResource): Pick<Source, 'type' | 'resource' | 'place' | 'keyOf'> {
   const isOurs = (name: string) => isStored(kind, name);
   return {
     type: kind,
@@ -35,6 +32,16 @@ export function customSource(
     },
     keyOf: ({ metadata: { name, namespace } }) =>
       isOurs(name) ? ({ type: kind, name, ...(namespace !== undefined && { namespace }) } as Key) : undefined,
+  };
+}
+
+/** @param resource where another kind of resource holds it */
+export function customSource(
+  kind: Kind,
+  resource: ApiResource = calico(kind, kinds[kind].plural, kinds[kind].namespaced),
+): Source {
+  return {
+    ...placed(kind, resource),
     read: (object) => readCustom(kind, object),
     writer: { by: 'replace', write: (key, value) => writeCustom(resource, key, value) },
   };

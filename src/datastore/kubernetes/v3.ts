@@ -2,7 +2,7 @@ import { type Kind, kinds, parseResource } from '../../model/kinds.ts';
 import type { Metadata, Resource } from '../../model/resource.ts';
 import { checkResource } from '../codec.ts';
 import type { Key, Value } from '../store.ts';
-import { isStored } from './custom.ts';
+import { placed } from './custom.ts';
 import { affinitySource, blockSource, configSource, handleSource } from './ipam.ts';
 import { type ApiMetadata, type ApiObject, type ApiResource, v3Group } from './resources.ts';
 import type { Source } from './source.ts';
@@ -25,17 +25,8 @@ const servers = new Set(['managedFields', 'generation', 'selfLink']);
 type ResourceKey = Extract<Key, { readonly name: string }>;
 
 export function v3Source(kind: Kind): Source {
-  const isOurs = (name: string) => isStored(kind, name);
-  const resource = native(kind, kinds[kind].plural, kinds[kind].namespaced);
   return {
-    type: kind,
-    resource,
-    place: (key) => {
-      const { name, namespace } = key as ResourceKey;
-      return isOurs(name) ? { resource, name, ...(namespace !== undefined && { namespace }) } : undefined;
-    },
-    keyOf: ({ metadata: { name, namespace } }) =>
-      isOurs(name) ? ({ type: kind, name, ...(namespace !== undefined && { namespace }) } as Key) : undefined,
+    ...placed(kind, native(kind, kinds[kind].plural, kinds[kind].namespaced)),
     read: ({ metadata, spec = {} }) =>
       parseResource(kind, { kind, apiVersion, metadata: withoutServers(metadata), spec }) as Value<Kind>,
     writer: {
