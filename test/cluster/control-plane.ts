@@ -117,10 +117,15 @@ export class ControlPlane {
     await rm(this.place.directory, { recursive: true, force: true });
   }
 
+  /** Path of one of Kubernetes' own programs. */
+  program(name: string): string {
+    return join(this.programs, name);
+  }
+
   /** Kubernetes' own `kubectl`, as the administrator or whoever `--kubeconfig` names. */
   kubectl(args: readonly string[], input?: string): Promise<Ended> {
     const { netns, directory } = this.place;
-    const words = [join(this.programs, 'kubectl'), ...args];
+    const words = [this.program('kubectl'), ...args];
     const command = netns === undefined ? words : ['nsenter', `--net=${netns}`, '--', ...words];
     const env = { PATH: process.env['PATH'], HOME: directory, KUBECONFIG: this.adminKubeconfig };
     return finish(command[0] ?? '', command.slice(1), { env, ...(input !== undefined && { input }) });
