@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { processesOf } from '../../../src/lab/processes.ts';
 
 const run = promisify(execFile);
 
 /** What a node's forwarding and policy are made of. Counters, times and the seeds of sets are no part of it. */
 const looks: Readonly<Record<string, readonly string[]>> = {
-  routes: ['ip', 'route', 'show', 'table', 'all'],
+  routes: ['ip', '-4', 'route', 'show', 'table', 'all'],
   routes6: ['ip', '-6', 'route', 'show', 'table', 'all'],
   rules: ['iptables-save'],
   rules6: ['ip6tables-save'],
@@ -15,12 +14,15 @@ const looks: Readonly<Record<string, readonly string[]>> = {
   links: ['ip', '-br', 'link'],
 };
 
+/** The kernel's own, which come a second after a device: duplicate address detection. */
+const kernelsOwn = /(fe80|ff00)::.* proto kernel/;
+
 /** All lines that a node's kernel holds, each with its kind before it, in an order that compares. */
 export async function kernelLines(netns: string): Promise<string[]> {
   const found = await Promise.all(
     Object.entries(looks).map(async ([name, command]) => {
       const { stdout } = await run('nsenter', [`--net=${netns}`, ...command], { maxBuffer: 16 << 20 });
-      const lines = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+      const lines = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#') && !kernelsOwn.test(line));
       const plain = lines.map((line) => line.replace(/\[\d+:\d+\]/g, '').replace(/ initval \S+/g, ''));
       return (name.startsWith('rules') ? plain : plain.sort()).map((line) => `${name}: ${line.trimEnd()}`);
     }),
@@ -38,11 +40,11 @@ export async function unread(netns: string): Promise<number> {
   return Number(values[names.indexOf('RcvbufErrors')]);
 }
 
-/** Processor time that a lab's agents of some kind have taken, in seconds. proc(5), stat: utime and stime at 100 a second. */
-export function agentSeconds(lab: string, agent: 'felix' | 'bgp'): number {
-  return processesOf(lab)
+/** Processor time that the processes which are a felix have taken, in seconds. proc(5), stat: utime and stime at 100 a second. */
+export function felixSeconds(pids: readonly number[]): number {
+  return pids
     .map((pid) => ({ pid, command: readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0') }))
-    .filter(({ command }) => command.includes(agent) && command.some((word) => word.endsWith('margay.js')))
+    .filter(({ command }) => command.includes('felix') && command.some((word) => word.endsWith('margay.js')))
     .reduce((sum, { pid }) => sum + ticksOf(pid) / 100, 0);
 }
 

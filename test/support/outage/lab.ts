@@ -9,7 +9,7 @@ import { isAlive, kill, processesOf } from '../../../src/lab/processes.ts';
 import { run } from '../../../src/lab/run.ts';
 import { dist, type Ended, finish } from '../../e2e/support.ts';
 import { until } from '../wait.ts';
-import { agentSeconds } from './kernel.ts';
+import { felixSeconds } from './kernel.ts';
 import { addressOf, type Stage, type StageNode } from './play.ts';
 
 /* The lab as a stage for an outage of its etcd. */
@@ -86,7 +86,7 @@ export async function labStage(plan: LabPlan, how: Away, signal: AbortSignal): P
       const open = await Promise.all([reached(closing), reached(opening)]);
       return open[0] === (which === 'before') && open[1] === (which === 'after');
     },
-    felixSeconds: () => agentSeconds(plan.name, 'felix'),
+    felixSeconds: () => felixSeconds(processesOf(plan.name)),
     sound: async () => {
       for (const node of plan.nodes)
         await until(() => withoutFindings(plan, node), { within: 20_000, what: node.name });

@@ -84,8 +84,8 @@ export async function playOutage(stage: Stage, seconds: number, moments: number)
         const victim = victims[index]?.[moment];
         for (const _twice of [1, 2]) times.dels.push(await timed(() => delNetwork(called(victim))));
         times.statuses.push(await refused(networkStatus, late.get(node), 50));
-        const same = async () => expect(await kernelLines(node.netns)).toEqual(before[index]);
-        await until(() => same().then(() => true), { within: 10_000, what: `${node.name}'s kernel as it was` });
+        const same = () => sameKernel(node, before[index] ?? []);
+        await until(same, { within: 10_000, what: `${node.name}'s kernel as it was` });
       }
     }
     const awaySeconds = (performance.now() - began) / 1000;
@@ -100,6 +100,16 @@ export async function playOutage(stage: Stage, seconds: number, moments: number)
   } finally {
     for (const { traffic } of streams) traffic.kill();
   }
+}
+
+/** @throws Error that names what is there and was not, and the other way round */
+async function sameKernel({ netns }: StageNode, before: readonly string[]): Promise<true> {
+  const now = await kernelLines(netns);
+  const beyond = now.filter((line) => !before.includes(line));
+  const missing = before.filter((line) => !now.includes(line));
+  if (beyond.length === 0 && missing.length === 0) expect(now).toEqual(before);
+  else throw new Error(`there are\n${beyond.join('\n')}\nand there are no\n${missing.join('\n')}`);
+  return true;
 }
 
 /** Pods of a node that have their place when the datastore goes. */
