@@ -14,6 +14,7 @@ import type { Figure } from '../figure.ts';
 import { withLab } from '../lab.ts';
 import { measureList } from './list.ts';
 import { referenceCall, referencePlugins } from './reference.ts';
+import { measureDel, measureStatus } from './verbs.ts';
 
 /** Of the project: 500 addresses a second for one node, told as milliseconds each. */
 const target = { addressMs: 2 };
@@ -26,6 +27,8 @@ const burst = 30;
 export const cniBenchmarks: Readonly<Record<string, Benchmark>> = {
   'cni-ipam': (runs, signal) => measureAddresses(runs, signal),
   'cni-burst': (runs, signal) => measureBurst(runs, signal),
+  'cni-del': (runs, signal) => measureDel(runs, signal),
+  'cni-status': (runs, signal) => measureStatus(runs, signal),
   'cni-list': (runs, signal) => measureList(runs, signal),
 };
 
