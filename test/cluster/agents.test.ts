@@ -1,0 +1,279 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ask } from '../../src/cli/control.ts';
+import { addNetwork, type CniCall, type Conflist, delNetwork } from '../../src/cni/client.ts';
+import type { FelixStatus } from '../../src/felix/status.ts';
+import { build, dist, finish } from '../e2e/support.ts';
+import { startEtcd } from '../support/etcd.ts';
+import { ownName } from '../support/leftovers.ts';
+import { until } from '../support/wait.ts';
+import { askedBy, auditOptions, refusals } from './audit.ts';
+import { ControlPlane } from './control-plane.ts';
+import { applyDefinitions, type Installed, objectsOf } from './definitions.ts';
+import type { Program } from './program.ts';
+import { capabilities, Seat } from './seat.ts';
+
+/*
+ * The containers of deploy/margay.yaml as processes on a live API server, by the service accounts, roles and settings
+ * that the manifest makes there: nothing that they need is forbidden to them.
+ */
+
+const folder = mkdtempSync(join(tmpdir(), 'margay-agents-'));
+const soon = (what: string, within = 60_000) => ({ within, what, every: 100 });
+const manifest = objectsOf('margay.yaml');
+let cluster: ControlPlane;
+let seat: Seat;
+let account: string;
+let felix: Program;
+let bgp: Program;
+const podNamespaces: string[] = [];
+
+const settings = (): Record<string, string> => ({
+  ...(manifest.find(({ kind }) => kind === 'ConfigMap') as Installed & { data: Record<string, string> }).data,
+  ...{ NODENAME: 'n1', CALICO_K8S_NODE_REF: 'n1', CALICO_CNI_SERVICE_ACCOUNT: 'margay-cni-plugin' },
+  CALICO_IPV4POOL_CIDR: '10.77.0.0/16',
+});
+
+beforeAll(async () => {
+  await build();
+  cluster = await ControlPlane.start({ apiServerOptions: auditOptions(folder) });
+  await applyDefinitions(cluster);
+  await cluster.apply(...manifest);
+  for (const name of ['n1', 'n2']) await cluster.apply({ apiVersion: 'v1', kind: 'Node', metadata: { name } });
+  await cluster.run(['create', 'namespace', 'shop']);
+  await until(() => cluster.get('-n', 'shop', 'serviceaccount', 'default'), soon('the account of the namespace'));
+  account = await cluster.accountFolder('kube-system', 'margay-node');
+  seat = await new Seat(cluster).start('198.18.5.2/30');
+  const more = { account, env: settings() };
+  felix = seat.program('felix', { args: ['felix'], holds: capabilities.felix, ...more });
+  bgp = seat.program('bgp', { args: ['bgp'], holds: capabilities.bgp, ...more });
+});
+
+afterAll(async () => {
+  await seat?.stop();
+  for (const name of podNamespaces) await finish('ip', ['netns', 'del', name]);
+  await cluster?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** One of the init containers, to its end. */
+async function once(name: string, args: readonly string[]): Promise<string> {
+  const program = seat.program(name, { args, account, holds: capabilities.none, env: settings() });
+  program.start();
+  await until(() => !program.running, soon(`${name} ends`));
+  return seat.output(name);
+}
+
+const runDir = () => join(seat.folder, 'run');
+const status = async () => (await ask(runDir(), 'felix', '/v1/status')) as FelixStatus;
+
+async function ready(): Promise<void> {
+  await until(async () => {
+    const { inSync, lastApply, datastore } = await status();
+    return inSync && datastore.connected && lastApply !== undefined && existsSync(join(runDir(), 'cni.sock'));
+  }, soon('felix is ready')).catch((cause: unknown) =>
+    Promise.reject(new Error(seat.output('felix').slice(-3000), { cause })),
+  );
+}
+
+interface Pod {
+  readonly metadata: { readonly annotations?: Readonly<Record<string, string>> };
+}
+
+/** A Pod bound to the node, and the namespace that its runtime makes for it. */
+async function pod(name: string, labels: Record<string, string> = {}): Promise<CniCall> {
+  await cluster.apply({
+    ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'shop', labels } },
+    spec: { nodeName: 'n1', containers: [{ name: 'c', image: 'none' }] },
+  });
+  const netns = ownName('mgp');
+  execFileSync('ip', ['netns', 'add', netns]);
+  podNamespaces.push(netns);
+  return {
+    conflist: JSON.parse(readFileSync(join(seat.folder, 'conf/10-margay.conflist'), 'utf8')) as Conflist,
+    pluginDir: join(seat.folder, 'bin'),
+    containerId: `${name}-1`,
+    netns: `/run/netns/${netns}`,
+    ifName: 'eth0',
+    args: { K8S_POD_NAMESPACE: 'shop', K8S_POD_NAME: name, K8S_POD_INFRA_CONTAINER_ID: `${name}-1` },
+  };
+}
+
+async function annotation(name: string): Promise<string | undefined> {
+  const found = await cluster.get<Pod>('-n', 'shop', 'pod', name);
+  return found?.metadata.annotations?.['cni.projectcalico.org/podIP'];
+}
+
+async function pings(from: CniCall, address: string): Promise<boolean> {
+  const { code } = await finish('nsenter', [`--net=${from.netns}`, '--', 'ping', '-n', '-c', '1', '-W', '1', address]);
+  return code === 0;
+}
+
+/** `margayctl`, by the administrator's kubeconfig. */
+function margayctl(...args: string[]) {
+  const env = { ...process.env, DATASTORE_TYPE: 'kubernetes', KUBECONFIG: cluster.adminKubeconfig };
+  return finish(process.execPath, [join(dist, 'margayctl.js'), ...args], { env });
+}
+
+function onEtcd(endpoint: string, ...args: string[]) {
+  const env = { ...process.env, DATASTORE_TYPE: 'etcdv3', ETCD_ENDPOINTS: endpoint };
+  return finish(process.execPath, [join(dist, 'margayctl.js'), ...args], { env });
+}
+
+const policy = (spec: object) => ({
+  ...{ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
+  spec: { podSelector: { matchLabels: { app: 'server' } }, policyTypes: ['Ingress'], ...spec },
+});
+
+describe('the agents of deploy/margay.yaml on a live API server', () => {
+  let client: CniCall;
+  let server: CniCall;
+  let address = '';
+
+  test('the init containers write the node, the first pool, the plugin and its kubeconfig', async () => {
+    await once('startup', ['startup']);
+    const node = await cluster.get<Pod>('node', 'n1');
+    expect(node?.metadata.annotations, seat.output('startup')).toMatchObject({
+      'projectcalico.org/IPv4Address': '198.18.5.2/30',
+    });
+    expect(await cluster.get('ippool.crd.projectcalico.org', 'default-ipv4-ippool')).toMatchObject({
+      spec: { cidr: '10.77.0.0/16' },
+    });
+    const [binDir, confDir] = [join(seat.folder, 'bin'), join(seat.folder, 'conf')];
+    const installed = await once('install-cni', ['cni', 'install', '--bin-dir', binDir, '--conf-dir', confDir]);
+    expect(installed).not.toContain('not written');
+    expect(existsSync(join(seat.folder, 'bin/margay'))).toBe(true);
+    const kubeconfig = join(seat.folder, 'conf/calico-kubeconfig');
+    const kubectl = (...args: string[]) => seat.run(cluster.program('kubectl'), '--kubeconfig', kubeconfig, ...args);
+    expect((await kubectl('get', 'namespace', 'shop', '-o', 'name')).stdout).toBe('namespace/shop\n');
+    expect((await kubectl('get', 'pods', '-A')).stderr).toContain('cannot list resource "pods"');
+  });
+
+  test('ADD gives pods addresses that the definitions let in, and the pods reach each other', async () => {
+    felix.start();
+    bgp.start();
+    await ready();
+    client = await pod('client', { app: 'client' });
+    server = await pod('server', { app: 'server' });
+    await addNetwork(client);
+    const { ips } = await addNetwork(server);
+    address = ips?.[0]?.address.replace(/\/\d+$/, '') ?? '';
+    expect(await annotation('server')).toBe(`${address}/32`);
+    expect(await cluster.get('ipamhandle.crd.projectcalico.org', 'k8s-pod-network.server-1')).toMatchObject({
+      spec: { deleted: false, handleID: 'k8s-pod-network.server-1' },
+    });
+    expect(await pings(client, address)).toBe(true);
+    await until(() => ask(runDir(), 'bgp', '/v1/peers'), soon('the speaker answers'));
+  });
+
+  test('a NetworkPolicy closes and opens the way by labels', async () => {
+    await cluster.apply(policy({}));
+    await until(async () => !(await pings(client, address)), soon('the policy closes'));
+    await cluster.apply(policy({ ingress: [{ from: [{ podSelector: { matchLabels: { role: 'friend' } } }] }] }));
+    await cluster.run(['-n', 'shop', 'label', 'pod', 'client', 'role=friend']);
+    await until(() => pings(client, address), soon('the policy lets the friend in'));
+  });
+
+  test('margayctl sees and changes the same', async () => {
+    const pods = await margayctl('get', 'pods', '-A');
+    expect([pods.code, pods.stdout], pods.stderr).toEqual([0, expect.stringContaining(address)]);
+    const check = await margayctl('ipam', 'check');
+    expect([check.code, check.stderr], check.stdout).toEqual([0, '']);
+    const pool = { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name: 'more' } };
+    const file = join(folder, 'pool.json');
+    writeFileSync(file, JSON.stringify({ ...pool, spec: { cidr: '10.78.0.0/16', disabled: true } }));
+    expect(await margayctl('apply', '-f', file)).toMatchObject({ code: 0 });
+    expect(await cluster.get('ippool.crd.projectcalico.org', 'more')).toMatchObject({ spec: { disabled: true } });
+    const refused = await cluster.kubectl([
+      'patch',
+      'ippool.crd.projectcalico.org',
+      'more',
+      '--type=merge',
+      '-p',
+      '{"spec":{"blockSize":"big"}}',
+    ]);
+    expect(refused.stderr).toContain('spec.blockSize');
+    const shown = await margayctl('ipam', 'show');
+    expect([shown.code, shown.stdout], shown.stderr).toEqual([0, expect.stringContaining('10.77.')]);
+    expect(await margayctl('delete', 'ippool', 'more')).toMatchObject({ code: 0 });
+  });
+
+  test('what is in the API moves to etcd', async () => {
+    const etcd = await startEtcd();
+    try {
+      expect(await margayctl('datastore', 'migrate', 'lock')).toMatchObject({ code: 0 });
+      const exported = await margayctl('datastore', 'migrate', 'export');
+      expect(exported.code, exported.stderr).toBe(0);
+      const file = join(folder, 'exported.yaml');
+      writeFileSync(file, exported.stdout);
+      const imported = await onEtcd(etcd.endpoint, 'datastore', 'migrate', 'import', '-f', file);
+      expect(imported.code, imported.stderr).toBe(0);
+      const pods = await onEtcd(etcd.endpoint, 'get', 'pods', '-A');
+      expect(pods.stdout, pods.stderr).toContain(address);
+      const [here, there] = [await margayctl('ipam', 'show'), await onEtcd(etcd.endpoint, 'ipam', 'show')];
+      expect(there.stdout).toBe(here.stdout);
+    } finally {
+      await margayctl('datastore', 'migrate', 'unlock');
+      await etcd.stop();
+    }
+  });
+
+  test('the API server is killed, refuses, and has lost its history: traffic goes on, and what changed is known', async () => {
+    await cluster.run(['delete', 'clusterrolebinding', 'margay-node']);
+    await cluster.apiServer.kill();
+    await until(async () => !(await status()).datastore.connected, soon('felix knows'));
+    expect(await pings(client, address)).toBe(true);
+    await expect(addNetwork({ ...client, containerId: 'client-2' })).rejects.toMatchObject({ code: 11 });
+    await cluster.startApiServer();
+    const refused = () => askedBy(folder, 'margay-node').filter(({ responseStatus }) => responseStatus?.code === 403);
+    await until(() => refused().length > 10, soon('the server refuses'));
+    expect((await status()).datastore.connected).toBe(false);
+    expect(await pings(client, address)).toBe(true);
+    await cluster.apply(...manifest);
+    await cluster.run(['-n', 'shop', 'label', 'pod', 'client', 'role-', '--overwrite']);
+    await cluster.compact();
+    await until(async () => (await status()).datastore.connected, soon('felix is back'));
+    await until(async () => !(await pings(client, address)), soon('the friend is none any more'));
+    await cluster.run(['-n', 'shop', 'label', 'pod', 'client', 'role=friend']);
+    await until(() => pings(client, address), soon('and is one again'));
+  });
+
+  test('a token that is no longer taken is read again once it is replaced', async () => {
+    await cluster.run(['-n', 'kube-system', 'delete', 'serviceaccount', 'margay-node']);
+    await cluster.apply(...manifest);
+    await until(() => cluster.get('-n', 'kube-system', 'serviceaccount', 'margay-node'), soon('the account'));
+    const fresh = await cluster.token('kube-system', 'margay-node');
+    writeFileSync(join(account, 'token'), fresh);
+    const late = await pod('late', { role: 'friend' });
+    await until(() => addNetwork(late), soon('ADD with the new token'));
+    await until(() => pings(late, address), soon('the policy knows the late one'));
+    await delNetwork(late);
+    expect(await annotation('late')).toBe('');
+  });
+
+  test('DEL frees what ADD took, and a namespace goes with all that is in it', async () => {
+    await delNetwork(client);
+    await delNetwork(server);
+    expect(await cluster.get('ipamhandles.crd.projectcalico.org')).toBeUndefined();
+    expect((await margayctl('ipam', 'check')).code).toBe(0);
+    const file = join(folder, 'own.json');
+    const metadata = { name: 'own', namespace: 'shop' };
+    const spec = { selector: 'all()', ingress: [{ action: 'Allow' }] };
+    writeFileSync(file, JSON.stringify({ apiVersion: 'projectcalico.org/v3', kind: 'NetworkPolicy', metadata, spec }));
+    expect(await margayctl('apply', '-f', file)).toMatchObject({ code: 0 });
+    await cluster.run(['-n', 'shop', 'delete', 'pods', '--all', '--grace-period=0', '--force']);
+    await cluster.run(['delete', 'namespace', 'shop', '--timeout=60s']);
+    const policies = await margayctl('get', 'networkpolicies', '-A');
+    expect([policies.code, policies.stdout], policies.stderr).toEqual([0, expect.not.stringContaining('own')]);
+    expect((await margayctl('get', 'profiles')).stdout).not.toContain('kns.shop');
+  });
+
+  test('nothing was forbidden to the agents', () => {
+    const asked = askedBy(folder, 'margay-node');
+    expect(asked.length).toBeGreaterThan(100);
+    expect(refusals(asked)).toEqual([]);
+  });
+});
