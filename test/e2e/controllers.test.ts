@@ -24,15 +24,20 @@ let etcd: TestEtcd;
 let cluster: TestCluster;
 let running: ChildProcess[] = [];
 let output = '';
+let metricsPort = 0;
 
 beforeAll(async () => {
   await build();
   etcd = await startEtcd();
   cluster = await startCluster();
   writeFileSync(join(directory, 'kubeconfig'), kubeconfig(cluster.api.url), { mode: 0o600 });
+  metricsPort = await freePort();
   const metadata = { name: 'default' };
   const configuration = { kind: 'KubeControllersConfiguration', apiVersion: 'projectcalico.org/v3', metadata };
-  const value = parseResource('KubeControllersConfiguration', { ...configuration, spec: { prometheusMetricsPort: 0 } });
+  const value = parseResource('KubeControllersConfiguration', {
+    ...configuration,
+    spec: { prometheusMetricsPort: metricsPort },
+  });
   for (const store of [cluster.open(), etcdStore()]) {
     await store.create({ type: 'KubeControllersConfiguration', name: 'default' }, value);
     store.close();
@@ -96,9 +101,13 @@ async function runsAndGivesBack(
   lease.close();
 }
 
-test('on the Kubernetes API it leads, is ready, and gives the lease back when it is stopped', async () => {
+test('on the Kubernetes API it leads, is ready, has metrics, and gives the lease back when it is stopped', async () => {
   const lease = createKubernetesLease(cluster.config, { namespace: 'default', name: 'margay-controllers' }, log);
-  await runsAndGivesBack(lease, { DATASTORE_TYPE: 'kubernetes', POD_NAMESPACE: 'default' });
+  const isExposed = async () => {
+    const text = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+    return /^margay_controllers_leader 1$/m.test(text) && /^# TYPE ipam_allocations_in_use gauge$/m.test(text);
+  };
+  await runsAndGivesBack(lease, { DATASTORE_TYPE: 'kubernetes', POD_NAMESPACE: 'default' }, isExposed);
 });
 
 test('on etcd it does so too, and copies what Kubernetes has', async () => {

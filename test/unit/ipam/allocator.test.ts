@@ -224,6 +224,23 @@ describe('release', () => {
     await expect(ipam.release({ handle: 'net.a' }, extra)).rejects.toThrow(WriteConflictError);
   });
 
+  test('an address cools down before anybody gets it, not even by name; then it goes on', async () => {
+    const clock = new TestClock();
+    const store = await storeWithPools({ p: { cidr: '10.65.0.0/30', blockSize: 30 } });
+    await store.create({ type: 'IpamConfig' }, { auto_allocate_blocks: true, ipCooldownSeconds: 30 });
+    const ipam = ipamOf(store, 'n1', clock);
+    for (const id of ['a', 'b', 'c', 'd']) await ipam.assign(request(`net.${id}`), signal);
+    const [freed] = await ipam.byHandle('net.b');
+    if (!freed) return expect.fail('nothing assigned');
+    await ipam.release({ handle: 'net.b' });
+    clock.advance(29);
+    await expect(ipam.assign(request('net.e'), signal)).rejects.toThrow(PoolExhaustedError);
+    const byName = () => ipam.assign({ ...request('net.f'), addresses: [freed.address] }, signal);
+    await expect(byName()).rejects.toThrow(freed.address);
+    clock.advance(2);
+    expect((await ipam.assign(request('net.g'), signal)).map(({ address }) => address)).toEqual([freed.address]);
+  });
+
   test('single addresses, only from who is said to hold them', async () => {
     const store = await storeWithPools({ p: { cidr: '10.65.0.0/16' } });
     const ipam = ipamOf(store, 'n1');
