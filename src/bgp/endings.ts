@@ -13,6 +13,7 @@ export function isGraceful({ by, notification }: Ending, negotiated: Negotiated 
   return negotiated?.restart?.notification === true && notification !== undefined && !isFinal(notification);
 }
 
+/** Cease 6/1: more prefixes than are allowed. RFC 4486 §3. */
 export function isPrefixLimit({ code, subcode }: Notification): boolean {
   return code === errorCodes.cease && subcode === subcodes.cease.maxPrefixes;
 }
@@ -22,6 +23,7 @@ export function isCollision({ code, subcode }: Notification): boolean {
   return code === errorCodes.cease && subcode === subcodes.cease.collision;
 }
 
+/** The ending as BMP's Peer Down tells it: by whom, with the NOTIFICATION if one was sent. RFC 7854 §4.9. */
 export function downOf({ by, notification }: Ending): BmpDown {
   const message = notification && writeMessage({ type: 'notification', notification });
   return { by: by === 'us' ? 'us' : 'peer', ...(message ? { notification: message } : {}) };

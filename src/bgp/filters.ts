@@ -194,6 +194,10 @@ function operate(attributes: Attributes, operation: Operation): Attributes {
   }
 }
 
+/**
+ * The attributes with a community, standard (RFC 1997) or large (RFC 8092); the same object where it is there
+ * already.
+ */
 export function withCommunity(attributes: Attributes, community: Community): Attributes {
   if (carries(attributes, community)) return attributes;
   const { communities = [], largeCommunities = [] } = attributes;

@@ -16,6 +16,7 @@ export interface PrefixLimit {
 
 export type LimitState = 'within' | 'warning' | 'exceeded';
 
+/** @param count prefixes that the peer has told; `warning` from `warnPercent` of the limit on */
 export function limitState(count: number, { limit, warnPercent }: PrefixLimit): LimitState {
   if (count > limit) return 'exceeded';
   return count * 100 >= limit * warnPercent ? 'warning' : 'within';

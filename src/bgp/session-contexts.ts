@@ -67,6 +67,7 @@ export function exportContextOf(
   };
 }
 
+/** The filters of a session's families; a family without rules has none, and everything passes. */
 export function importFiltersOf(
   { importRules }: PeerConfig,
   { deviceOf }: Pick<SpeakerContext, 'deviceOf'>,

@@ -37,6 +37,7 @@ export interface Endpoint extends TransportOptions {
 /** The send hold timer speaks first, so that the reason is told. */
 const userTimeoutMargin = 30;
 
+/** What a peer's TCP connections are opened with; TCP_USER_TIMEOUT (RFC 5482) comes after the send hold time. */
 export function transportOf(config: PeerConfig): TransportOptions {
   const { interface: device, password, ttlSecurity } = config;
   return {

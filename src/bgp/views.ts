@@ -107,6 +107,7 @@ function* allRoutes(speaker: Speaker): Generator<{ prefix: Cidr; candidates: rea
   for (const table of [speaker.tables[4], speaker.tables[6]]) yield* table.routes();
 }
 
+/** What `GET /v1/status` answers: the speaker as a whole. docs/bgp.md lists the fields. */
 export function statusOf(speaker: Speaker): object {
   const { asn, identifier, listenPort, addresses, originations } = speaker.config;
   const peers = speaker.peers();
@@ -154,6 +155,10 @@ export function covering(speaker: Speaker, address: Ip): Cidr | undefined {
   return undefined;
 }
 
+/**
+ * Every path of a prefix with the step of the decision process (RFC 4271 §9.1.2.2) at which it lost, and what was
+ * refused.
+ */
 export function explanationOf(speaker: Speaker, prefix: Cidr): Explanation {
   const table = speaker.tables[familyOf(prefix)];
   const found = table.route(prefix);
@@ -255,6 +260,7 @@ function pathStatus({ source, attributes, stale, pathId }: Candidate, verdict: P
   return { peer, source: kind, ...identified(pathId), ...attributesView(attributes), stale, verdict };
 }
 
+/** Attributes for people: communities as `asn:value`, absent ones left out. */
 export function attributesView(attributes: Attributes): AttributesView {
   const { nextHop, localPref, med, communities, largeCommunities, extendedCommunities } = attributes;
   const { originatorId, clusterList, unknown } = attributes;

@@ -102,6 +102,7 @@ async function reaching<T extends { cidr: string }>(target: string, seen: readon
   }
 }
 
+/** `192.0.2.7/24` → `192.0.2.7`. */
 export function addressOf(cidr: string): string {
   return cidr.slice(0, cidr.indexOf('/'));
 }

@@ -8,6 +8,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Where the sockets of a node's processes are, unless MARGAY_RUN_DIR says otherwise. */
 export const defaultRunDir = '/var/run/margay';
 
+/** MARGAY_RUN_DIR: the folder of `cni.sock`, `felix.sock`, `bgp.sock` and `routes.sock`. */
 export function runDir(env: Environment): string {
   return env['MARGAY_RUN_DIR'] || defaultRunDir;
 }

@@ -51,11 +51,13 @@ const alwaysText = {
   ownNode: "packets from a pod's own node always pass, so that the kubelet's probes do",
 };
 
+/** `shop/web (10.65.0.1 on n1)`, `host n1 (address)` or the address alone. */
 export function sideText({ address, namespace, pod, node }: Side): string {
   if (pod === undefined) return node === undefined ? address : `host ${node} (${address})`;
   return `${namespace}/${pod} (${address} on ${node})`;
 }
 
+/** `tcp 80`, `icmp echo`. */
 export function transportText(transport: Transport): string {
   return transport.protocol === 'icmp' ? 'icmp echo' : `${transport.protocol} ${transport.port}`;
 }

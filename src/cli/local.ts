@@ -18,6 +18,7 @@ export interface BgpStatus {
   readonly awaited: readonly unknown[];
 }
 
+/** The speaker's peers. @throws ExitError as `ask` */
 export async function readPeers(runDir: string): Promise<readonly PeerStatus[]> {
   const { peers } = (await ask(runDir, 'bgp', '/v1/peers')) as { peers: readonly PeerStatus[] };
   return peers.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
@@ -32,6 +33,7 @@ export function countsOf({ families }: PeerStatus): { accepted: number; advertis
   };
 }
 
+/** `margayctl get bgp peers`. @throws ExitError as `ask` */
 export async function showBgpPeers(runDir: string, format: Format): Promise<void> {
   const peers = await readPeers(runDir);
   print(format, peers, () => peerTable(peers));
@@ -50,6 +52,7 @@ function peerTable(peers: readonly PeerStatus[]): string {
   );
 }
 
+/** `margayctl get bgp routes`: what the speaker holds. @throws ExitError as `ask` */
 export async function showBgpRoutes(runDir: string, format: Format): Promise<void> {
   const { routes } = (await ask(runDir, 'bgp', '/v1/routes')) as { routes: readonly BgpRoute[] };
   print(format, routes, () => {
@@ -67,6 +70,7 @@ function pathRow(prefix: string, path: PathStatus): string[] {
   return [prefix, path.nextHop ?? '-', path.peer, path.source, path.asPath || '-', preference, verdict];
 }
 
+/** `margayctl get routes`: what felix keeps in the kernel. @throws ExitError as `ask` */
 export async function showRoutes(runDir: string, format: Format): Promise<void> {
   const { list } = (await ask(runDir, 'felix', '/v1/routes')) as RoutesStatus;
   print(format, list, () => {
@@ -102,6 +106,7 @@ export type Answer<T> =
   | { readonly running: true; readonly status: T }
   | { readonly running: false; readonly reason: string };
 
+/** As `ask`, with an agent that does not answer as a value. */
 export async function answerOf<T>(runDir: string, agent: Agent, path: string): Promise<Answer<T>> {
   try {
     return { running: true, status: (await ask(runDir, agent, path)) as T };

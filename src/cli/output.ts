@@ -35,6 +35,7 @@ export function print(format: Format, value: unknown, table: () => string): void
   process.stdout.write(render(format, value, table));
 }
 
+/** The text for a value in a format. @param table makes what people read, called for that format alone */
 export function render(format: Format, value: unknown, table: () => string): string {
   switch (format) {
     case 'table':

@@ -4,6 +4,7 @@ import { formatDuration, formatTable } from './output.ts';
 
 /* `margayctl bgp` as text. Pure. */
 
+/** `margayctl bgp peer`: one session, what it negotiated and how the last one ended. Pure. */
 export function peerPage(peer: PeerStatus): string {
   const { negotiated, lastError, sessionEnd } = peer;
   const lines: [string, string][] = [
@@ -77,11 +78,13 @@ function countText(counts: Readonly<Record<string, number>>): string {
   return some.map(([name, count]) => `${count} ${name}`).join(', ') || 'none';
 }
 
+/** `margayctl bgp route`: one prefix with all its paths. Pure. */
 export function routePage({ prefix, originated, paths }: RouteStatus): string {
   const own = originated ? ', announced by this node' : '';
   return `${prefix}${own}\n${paths.map((path) => `  ${path.verdict}${path.stale ? ', stale' : ''}: from ${path.peer} (${path.source})\n${attributeLines(path)}`).join('')}`;
 }
 
+/** `margayctl bgp why`: the summary first, then path by path. Pure. */
 export function explanationPage({ prefix, summary, paths, rejected }: Explanation): string {
   const told = paths.map(
     (path) => `  ${path.verdict}: from ${path.peer} (${path.source}): ${path.why}\n${attributeLines(path)}`,

@@ -22,6 +22,7 @@ interface Limited extends Output {
 
 const directory = () => runDir(process.env);
 
+/** `margayctl bgp …`: all answered by this node's speaker, without the datastore. */
 export function bgpCommand(): Command {
   const bgp = new Command('bgp').description("see and reset this node's BGP sessions and routes");
   const view = (name: string, description: string) =>

@@ -68,6 +68,10 @@ export async function addNetwork(call: CniCall): Promise<CniResult> {
   return result;
 }
 
+/**
+ * DEL of the conflist's plugins, the last first, each with the result that ADD gave. CNI spec 1.1, section 3. @throws
+ * CniPluginError of the first that fails
+ */
 export async function delNetwork(call: CniCall): Promise<void> {
   for (const plugin of call.conflist.plugins.toReversed()) await invoke(call, 'DEL', plugin, call.prevResult);
 }

@@ -53,6 +53,9 @@ export interface Place {
   readonly handle: string;
 }
 
+/**
+ * @param network name of the network configuration, part of the handle. @param endpoint name of the WorkloadEndpoint
+ */
 export function placeOf(context: CniContext, pod: Pod, containerId: string, network: string, endpoint: string): Place {
   return {
     pod,

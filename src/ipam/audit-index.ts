@@ -52,6 +52,10 @@ export interface Index {
   readonly blocks: ReadonlyMap<Cidr, Block>;
 }
 
+/**
+ * What the audit asks for many times, from one reading of the datastore. Objects that cannot be read are in none of
+ * it.
+ */
 export function indexOf(lists: Lists): Index {
   return {
     held: lists.blocks.entries.flatMap(({ value }) => heldIn(value)),

@@ -53,6 +53,10 @@ export function auditHandles(held: readonly Held[], { handles, blocks }: Lists, 
   return [...without, ...orphans];
 }
 
+/**
+ * Affinities without a block, blocks without their affinity, and those of nodes that are gone; what cannot be read
+ * proves nothing.
+ */
 export function auditAffinities(index: Index, { affinities, blocks, nodes }: Lists): Finding[] {
   const known = new Set<string>();
   for (const { key } of [...affinities.entries, ...affinities.invalid])

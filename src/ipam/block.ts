@@ -39,6 +39,7 @@ export function affinityOf(owner: string): string {
   return `${type}:${name}`;
 }
 
+/** @param ordinal index into the block's `allocations`: 0 is its first address. Not checked against its size. */
 export function addressAt(block: Block, ordinal: number): Ip {
   const { address, family } = cidrParts(block.cidr);
   return ipFromNumber(ipNumber(address) + BigInt(ordinal), family);

@@ -6,6 +6,7 @@ import { readPeers } from '../cli/local.ts';
 import type { FelixStatus } from '../felix/status.ts';
 import type { LabNode } from './plan.ts';
 
+/** @throws ExitError when the node's felix does not answer */
 export async function felixStatus({ runDir }: LabNode): Promise<FelixStatus> {
   return (await ask(runDir, 'felix', '/v1/status')) as FelixStatus;
 }

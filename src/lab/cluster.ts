@@ -28,6 +28,7 @@ export function claimState(plan: LabPlan): void {
   writeFileSync(planFile(plan.name), JSON.stringify(plan, null, 2));
 }
 
+/** Where the plan of a standing lab is kept, as JSON. */
 export function planFile(name: string): string {
   return join(stateRoot, name, 'plan.json');
 }

@@ -70,6 +70,7 @@ export function wrong(cells: readonly Cell[]): Cell[] {
   return cells.filter(({ verdict, expected }) => (verdict === 'ok') !== expected);
 }
 
+/** A probe in one line: who, to whom, what came of it and what was expected. */
 export function describeCell({ from, to, kind, family, expected, verdict }: Cell): string {
   return `${from.name} → ${to.name} ${kind} over IPv${family}: ${verdict}, expected ${expected ? 'an answer' : 'none'}`;
 }

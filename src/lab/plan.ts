@@ -87,6 +87,7 @@ export function netnsPrefix(lab: string): string {
   return `margay-${lab}-`;
 }
 
+/** Where iproute2 mounts a namespace, ip-netns(8). */
 export function netnsPath(netns: string): string {
   return `/run/netns/${netns}`;
 }

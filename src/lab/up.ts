@@ -122,6 +122,7 @@ export async function withLog<T>(logFile: string, action: () => Promise<T>): Pro
   }
 }
 
+/** The end of a log file, each line indented and cut at 400 characters. */
 export function lastLines(file: string, count = 12): string {
   const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
   return lines

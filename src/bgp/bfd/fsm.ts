@@ -89,6 +89,7 @@ export const table: Readonly<Record<State, Readonly<Record<Event, Outcome>>>> = 
   },
 };
 
+/** The next state after an event, and what has to be told and timed with it. Pure. RFC 5880 §6.8.6. */
 export function step(state: State, event: Event): Outcome {
   return table[state][event];
 }

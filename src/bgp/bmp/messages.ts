@@ -43,6 +43,7 @@ export interface BmpStatistics {
   readonly routes: ReadonlyMap<Family, number>;
 }
 
+/** The first message of a connection: who the router is (sysName) and what runs there (sysDescr). RFC 7854 §4.3. */
 export function writeInitiation(name: string, description: string): Uint8Array {
   return message('initiation', (w) => {
     writeText(w, information.description, description);
@@ -59,6 +60,10 @@ export function writeTermination(): Uint8Array {
   });
 }
 
+/**
+ * A session came up: its ends and both OPEN messages. @param side of which Adj-RIB-In (RFC 7854 §4.2) or Loc-RIB (RFC
+ * 9069). RFC 7854 §4.10.
+ */
 export function writePeerUp(peer: BmpPeer, up: BmpUp, at: Date, side: Side = 'post'): Uint8Array {
   return message('peerUp', (w) => {
     writePeer(w, peer, at, side);
@@ -92,6 +97,10 @@ export function writeRouteMonitoring(peer: BmpPeer, update: Uint8Array, at: Date
   });
 }
 
+/**
+ * How many routes of a peer were rejected since it came up, and are held now, by family. RFC 7854 §4.8, types 0, 7
+ * and 9.
+ */
 export function writeStatistics(
   peer: BmpPeer,
   { rejected, routes }: BmpStatistics,

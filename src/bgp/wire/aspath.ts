@@ -82,6 +82,7 @@ export function withoutPrivate(path: AsPath): AsPath {
     .filter(({ asns }) => asns.length > 0);
 }
 
+/** AS_CONFED_SEQUENCE or AS_CONFED_SET, which count nothing in a path's length. RFC 5065 §5.3. */
 export function isConfederation(segment: Segment): boolean {
   return segment.type === 'confedSequence' || segment.type === 'confedSet';
 }

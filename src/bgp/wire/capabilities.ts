@@ -182,6 +182,7 @@ function readLongLived(r: Reader): LongLivedFamily[] {
   return families;
 }
 
+/** One capability as code, length and value. RFC 5492 §4. */
 export function writeCapability(w: Writer, capability: Capability): void {
   const value = new Writer(8);
   const code = writeValue(value, capability);

@@ -20,6 +20,7 @@ const subtypes: readonly RefreshSubtype[] = ['request', 'begin', 'end'];
 
 export type { MessageType };
 
+/** A whole message with its header. RFC 4271 §4.1. */
 export function writeMessage(message: Message): Uint8Array {
   switch (message.type) {
     case 'open':

@@ -13,6 +13,7 @@ export function readNotification(body: Uint8Array): Notification {
   return { code: body[0] ?? 0, subcode: body[1] ?? 0, data: body.slice(2) };
 }
 
+/** Body of a NOTIFICATION. RFC 4271 §4.5. */
 export function writeNotification(w: Writer, { code, subcode, data }: Notification): void {
   w.u8(code);
   w.u8(subcode);

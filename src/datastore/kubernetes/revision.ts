@@ -10,6 +10,7 @@ export type Revisions = ReadonlyMap<string, string>;
 /** Stands in place of a resourceVersion for a resource that is not installed. */
 export const notInstalled = '-';
 
+/** As `parseRevisions` reads it, in the map's order. */
 export function formatRevisions(revisions: Revisions): string {
   return [...revisions].map(([resource, version]) => `${resource}=${version}`).join(',');
 }

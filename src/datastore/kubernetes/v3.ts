@@ -24,6 +24,7 @@ const servers = new Set(['managedFields', 'generation', 'selfLink']);
 
 type ResourceKey = Extract<Key, { readonly name: string }>;
 
+/** A kind stored as users see it, but for policies that stand for Kubernetes' own. */
 export function v3Source(kind: Kind): Source {
   return {
     ...placed(kind, native(kind, kinds[kind].plural, kinds[kind].namespaced)),
