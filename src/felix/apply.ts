@@ -156,6 +156,8 @@ export class Dataplane {
     const add = (failure: Failure | undefined) => failure && failures.push(failure);
 
     add(this.#hostSysctls());
+    // Before the rules, whose reading takes long on a busy machine.
+    failures.push(...(await this.#endpoints.mendSysctls(turns)));
     if (retry) this.routes.retry();
     await turns.breathe();
     const closed = await this.routes.apply(({ class: routeClass }) => !gated.has(routeClass));

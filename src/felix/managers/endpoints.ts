@@ -115,7 +115,7 @@ export class EndpointManager {
 
   /** A hundred pods that come at once are set up a few in a turn of the event loop. */
   async apply(endpoints: Iterable<LocalEndpoint>, turns: Turns): Promise<Failure[]> {
-    const failures = await this.#mendSysctls(turns);
+    const failures: Failure[] = [];
     let inTurn = 0;
     for (const endpoint of endpoints) {
       const { interfaceName } = endpoint;
@@ -140,7 +140,8 @@ export class EndpointManager {
     return failures;
   }
 
-  async #mendSysctls(turns: Turns): Promise<Failure[]> {
+  /** Sysctls that others may have changed; a slice of the devices at a time. */
+  async mendSysctls(turns: Turns): Promise<Failure[]> {
     const failures: Failure[] = [];
     for (const [at, device] of this.#suspect.splice(0, checkSlice).entries()) {
       if (at % checkedInTurn === 0) await turns.breathe();

@@ -13,7 +13,7 @@ export class RouteBatch implements PackedRoutes {
   #ids: Int32Array;
   #forms: Int32Array;
   #count = 0;
-  #hops = 0;
+  #effort = 0;
   /** The form pushed last, and its next hops: mostly the next one's as well. */
   #last: { readonly form: FormId; readonly hops: number } | undefined;
 
@@ -30,9 +30,12 @@ export class RouteBatch implements PackedRoutes {
     return this.#count;
   }
 
-  /** Next hops of all routes, which are what takes the kernel's time; a route without one counts as one. */
-  get hops(): number {
-    return this.#hops;
+  /**
+   * What takes time: the next hops of all routes, where a route without one counts as one, and each form that differs
+   * from the one before, whose message is made anew.
+   */
+  get effort(): number {
+    return this.#effort;
   }
 
   /** Until `begin`, whoever pushes must let nothing go. */
@@ -44,8 +47,11 @@ export class RouteBatch implements PackedRoutes {
     }
     this.#ids[at] = id;
     this.#forms[at] = form;
-    if (this.#last?.form !== form) this.#last = { form, hops: Math.max(1, this.table.forms.get(form).nextHops.length) };
-    this.#hops += this.#last.hops;
+    if (this.#last?.form !== form) {
+      if (this.#last) this.#effort++;
+      this.#last = { form, hops: Math.max(1, this.table.forms.get(form).nextHops.length) };
+    }
+    this.#effort += this.#last.hops;
   }
 
   begin(): void {
@@ -58,7 +64,7 @@ export class RouteBatch implements PackedRoutes {
     this.table.forms.releaseAll(this.#forms, this.#count);
     this.table.destinations.releaseAll(this.#ids, this.#count);
     this.#count = 0;
-    this.#hops = 0;
+    this.#effort = 0;
     this.#last = undefined;
   }
 

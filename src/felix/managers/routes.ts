@@ -12,7 +12,7 @@ import { nextTurn, slice as timeSlice } from '../slices.ts';
 import { HeldRoutes, onPodDevice } from './held-routes.ts';
 import { RouteBatch } from './route-batch.ts';
 
-/** Destinations looked at, and next hops written, before the clock is looked at. */
+/** Destinations looked at, and next hops and forms written, before the clock is looked at. */
 const sliceLength = 1024;
 /** Repairs of one destination between two readings of the kernel; beyond it, something else wants the route too. */
 const repairLimit = 100;
@@ -231,7 +231,8 @@ export class RouteManager {
   #planAll(dirty: readonly DestinationId[], from: number, ready: (winner: Winner) => boolean, slice: Slice): number {
     const end = Math.min(from + sliceLength, dirty.length);
     let at = from;
-    while (at < end && slice.sets.hops + slice.deletes.hops < sliceLength) this.#plan(dirty[at++] ?? 0, ready, slice);
+    const fits = () => slice.sets.effort + slice.deletes.effort < sliceLength;
+    while (at < end && fits()) this.#plan(dirty[at++] ?? 0, ready, slice);
     return at;
   }
 
