@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Runtime } from '../containerd/runtime.ts';
+import { hierarchies } from '../support/cgroups.ts';
 import { type ControlPlane, programFolder } from './control-plane.ts';
 import type { Machine } from './machine.ts';
 import type { Program } from './program.ts';
@@ -73,12 +74,10 @@ export class Node {
  * no process before it has processors and memory.
  */
 function makeCgroup(name: string): void {
-  for (const controller of readdirSync('/sys/fs/cgroup')) {
-    const parent = join('/sys/fs/cgroup', controller);
-    if (!existsSync(join(parent, 'cgroup.procs'))) continue;
+  for (const parent of hierarchies()) {
     mkdirSync(join(parent, name), { recursive: true });
     for (const file of ['cpuset.cpus', 'cpuset.mems'])
-      if (controller === 'cpuset') writeFileSync(join(parent, name, file), readFileSync(join(parent, file)));
+      if (parent.endsWith('/cpuset')) writeFileSync(join(parent, name, file), readFileSync(join(parent, file)));
   }
 }
 

@@ -1,19 +1,10 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { removeCgroup } from '../support/cgroups.ts';
 import { until } from '../support/wait.ts';
 import { Cri } from './cri.ts';
 
@@ -29,19 +20,24 @@ export interface RuntimePlace {
   readonly confDir: string;
   /** There is no network configuration yet. */
   readonly withoutNetwork?: boolean;
+  /** Arguments of `nsenter` in place of `netns`, where the node has more namespaces of its own. */
+  readonly entrance?: readonly string[];
+  /** Tells it from others of this process: a part of its cgroup's name. */
+  readonly name?: string;
 }
 
 export class Runtime {
   readonly #folder = mkdtempSync(join(tmpdir(), 'margay-containerd-'));
-  readonly #cgroup = `/margay-test-${process.pid}`;
+  readonly #cgroup: string;
   readonly #daemon: ChildProcess;
   #cri: Cri | undefined;
   #output = '';
 
-  private constructor({ netns, binDir, confDir }: RuntimePlace) {
+  private constructor({ netns, binDir, confDir, entrance = [`--net=${netns}`, '--'], name }: RuntimePlace) {
+    this.#cgroup = ['/margay-test', process.pid, ...(name === undefined ? [] : [name])].join('-');
     const config = join(this.#folder, 'config.toml');
     writeFileSync(config, configuration(this.#folder, binDir, confDir));
-    this.#daemon = spawn('nsenter', [`--net=${netns}`, '--', 'containerd', '--config', config]);
+    this.#daemon = spawn('nsenter', [...entrance, 'containerd', '--config', config]);
     const collect = (chunk: Buffer) => {
       this.#output = (this.#output + String(chunk)).slice(-8000);
     };
@@ -51,10 +47,10 @@ export class Runtime {
 
   /** Starts it and waits until it and its network are ready. */
   static async start(place: RuntimePlace): Promise<Runtime> {
-    const folder = join(tmpdir(), `margay-image-${process.pid}`);
+    const folder = mkdtempSync(join(tmpdir(), 'margay-image-'));
     const runtime = new Runtime(place);
     try {
-      await until(() => existsSync(runtime.#socket), { within: 20_000, what: `containerd listens: ${runtime.output}` });
+      await until(() => existsSync(runtime.socket), { within: 20_000, what: `containerd listens: ${runtime.output}` });
       runtime.load(makeImage(folder));
       if (!place.withoutNetwork) await runtime.ready();
     } catch (thrown) {
@@ -76,17 +72,23 @@ export class Runtime {
 
   /** A client, connected when it is first used. */
   get cri(): Cri {
-    this.#cri ??= new Cri(this.#socket);
+    this.#cri ??= new Cri(this.socket);
     return this.#cri;
   }
 
-  get #socket(): string {
+  /** Path of the socket on which it listens. */
+  get socket(): string {
     return join(this.#folder, 'containerd.sock');
   }
 
   /** Takes up the images of an archive. */
   load(archive: string): void {
-    execFileSync('ctr', ['-a', this.#socket, '-n', 'k8s.io', 'images', 'import', archive]);
+    execFileSync('ctr', ['-a', this.socket, '-n', 'k8s.io', 'images', 'import', archive]);
+  }
+
+  /** Gives an image another name too. */
+  tag(image: string, name: string): void {
+    execFileSync('ctr', ['-a', this.socket, '-n', 'k8s.io', 'images', 'tag', image, name]);
   }
 
   /** Cgroup below which its pods' are. */
@@ -110,7 +112,7 @@ export class Runtime {
       this.cri.close();
       const gone = once(this.#daemon, 'exit');
       if (this.#daemon.exitCode === null && this.#daemon.kill('SIGTERM')) await gone;
-      removeCgroups(this.#cgroup);
+      await removeCgroup(this.#cgroup);
       rmSync(this.#folder, { recursive: true, force: true });
     }
   }
@@ -150,7 +152,8 @@ function makeImage(folder: string): string {
   const bin = join(folder, 'root/bin');
   mkdirSync(bin, { recursive: true });
   writeFileSync(join(bin, 'busybox'), readFileSync('/bin/busybox'), { mode: 0o755 });
-  for (const applet of ['sh', 'sleep', 'ping', 'ip']) symlinkSync('busybox', join(bin, applet));
+  for (const applet of ['sh', 'sleep', 'ping', 'ip', 'nc', 'httpd', 'wget', 'cat'])
+    symlinkSync('busybox', join(bin, applet));
   execFileSync('tar', ['-C', join(folder, 'root'), '-cf', join(folder, 'layer.tar'), '.']);
   const digest = createHash('sha256')
     .update(readFileSync(join(folder, 'layer.tar')))
@@ -167,12 +170,4 @@ function makeImage(folder: string): string {
   const archive = join(folder, 'image.tar');
   execFileSync('tar', ['-C', folder, '-cf', archive, 'manifest.json', 'config.json', 'layer.tar']);
   return archive;
-}
-
-/** Empty folders of cgroup v1's controllers, or v2's one. */
-function removeCgroups(name: string): void {
-  const root = '/sys/fs/cgroup';
-  for (const folder of [root, ...readdirSync(root).map((controller) => join(root, controller))]) {
-    if (existsSync(join(folder, name))) rmdirSync(join(folder, name));
-  }
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { takeDown } from '../../src/lab/down.ts';
 import { netnsPrefix, stateRoot } from '../../src/lab/plan.ts';
 import { isAlive, kill } from '../../src/lab/processes.ts';
+import { cgroupsOf, removeCgroup } from './cgroups.ts';
 
 /*
  * What tests make outside their process has a name that tells which process made it. Whoever was killed cleans up
@@ -31,6 +32,7 @@ export function ownTemporary(): string {
 
 const namespaceName = /^(?:mg|mgp|mgb|lk|mcni|fx-[a-z0-9]+|mbb|bench|bench-pod)-(\d+)-[0-9a-f]+(?:-|$)/;
 const labNamePattern = /^[a-z](\d+)z[0-9a-f]{3}$/;
+const cgroupName = /^margay-test-(\d+)(?:-n\d+)?$/;
 const temporaryName = /^margay-test-(\d+)-[0-9a-f]+$/;
 
 /** The process that made something of this name, if the name is one of ours. */
@@ -39,17 +41,19 @@ export function makerOf(name: string, pattern = namespaceName): number | undefin
   return pid === undefined ? undefined : Number(pid);
 }
 
-/** Removes namespaces, labs and folders whose maker is gone; what there was. Nobody else's, and none of a running test. */
+/** Removes namespaces, cgroups, labs and folders whose maker is gone; what there was. Nobody else's, and none of a running test. */
 export async function removeLeftovers(): Promise<string[]> {
   const namespaces = list('/run/netns');
   const spaces = namespaces.filter((name) => isOrphan(name, namespaceName));
   for (const name of spaces) removeNamespace(name);
+  const groups = cgroupsOf('margay-test-').filter((name) => isOrphan(name, cgroupName));
+  for (const name of groups) await removeCgroup(name);
   const labs = new Set([...namespaces.flatMap((name) => labOf(name) ?? []), ...list(stateRoot)]);
   const orphans = [...labs].filter((lab) => isOrphan(lab, labNamePattern));
   for (const lab of orphans) await takeDown(lab);
   const folders = list(tmpdir()).filter((name) => isOrphan(name, temporaryName));
   for (const name of folders) rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  return [...spaces, ...orphans.map((lab) => `lab ${lab}`), ...folders];
+  return [...spaces, ...groups, ...orphans.map((lab) => `lab ${lab}`), ...folders];
 }
 
 function isOrphan(name: string, pattern: RegExp): boolean {
