@@ -115,7 +115,7 @@ export const calicoResources: readonly TestResource[] = readdirSync(folder).map(
   defined(parse(readFileSync(join(folder, file), 'utf8')) as Definition),
 );
 
-export function invalid(resource: TestResource, name: string, field: string, message: string): Refusal {
+export function invalid(resource: Pick<TestResource, 'kind'>, name: string, field: string, message: string): Refusal {
   const causes = [{ reason: 'FieldValueInvalid', field, message }];
   return new Refusal(422, 'Invalid', `${resource.kind} "${name}" is invalid: ${field}: ${message}`, {
     name,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { apiVersionOf, invalid, type Json, Refusal, type TestObject, type TestResource } from './objects.ts';
 import { patched } from './patch.ts';
 import { fieldMatcher, labelMatcher } from './selectors.ts';
-import type { Storage } from './storage.ts';
+import { notFound, type Storage } from './storage.ts';
 
 export interface TestRequest {
   readonly method: string;
@@ -45,7 +45,9 @@ export async function answer(
     return { code: 201, body: issued(metadata, request.body as TokenRequest) };
   }
   if (part !== undefined && !(part === 'status' && resource.status))
-    throw new Refusal(404, 'NotFound', 'the server could not find the requested resource');
+    throw resource.custom
+      ? notFound(resource, name ?? '')
+      : new Refusal(404, 'NotFound', 'the server could not find the requested resource');
   if (name === undefined) {
     if (request.method === 'GET') return { code: 200, body: await list(storage, target, request.query) };
     if (request.method === 'POST')
@@ -57,7 +59,7 @@ export async function answer(
       return { code: 200, body: await storage.get(resource, namespace, name) };
     case 'PUT': {
       const given = request.body as TestObject;
-      if (resource.custom && !given.metadata.resourceVersion)
+      if ((resource.custom || resource.plural === 'leases') && !given.metadata.resourceVersion)
         throw invalid(resource, name, 'metadata.resourceVersion', 'must be specified for an update');
       return { code: 200, body: await storage.change(resource, namespace, name, (old) => update(target, old, given)) };
     }
@@ -88,10 +90,11 @@ function issued({ name, namespace = '' }: TestObject['metadata'], { kind, spec =
   const { expirationSeconds = 3600 } = spec;
   if (kind !== 'TokenRequest') throw new Refusal(400, 'BadRequest', `the kind in the data (${kind}) does not match`);
   if (expirationSeconds < 600)
-    throw new Refusal(
-      422,
-      'Invalid',
-      'spec.expirationSeconds: Invalid value: may not specify a duration less than 10 minutes',
+    throw invalid(
+      { kind: 'TokenRequest' },
+      name,
+      'spec.expirationSeconds',
+      'may not specify a duration less than 10 minutes',
     );
   const exp = Math.floor(Date.now() / 1000) + expirationSeconds;
   const claims = { sub: `system:serviceaccount:${namespace}:${name}`, exp, jti: randomUUID() };
@@ -104,8 +107,10 @@ function issued({ name, namespace = '' }: TestObject['metadata'], { kind, spec =
 
 async function create(storage: Storage, { resource, namespace }: Target, given: TestObject): Promise<TestObject> {
   const { metadata } = given;
-  if (given['apiVersion'] !== apiVersionOf(resource) || given['kind'] !== resource.kind)
-    throw new Refusal(400, 'BadRequest', `the API version in the data (${given['apiVersion']}) does not match`);
+  const { apiVersion, kind } = given;
+  if (apiVersion !== apiVersionOf(resource) || (kind !== resource.kind && !resource.custom))
+    throw new Refusal(400, 'BadRequest', `the API version in the data (${apiVersion}, ${kind}) does not match`);
+  if (kind !== resource.kind) throw invalid(resource, metadata.name, 'kind', `must be ${resource.kind}`);
   if (resource.namespaced !== (namespace !== '') || (metadata.namespace ?? namespace) !== namespace)
     throw new Refusal(
       400,
@@ -160,11 +165,20 @@ interface Token {
   readonly after: string;
 }
 
+function tokenOf(text: string): Token {
+  try {
+    return JSON.parse(Buffer.from(text, 'base64url').toString()) as Token;
+  } catch (thrown) {
+    if (!(thrown instanceof SyntaxError)) throw thrown;
+    throw new Refusal(400, 'BadRequest', 'continue key is not valid');
+  }
+}
+
 async function list(storage: Storage, { resource, namespace }: Target, query: URLSearchParams): Promise<Json> {
   const token = query.get('continue');
   if (token && query.get('resourceVersion'))
     throw new Refusal(400, 'BadRequest', 'specifying resource version is not allowed when using continue');
-  const from = token ? (JSON.parse(Buffer.from(token, 'base64url').toString()) as Token) : undefined;
+  const from = token ? tokenOf(token) : undefined;
   const exact = query.get('resourceVersionMatch') === 'Exact' ? (query.get('resourceVersion') ?? undefined) : undefined;
   const { entries, revision } = await storage.list(resource, namespace, from?.revision ?? exact);
   const labels = labelMatcher(query.get('labelSelector'));

@@ -82,8 +82,11 @@ export class Storage {
       const next = change(structuredClone(before));
       const { uid, resourceVersion } = next.metadata;
       checkConditions(resource, before, { ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) });
-      const { uid: kept, creationTimestamp, generation } = before.metadata;
+      const { uid: kept, creationTimestamp, generation, managedFields, namespace: own } = before.metadata;
       const metadata = {
+        // Whoever does not tell of these leaves them as they are.
+        ...(managedFields !== undefined && { managedFields }),
+        ...(own !== undefined && { namespace: own }),
         ...next.metadata,
         uid: kept,
         creationTimestamp,
