@@ -91,13 +91,25 @@ function decodeAny(key: Key, value: unknown, revision: string): Value<Type> {
 }
 
 function decodeResource(key: Extract<Key, { name: string }>, value: unknown, revision: string): Value<Type> {
-  const parsed: Resource = parseResource(key.type, value);
+  const parsed: Resource = withPlace(key, () => parseResource(key.type, value));
   if (parsed.metadata.namespace !== key.namespace)
     throw new InputError(`${keyText(key)}.metadata.namespace`, parsed.metadata.namespace, String(key.namespace));
   const named = isPolicy(key) ? withOwnName(parsed as PolicyResource) : parsed;
   if (!isPolicy(key) && named.metadata.name !== key.name)
     throw new InputError(`${keyText(key)}.metadata.name`, named.metadata.name, key.name);
   return atRevision(named, revision);
+}
+
+/** Where a value does not even say whose it is, its key does: `Node/n1.kind` instead of `Node.kind`. */
+function withPlace<T>(key: Key, parse: () => T): T {
+  try {
+    return parse();
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    const { field, value, expected } = thrown;
+    const isNameless = field === key.type || field.startsWith(`${key.type}.`);
+    throw isNameless ? new InputError(keyText(key) + field.slice(key.type.length), value, expected) : thrown;
+  }
 }
 
 type PolicyResource = ResourceOf<

@@ -130,6 +130,14 @@ describe('values', () => {
     ['a text for a number', block.replace('1772446272000000001', '"many"')],
   ])('a block with %s is refused', (_what, text) => expect(() => decode(blockKey, text, '7')).toThrow(InputError));
 
+  test.each([
+    ['null', 'Node/n1: null: expected an object'],
+    ['{"spec":{}}', 'Node/n1.kind: missing: expected Node'],
+    ['{"kind":"Foo"}', 'Node/n1.kind: "Foo": expected Node'],
+  ])('%s is refused by its key, as it does not say whose it is', (text, message) => {
+    expect(() => decode({ type: 'Node', name: 'n1' }, text, '7')).toThrow(message);
+  });
+
   test('a resource is refused when it says another name or namespace than its key', () => {
     const text = '{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"b"},"spec":{}}';
     expect(() => decode({ type: 'Node', name: 'a' }, text, '7')).toThrow(/Node\/a.metadata.name: "b"/);
