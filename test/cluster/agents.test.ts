@@ -123,6 +123,14 @@ function onEtcd(endpoint: string, ...args: string[]) {
   return finish(process.execPath, [join(dist, 'margayctl.js'), ...args], { env });
 }
 
+/** A pool that gives out nothing, in a file. */
+function poolFile(): string {
+  const pool = { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name: 'more' } };
+  const file = join(folder, 'pool.json');
+  writeFileSync(file, JSON.stringify({ ...pool, spec: { cidr: '10.78.0.0/16', disabled: true } }));
+  return file;
+}
+
 const policy = (spec: object) => ({
   ...{ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
   spec: { podSelector: { matchLabels: { app: 'server' } }, policyTypes: ['Ingress'], ...spec },
@@ -180,12 +188,12 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
   test('margayctl sees and changes the same', async () => {
     const pods = await margayctl('get', 'pods', '-A');
     expect([pods.code, pods.stdout], pods.stderr).toEqual([0, expect.stringContaining(address)]);
+    const env = [`MARGAY_RUN_DIR=${runDir()}`, process.execPath, join(dist, 'margayctl.js'), 'status'];
+    const page = await seat.run('env', ...env);
+    expect([page.code, page.stdout], page.stderr).toEqual([0, expect.stringContaining('n1')]);
     const check = await margayctl('ipam', 'check');
     expect([check.code, check.stderr], check.stdout).toEqual([0, '']);
-    const pool = { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name: 'more' } };
-    const file = join(folder, 'pool.json');
-    writeFileSync(file, JSON.stringify({ ...pool, spec: { cidr: '10.78.0.0/16', disabled: true } }));
-    expect(await margayctl('apply', '-f', file)).toMatchObject({ code: 0 });
+    expect(await margayctl('apply', '-f', poolFile())).toMatchObject({ code: 0 });
     expect(await cluster.get('ippool.crd.projectcalico.org', 'more')).toMatchObject({ spec: { disabled: true } });
     const refused = await cluster.kubectl([
       'patch',
@@ -201,7 +209,7 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
     expect(await margayctl('delete', 'ippool', 'more')).toMatchObject({ code: 0 });
   });
 
-  test('what is in the API moves to etcd', async () => {
+  test('what is in the API moves to etcd, and back', async () => {
     const etcd = await startEtcd();
     try {
       expect(await margayctl('datastore', 'migrate', 'lock')).toMatchObject({ code: 0 });
@@ -215,6 +223,16 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
       expect(pods.stdout, pods.stderr).toContain(address);
       const [here, there] = [await margayctl('ipam', 'show'), await onEtcd(etcd.endpoint, 'ipam', 'show')];
       expect(there.stdout).toBe(here.stdout);
+      expect(await onEtcd(etcd.endpoint, 'apply', '-f', poolFile())).toMatchObject({ code: 0 });
+      const back = await onEtcd(etcd.endpoint, 'datastore', 'migrate', 'export');
+      expect(back.code, back.stderr).toBe(0);
+      writeFileSync(file, back.stdout);
+      const taken = await margayctl('datastore', 'migrate', 'import', '-f', file);
+      expect(taken.code, taken.stderr).toBe(0);
+      expect(await cluster.get('ippool.crd.projectcalico.org', 'more')).toMatchObject({ spec: { disabled: true } });
+      const compared = await margayctl('datastore', 'migrate', 'check', '-f', file);
+      expect(compared.code, compared.stdout + compared.stderr).toBe(0);
+      expect(await margayctl('delete', 'ippool', 'more')).toMatchObject({ code: 0 });
     } finally {
       await margayctl('datastore', 'migrate', 'unlock');
       await etcd.stop();
