@@ -51,6 +51,18 @@ async function counted() {
 
 const localRoute = `${address} dev ${device} scope link`;
 
+/** Of a pod's device on the node. */
+const settings = {
+  'ipv4.conf.DEVICE.proxy_arp': 1,
+  'ipv4.conf.DEVICE.forwarding': 1,
+  'ipv4.conf.DEVICE.route_localnet': 1,
+  'ipv4.neigh.DEVICE.proxy_delay': 0,
+  'ipv6.conf.DEVICE.disable_ipv6': 0,
+  'ipv6.conf.DEVICE.accept_ra': 0,
+  'ipv6.conf.DEVICE.proxy_ndp': 1,
+  'ipv6.conf.DEVICE.forwarding': 1,
+};
+
 describe.each(['legacy', 'nft'] as const)('a node with iptables-%s', (backend) => {
   beforeEach(async () => {
     n = await RealNode.make(backend, { ipsetsRefreshSeconds: 1, iptablesRefreshSeconds: 1 });
@@ -65,7 +77,8 @@ describe.each(['legacy', 'nft'] as const)('a node with iptables-%s', (backend) =
     expect((await n.routes('-6')).join('\n')).toMatch(
       /^fd00:65::2 dev caliweb metric 1024.*\nblackhole fd00:65::\/122/m,
     );
-    expect(await n.namespace.exec('sysctl', '-n', `net.ipv4.conf.${device}.proxy_arp`)).toBe('1\n');
+    const names = Object.keys(settings).map((name) => `net.${name.replace('DEVICE', device)}`);
+    expect(await n.namespace.exec('sysctl', '-n', ...names)).toBe(`${Object.values(settings).join('\n')}\n`);
     expect(await n.namespace.succeeds('ping', '-c1', '-W2', address)).toBe(true);
     // The router knows no way back to the pod: only with the node's address does an answer come.
     expect(await web.succeeds('ping', '-c1', '-W2', '192.0.2.2')).toBe(true);

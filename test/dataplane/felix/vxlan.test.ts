@@ -78,6 +78,25 @@ test('Always: pods are reached through the tunnel, from known nodes only', async
   expect(await n.saved('iptables', '-c')).toMatch(/\[[1-9]\d*:\d+\] -A cali-INPUT .*0x1000.* -j DROP/);
 });
 
+test("an address of the node's own block that another node borrowed goes there, the others to pods or nowhere", async () => {
+  await n.addPod('caliweb', address);
+  await populate('Always');
+  const own = block('10.65.0.0/26', node);
+  const allocations = own.allocations.map((_, at) => (at === 7 ? 0 : null));
+  const attributes = [{ handle_id: 'k8s-pod-network.a', secondary: { node: 'n2' } }];
+  const unallocated = own.unallocated.filter((at) => at !== 7);
+  await n.put({ type: 'Block', cidr: own.cidr }, { ...own, allocations, unallocated, attributes });
+  await started();
+  const way = async (to: string) => {
+    const found = await n.namespace.exec('sh', '-c', `ip route get ${to} 2>&1 || true`);
+    return /dev (\S+)/.exec(found)?.[1] ?? found.trim();
+  };
+  await until(async () => (await way('10.65.0.7')) === 'vxlan.calico', { within, what: 'the borrowed address' });
+  expect(await way(address)).toBe('caliweb');
+  // The blackhole of the block.
+  expect(await way('10.65.0.8')).toMatch(/Invalid argument/);
+});
+
 test('what is taken from the tunnel by hand comes back, and it goes with its pool', async () => {
   await n.addPod('caliweb', address);
   await populate('Always');
