@@ -48,19 +48,29 @@ export const manifests: readonly string[] = [...readdirSync(deploy).filter((file
 /**
  * The objects of a manifest as this version of Kubernetes takes them: all as they are but for the PodDisruptionBudget,
  * whose policy/v1 came with 1.21; 1.20 has the same fields in policy/v1beta1.
+ * @param values of the chart
  */
-export function objectsOf(manifest: string): Installed[] {
-  const text = manifest === 'chart' ? renderedChart() : readFileSync(join(deploy, manifest), 'utf8');
+export function objectsOf(manifest: string, values: Values = {}): Installed[] {
+  const text = manifest === 'chart' ? renderedChart(values) : readFileSync(join(deploy, manifest), 'utf8');
   const objects: (Installed | null)[] = parseAllDocuments(text).map((document) => document.toJS());
   return objects
     .filter((object) => object !== null)
     .map((object) => (object.kind === 'PodDisruptionBudget' ? { ...object, apiVersion: 'policy/v1beta1' } : object));
 }
 
-function renderedChart(): string {
+/** Values of the chart; what is not named keeps its default, of a map each field by itself. */
+type Values = Readonly<Record<string, unknown>>;
+
+function renderedChart(values: Values): string {
   const folder = join(deploy, 'chart/templates');
-  const values = parse(readFileSync(join(deploy, 'chart/values.yaml'), 'utf8'));
-  const context = { Values: values, Release: { Namespace: 'kube-system' } };
+  const defaults = parse(readFileSync(join(deploy, 'chart/values.yaml'), 'utf8')) as Values;
+  const isMap = (value: unknown): value is Values =>
+    typeof value === 'object' && value !== null && !Array.isArray(value);
+  const all = Object.entries({ ...defaults, ...values }).map(([name, value]): [string, unknown] => {
+    const own = defaults[name];
+    return [name, isMap(own) && isMap(value) ? { ...own, ...value } : value];
+  });
+  const context = { Values: Object.fromEntries(all), Release: { Namespace: 'kube-system' } };
   return readdirSync(folder)
     .map((file) => render(readFileSync(join(folder, file), 'utf8'), context))
     .join('---\n');

@@ -85,6 +85,21 @@ test.each(manifests)(
   },
 );
 
+test('the server takes the chart with all its options', async () => {
+  const limits = { cpu: '1', memory: '512Mi' };
+  const values = {
+    ...{ image: 'registry.example/margay:1', imagePullPolicy: 'Always', imagePullSecrets: [{ name: 'pull' }] },
+    config: { DATASTORE_TYPE: 'etcdv3', ETCD_ENDPOINTS: 'https://192.0.2.1:2379', FELIX_IPV6SUPPORT: 'true' },
+    ...{ etcd: { secret: 'etcd-certificates' }, bgp: { secret: 'bgp-passwords', resources: { limits } } },
+    ...{ felix: { resources: { limits } }, controllers: { replicas: 3 }, calicoGroups: ['projectcalico.org'] },
+    ...{ cni: { binDir: '/usr/libexec/cni' }, nodeSelector: { pool: 'a' }, tolerations: [{ operator: 'Exists' }] },
+  };
+  const items = objectsOf('chart', values);
+  const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+  const output = await cluster.run(['apply', '--dry-run=server', '-f', '-'], input);
+  expect(output.trim().split('\n')).toHaveLength(items.length);
+});
+
 test('a misspelt field of a manifest is refused', async () => {
   const [account] = objectsOf('margay.yaml');
   await expect(cluster.apply({ ...account, automountServiceAccountTokens: false })).rejects.toThrow(
