@@ -2,6 +2,7 @@ import type { Failure } from '../base/reconcile.ts';
 import type { Ipsets, Iptables, KernelEvent, Netlink } from '../kernel/types.ts';
 import type { OpenUdpTunnel } from '../kernel/udp-tunnel.ts';
 import { type Family, familyOf, hostCidr, type Ip } from '../model/address.ts';
+import { Beside } from './beside.ts';
 import { ownDevices } from './calc/devices.ts';
 import { endpointRoutes, type LocalEndpoint } from './calc/endpoints.ts';
 import type { DesiredFirewall, Graph } from './calc/graph.ts';
@@ -63,6 +64,8 @@ export class Dataplane {
   readonly #leaving = new Map<string, { readonly endpoint: LocalEndpoint; cut: boolean }>();
   #firewall: DesiredFirewall | undefined;
   #hostSettled = false;
+  /** What comes back while rules are being written. */
+  readonly #beside = new Beside();
   /** What the kernel told of the node's own addresses and devices since they were last read. */
   #addresses: 'known' | 'new' | 'gone' = 'known';
   /** Address → the node's device that has it, as last read. */
@@ -131,6 +134,12 @@ export class Dataplane {
 
   /** @returns whether a pass is due: something of ours changed, or what failed may succeed now */
   onKernelEvent(event: Exclude<KernelEvent, { what: 'overrun' }>): boolean {
+    const due = this.#take(event);
+    if (due) this.#beside.ask();
+    return due;
+  }
+
+  #take(event: Exclude<KernelEvent, { what: 'overrun' }>): boolean {
     if (event.what === 'route') return this.routes.onRoute(event.route, event.gone);
     if (event.what === 'address') return this.#onAddress(event.index, event.gone);
     const { link, gone } = event;
@@ -162,7 +171,9 @@ export class Dataplane {
     await turns.breathe();
     const closed = await this.routes.apply(({ class: routeClass }) => !gated.has(routeClass));
     this.#cut([...closed.released, ...departed]);
-    const refused = await this.#applyFirewall(firewall, endpoints, retry);
+    // A restore may wait long, for a lock or a busy machine.
+    const restored = this.#applyFirewall(firewall, endpoints, retry);
+    const refused = await this.#beside.during(restored, () => this.#mendLost(turns));
     failures.push(...refused, ...(await this.#openTunnels(refused.length > 0, turns)));
     failures.push(...(await this.#endpoints.apply(endpoints.values(), turns)));
     failures.push(...this.#shaping.apply(endpoints.values()));
@@ -275,6 +286,15 @@ export class Dataplane {
     const [setFailure, ...restored] = await Promise.all([updated, ...restores]);
     for (const { family, failure } of restored) if (!setFailure && !failure) this.#standing.set(family, endpoints);
     return [setFailure, ...restored.map(({ failure }) => failure)].filter((failure) => failure !== undefined);
+  }
+
+  /** Of pods and routes that stood before, what others took away. What fails the rest of the pass does again, and tells. */
+  async #mendLost(turns: Turns): Promise<void> {
+    // With what the kernel tells in the same turn.
+    await turns.next();
+    const standing = [...this.graph.endpoints.values()].filter((endpoint) => this.#chainsStand(endpoint));
+    await this.#endpoints.apply(standing, turns);
+    this.flows.add(this.routes.mend((winner) => this.#mayOpen(winner)).released);
   }
 
   /** A device takes packets of the tunnel as soon as it stands, so the rules that choose them come first. */

@@ -44,6 +44,8 @@ export class RouteManager {
   #repairs = new Map<Cidr, number>();
   /** Of a run that is being taken. */
   #ids = new Int32Array(256);
+  /** Destinations whose route somebody took away or changed since the last `apply`. */
+  #lost = new Set<DestinationId>();
   /** Belief has changed since the kernel was last read. */
   #moved = true;
 
@@ -144,7 +146,7 @@ export class RouteManager {
       this.#fail(destination, cause);
       return false;
     }
-    this.table.touch(id);
+    this.#lose(id);
     return true;
   }
 
@@ -156,8 +158,27 @@ export class RouteManager {
     for (const id of this.#held.through(name)) {
       const left = this.#held.get(id).filter((form) => !this.#leadsTo(form, name));
       this.#believe(id, left);
-      this.table.touch(id);
+      this.#lose(id);
     }
+  }
+
+  #lose(id: DestinationId): void {
+    this.table.touch(id);
+    this.#lost.add(id);
+  }
+
+  /**
+   * Sets what was lost, some hundreds at most; the next `apply` looks at it once more. For a time when that has to wait,
+   * and not while it is under way.
+   */
+  mend(ready: (winner: Winner) => boolean): Pick<RoutesReport, 'changed' | 'released'> {
+    const report = { changed: 0, released: [] as Ip[] };
+    const lost = [...this.#lost].slice(0, sliceLength);
+    this.#lost.clear();
+    const slice = { sets: new RouteBatch(this.table), deletes: new RouteBatch(this.table) };
+    this.#planAll(lost, 0, ready, slice);
+    this.#write(slice, report);
+    return report;
   }
 
   /** What failed is tried again at the next `apply`. */
@@ -187,6 +208,7 @@ export class RouteManager {
   /** @param ready whether a route may be added now; the others wait for a later call, what stands of them stays */
   async apply(ready: (winner: Winner) => boolean): Promise<RoutesReport> {
     const dirty = this.table.takeDirty();
+    this.#lost.clear();
     const report = { changed: 0, released: [] as Ip[] };
     const room = Math.min(dirty.length, sliceLength);
     const slice = { sets: new RouteBatch(this.table, room), deletes: new RouteBatch(this.table) };

@@ -2,9 +2,9 @@ import { afterEach, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { keyText } from '../../../src/datastore/store.ts';
 import type { FakeNetlink } from '../../../src/kernel/fake.ts';
-import { ipFromNumber } from '../../../src/model/address.ts';
+import { ipFromNumber, parseCidr } from '../../../src/model/address.ts';
 import { until } from '../../support/wait.ts';
-import { Harness, node, nodeResource, pod, podKey, pool } from './support.ts';
+import { Harness, node, nodeResource, pod, podKey, pool, profile } from './support.ts';
 
 const within = 5000;
 let passed = 0;
@@ -71,4 +71,36 @@ test('a device that comes while the kernel is being read is known after it', asy
   h.start();
   const stands = await h.felix.whenProgrammed(keyText(podKey('web')), undefined, within, h.signal);
   expect(stands).toBe('programmed');
+});
+
+test('while rules wait for a lock, the routes and the device of a pod that stood come back; a new pod waits for its chains', async () => {
+  h = new Harness();
+  for (const name of ['web', 'new']) h.link(`cali${name}`);
+  await h.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
+  await h.put(podKey('web'), pod('web', { addresses: ['10.65.0.2'] }));
+  h.start();
+  expect(await h.felix.whenProgrammed(keyText(podKey('web')), undefined, within, h.signal)).toBe('programmed');
+  const lock = Promise.withResolvers<void>();
+  const apply = h.iptables[4].apply.bind(h.iptables[4]);
+  let waiting = 0;
+  h.iptables[4].apply = async (tables) => {
+    waiting++;
+    await lock.promise;
+    return apply(tables);
+  };
+  await h.put(podKey('new'), pod('new', { addresses: ['10.65.0.3'] }));
+  await until(() => waiting === 1, { within, what: 'a restore' });
+  const routes = () => h.netlink.routes().map(({ destination }) => destination);
+  const [route] = h.netlink.routes();
+  if (!route) expect.fail('no route');
+  for (let round = 0; round < 3; round++) {
+    h.netlink.applyRoutes([], [route]);
+    h.netlink.emit({ what: 'route', route, gone: true });
+    await until(() => routes().length === 1, { within, what: 'the route' });
+  }
+  h.netlink.setLink('caliweb', { up: false });
+  await until(() => h.netlink.link('caliweb')?.up === true && routes().length === 1, { within, what: 'the device' });
+  expect([waiting, routes()]).toEqual([1, ['10.65.0.2/32']]);
+  lock.resolve();
+  await until(() => routes().includes(parseCidr('10.65.0.3/32')), { within, what: 'the new pod' });
 });
