@@ -13,9 +13,11 @@ import { join } from 'node:path';
 import pino from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
+import { createLog } from '../../../src/base/log.ts';
 import { DeferringHandler } from '../../../src/cni/deferring.ts';
 import { CniHandler } from '../../../src/cni/handler.ts';
 import { RemovalQueue } from '../../../src/cni/removals.ts';
+import type { RawRequest } from '../../../src/cni/request.ts';
 import { until } from '../../support/wait.ts';
 import { request, run, type World, world } from './fakes.ts';
 
@@ -175,4 +177,28 @@ test('a full queue keeps nothing more: the runtime repeats such a DEL', async ()
   at.store.disconnect();
   expect(await verb('DEL')).toMatchObject({ exitCode: 1, answer: { code: 11 } });
   expect(waiting().length).toBe(10);
+});
+
+test('the oldest waits for nobody, the others go several at a time, and none where the first says that it is too early', async () => {
+  for (let index = 10; index < 30; index++)
+    leave(`del-17952830632597142${index}-1.json`, JSON.stringify(request('DEL', { container: `c${index}` })));
+  const order: (string | undefined)[] = [];
+  let [atWork, most, code] = [0, 0, 11 as 11 | undefined];
+  const verbs = {
+    consume: () => undefined,
+    handle: async ({ env }: RawRequest) => {
+      order.push(env['CNI_CONTAINERID']);
+      most = Math.max(most, ++atWork);
+      await new Promise((resolve) => setImmediate(resolve));
+      atWork--;
+      return { exitCode: code === undefined ? 0 : 1, stdout: '', ...(code && { code }) };
+    },
+  };
+  const eager = new DeferringHandler({ verbs, queue, clock: systemClock, log: createLog('test', 'silent') });
+  const { signal } = new AbortController();
+  expect(await eager.drain(signal)).toBe(false);
+  expect([order, waiting().length]).toEqual([['c10'], 20]);
+  code = undefined;
+  expect(await eager.drain(signal)).toBe(true);
+  expect([order.slice(0, 3), order.length, waiting(), most]).toEqual([['c10', 'c10', 'c11'], 21, [], 8]);
 });
