@@ -100,15 +100,16 @@ function decodeResource(key: Extract<Key, { name: string }>, value: unknown, rev
   return atRevision(named, revision);
 }
 
-/** Where a value does not even say whose it is, its key does: `Node/n1.kind` instead of `Node.kind`. */
-function withPlace<T>(key: Key, parse: () => T): T {
+/** Where a value does not say whose it is, or says another's, its key does: `Node/n1.kind` instead of `Node.kind`. */
+function withPlace<T>(key: Extract<Key, { name: string }>, parse: () => T): T {
   try {
     return parse();
   } catch (thrown) {
     if (!(thrown instanceof InputError)) throw thrown;
     const { field, value, expected } = thrown;
-    const isNameless = field === key.type || field.startsWith(`${key.type}.`);
-    throw isNameless ? new InputError(keyText(key) + field.slice(key.type.length), value, expected) : thrown;
+    if (field.startsWith(`${key.type}(${key.name})`)) throw thrown;
+    const path = /\.[A-Za-z][\w.[\]]*$/.exec(field)?.[0] ?? '';
+    throw new InputError(keyText(key) + path, value, expected, { cause: thrown });
   }
 }
 
