@@ -1,18 +1,16 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ask } from '../../src/cli/control.ts';
-import { addNetwork, type CniCall, type Conflist, delNetwork } from '../../src/cni/client.ts';
-import type { FelixStatus } from '../../src/felix/status.ts';
+import { addNetwork, type CniCall, delNetwork } from '../../src/cni/client.ts';
 import { build, dist, finish } from '../e2e/support.ts';
 import { startEtcd } from '../support/etcd.ts';
-import { ownName } from '../support/leftovers.ts';
 import { until } from '../support/wait.ts';
 import { askedBy, auditOptions, refusals } from './audit.ts';
 import { ControlPlane } from './control-plane.ts';
 import { applyDefinitions, type Installed, objectsOf } from './definitions.ts';
+import { type Annotated, Pods, pings } from './pods.ts';
 import type { Program } from './program.ts';
 import { capabilities, Seat } from './seat.ts';
 
@@ -29,7 +27,7 @@ let seat: Seat;
 let account: string;
 let felix: Program;
 let bgp: Program;
-const podNamespaces: string[] = [];
+let pods: Pods;
 
 const settings = (): Record<string, string> => ({
   ...(manifest.find(({ kind }) => kind === 'ConfigMap') as Installed & { data: Record<string, string> }).data,
@@ -47,6 +45,7 @@ beforeAll(async () => {
   await until(() => cluster.get('-n', 'shop', 'serviceaccount', 'default'), soon('the account of the namespace'));
   account = await cluster.accountFolder('kube-system', 'margay-node');
   seat = await new Seat(cluster).start('198.18.5.2/30');
+  pods = new Pods(cluster, seat, 'shop');
   const more = { account, env: settings() };
   felix = seat.program('felix', { args: ['felix'], holds: capabilities.felix, ...more });
   bgp = seat.program('bgp', { args: ['bgp'], holds: capabilities.bgp, ...more });
@@ -54,63 +53,14 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await seat?.stop();
-  for (const name of podNamespaces) await finish('ip', ['netns', 'del', name]);
+  await pods?.remove();
   await cluster?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
 /** One of the init containers, to its end. */
-async function once(name: string, args: readonly string[]): Promise<string> {
-  const program = seat.program(name, { args, account, holds: capabilities.none, env: settings() });
-  program.start();
-  await until(() => !program.running, soon(`${name} ends`));
-  return seat.output(name);
-}
-
-const runDir = () => join(seat.folder, 'run');
-const status = async () => (await ask(runDir(), 'felix', '/v1/status')) as FelixStatus;
-
-async function ready(): Promise<void> {
-  await until(async () => {
-    const { inSync, lastApply, datastore } = await status();
-    return inSync && datastore.connected && lastApply !== undefined && existsSync(join(runDir(), 'cni.sock'));
-  }, soon('felix is ready')).catch((cause: unknown) =>
-    Promise.reject(new Error(seat.output('felix').slice(-3000), { cause })),
-  );
-}
-
-interface Pod {
-  readonly metadata: { readonly annotations?: Readonly<Record<string, string>> };
-}
-
-/** A Pod bound to the node, and the namespace that its runtime makes for it. */
-async function pod(name: string, labels: Record<string, string> = {}): Promise<CniCall> {
-  await cluster.apply({
-    ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'shop', labels } },
-    spec: { nodeName: 'n1', containers: [{ name: 'c', image: 'none' }] },
-  });
-  const netns = ownName('mgp');
-  execFileSync('ip', ['netns', 'add', netns]);
-  podNamespaces.push(netns);
-  return {
-    conflist: JSON.parse(readFileSync(join(seat.folder, 'conf/10-margay.conflist'), 'utf8')) as Conflist,
-    pluginDir: join(seat.folder, 'bin'),
-    containerId: `${name}-1`,
-    netns: `/run/netns/${netns}`,
-    ifName: 'eth0',
-    args: { K8S_POD_NAMESPACE: 'shop', K8S_POD_NAME: name, K8S_POD_INFRA_CONTAINER_ID: `${name}-1` },
-  };
-}
-
-async function annotation(name: string): Promise<string | undefined> {
-  const found = await cluster.get<Pod>('-n', 'shop', 'pod', name);
-  return found?.metadata.annotations?.['cni.projectcalico.org/podIP'];
-}
-
-async function pings(from: CniCall, address: string): Promise<boolean> {
-  const { code } = await finish('nsenter', [`--net=${from.netns}`, '--', 'ping', '-n', '-c', '1', '-W', '1', address]);
-  return code === 0;
-}
+const once = (name: string, args: readonly string[]) =>
+  seat.once(name, { args, account, holds: capabilities.none, env: settings() });
 
 /** `margayctl`, by the administrator's kubeconfig. */
 function margayctl(...args: string[]) {
@@ -143,7 +93,7 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
 
   test('the init containers write the node, the first pool, the plugin and its kubeconfig', async () => {
     await once('startup', ['startup']);
-    const node = await cluster.get<Pod>('node', 'n1');
+    const node = await cluster.get<Annotated>('node', 'n1');
     expect(node?.metadata.annotations, seat.output('startup')).toMatchObject({
       'projectcalico.org/IPv4Address': '198.18.5.2/30',
     });
@@ -163,18 +113,18 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
   test('ADD gives pods addresses that the definitions let in, and the pods reach each other', async () => {
     felix.start();
     bgp.start();
-    await ready();
-    client = await pod('client', { app: 'client' });
-    server = await pod('server', { app: 'server' });
+    await seat.ready();
+    client = await pods.add('client', { app: 'client' });
+    server = await pods.add('server', { app: 'server' });
     await addNetwork(client);
     const { ips } = await addNetwork(server);
     address = ips?.[0]?.address.replace(/\/\d+$/, '') ?? '';
-    expect(await annotation('server')).toBe(`${address}/32`);
+    expect(await pods.address('server')).toBe(`${address}/32`);
     expect(await cluster.get('ipamhandle.crd.projectcalico.org', 'k8s-pod-network.server-1')).toMatchObject({
       spec: { deleted: false, handleID: 'k8s-pod-network.server-1' },
     });
     expect(await pings(client, address)).toBe(true);
-    await until(() => ask(runDir(), 'bgp', '/v1/peers'), soon('the speaker answers'));
+    await until(() => ask(seat.runDir, 'bgp', '/v1/peers'), soon('the speaker answers'));
   });
 
   test('a NetworkPolicy closes and opens the way by labels', async () => {
@@ -186,9 +136,9 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
   });
 
   test('margayctl sees and changes the same', async () => {
-    const pods = await margayctl('get', 'pods', '-A');
-    expect([pods.code, pods.stdout], pods.stderr).toEqual([0, expect.stringContaining(address)]);
-    const env = [`MARGAY_RUN_DIR=${runDir()}`, process.execPath, join(dist, 'margayctl.js'), 'status'];
+    const listed = await margayctl('get', 'pods', '-A');
+    expect([listed.code, listed.stdout], listed.stderr).toEqual([0, expect.stringContaining(address)]);
+    const env = [`MARGAY_RUN_DIR=${seat.runDir}`, process.execPath, join(dist, 'margayctl.js'), 'status'];
     const page = await seat.run('env', ...env);
     expect([page.code, page.stdout], page.stderr).toEqual([0, expect.stringContaining('n1')]);
     const check = await margayctl('ipam', 'check');
@@ -219,8 +169,8 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
       writeFileSync(file, exported.stdout);
       const imported = await onEtcd(etcd.endpoint, 'datastore', 'migrate', 'import', '-f', file);
       expect(imported.code, imported.stderr).toBe(0);
-      const pods = await onEtcd(etcd.endpoint, 'get', 'pods', '-A');
-      expect(pods.stdout, pods.stderr).toContain(address);
+      const listed = await onEtcd(etcd.endpoint, 'get', 'pods', '-A');
+      expect(listed.stdout, listed.stderr).toContain(address);
       const [here, there] = [await margayctl('ipam', 'show'), await onEtcd(etcd.endpoint, 'ipam', 'show')];
       expect(there.stdout).toBe(here.stdout);
       expect(await onEtcd(etcd.endpoint, 'apply', '-f', poolFile())).toMatchObject({ code: 0 });
@@ -242,18 +192,18 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
   test('the API server is killed, refuses, and has lost its history: traffic goes on, and what changed is known', async () => {
     await cluster.run(['delete', 'clusterrolebinding', 'margay-node']);
     await cluster.apiServer.kill();
-    await until(async () => !(await status()).datastore.connected, soon('felix knows'));
+    await until(async () => !(await seat.status()).datastore.connected, soon('felix knows'));
     expect(await pings(client, address)).toBe(true);
     await expect(addNetwork({ ...client, containerId: 'client-2' })).rejects.toMatchObject({ code: 11 });
     await cluster.startApiServer();
     const refused = () => askedBy(folder, 'margay-node').filter(({ responseStatus }) => responseStatus?.code === 403);
     await until(() => refused().length > 10, soon('the server refuses'));
-    expect((await status()).datastore.connected).toBe(false);
+    expect((await seat.status()).datastore.connected).toBe(false);
     expect(await pings(client, address)).toBe(true);
     await cluster.apply(...manifest);
     await cluster.run(['-n', 'shop', 'label', 'pod', 'client', 'role-', '--overwrite']);
     await cluster.compact();
-    await until(async () => (await status()).datastore.connected, soon('felix is back'));
+    await until(async () => (await seat.status()).datastore.connected, soon('felix is back'));
     await until(async () => !(await pings(client, address)), soon('the friend is none any more'));
     await cluster.run(['-n', 'shop', 'label', 'pod', 'client', 'role=friend']);
     await until(() => pings(client, address), soon('and is one again'));
@@ -265,11 +215,11 @@ describe('the agents of deploy/margay.yaml on a live API server', () => {
     await until(() => cluster.get('-n', 'kube-system', 'serviceaccount', 'margay-node'), soon('the account'));
     const fresh = await cluster.token('kube-system', 'margay-node');
     writeFileSync(join(account, 'token'), fresh);
-    const late = await pod('late', { role: 'friend' });
+    const late = await pods.add('late', { role: 'friend' });
     await until(() => addNetwork(late), soon('ADD with the new token'));
     await until(() => pings(late, address), soon('the policy knows the late one'));
     await delNetwork(late);
-    expect(await annotation('late')).toBe('');
+    expect(await pods.address('late')).toBe('');
   });
 
   test('DEL frees what ADD took, and a namespace goes with all that is in it', async () => {

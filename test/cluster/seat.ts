@@ -1,10 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ask } from '../../src/cli/control.ts';
+import type { FelixStatus } from '../../src/felix/status.ts';
 import { dist, type Ended, finish } from '../e2e/support.ts';
 import { ownName } from '../support/leftovers.ts';
+import { until } from '../support/wait.ts';
 import type { ControlPlane } from './control-plane.ts';
 import { Program } from './program.ts';
 
@@ -86,11 +89,16 @@ export class Seat {
     return this;
   }
 
+  /** Where our programs' sockets are. */
+  get runDir(): string {
+    return join(this.folder, 'run');
+  }
+
   /** What the agents are told beside the manifest's settings. */
   get env(): Record<string, string> {
     return {
       ...{ KUBERNETES_SERVICE_HOST: '127.0.0.1', KUBERNETES_SERVICE_PORT: '6443' },
-      ...{ MARGAY_RUN_DIR: join(this.folder, 'run'), MARGAY_LIB_DIR: join(this.folder, 'lib') },
+      ...{ MARGAY_RUN_DIR: this.runDir, MARGAY_LIB_DIR: join(this.folder, 'lib') },
       ...{ MARGAY_SYSCTL_ROOT: join(this.folder, 'host'), MARGAY_CNI_CONF_DIR: join(this.folder, 'conf') },
       XTABLES_LOCKFILE: join(this.folder, 'xtables.lock'),
     };
@@ -102,6 +110,30 @@ export class Seat {
     const margay = [process.execPath, join(dist, 'margay.js'), ...args];
     const place = { SEAT: join(this.folder, `run-of-${name}`), ACCOUNT: account, WRITTEN: this.folder };
     return this.#program(name, 'unshare', [...inside, ...margay], { ...this.env, ...env, ...place });
+  }
+
+  /** One of our programs, to its end; what it has written. */
+  async once(name: string, program: SeatProgram): Promise<string> {
+    const made = this.program(name, program);
+    made.start();
+    await until(() => !made.running, { within: 60_000, what: `${name} ends` });
+    return this.output(name);
+  }
+
+  /** Felix as it says itself. */
+  async status(): Promise<FelixStatus> {
+    return (await ask(this.runDir, 'felix', '/v1/status')) as FelixStatus;
+  }
+
+  /** Waits until felix, whose program has the name `felix`, has applied what the datastore says and takes pods. */
+  async ready(): Promise<void> {
+    await until(
+      async () => {
+        const { inSync, lastApply, datastore } = await this.status();
+        return inSync && datastore.connected && lastApply !== undefined && existsSync(join(this.runDir, 'cni.sock'));
+      },
+      { within: 60_000, what: 'felix is ready', every: 100 },
+    ).catch((cause: unknown) => Promise.reject(new Error(this.output('felix').slice(-3000), { cause })));
   }
 
   /** A command in the namespace, to its end. */
