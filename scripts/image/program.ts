@@ -101,6 +101,9 @@ function place(checkout: string, root: string): void {
   for (const name of [...files, 'margay-cni']) copyFileSync(join(dist, name), join(to, 'dist', name));
   for (const name of ['package.json', 'LICENSE']) copyFileSync(join(checkout, name), join(to, name));
   for (const path of calicoCommands) script(root, path, [`exec ${node} /${home}/dist/calico.js ${path} "$@"`]);
+  // For people: kubectl exec … -- margayctl status
+  for (const program of ['margay', 'margayctl'])
+    script(root, `/usr/bin/${program}`, [`exec ${node} /${home}/dist/${program}.js "$@"`]);
   // Without arguments, as Calico's manifests start its images, the environment tells what to run.
   script(root, `${home}/entrypoint`, [
     `[ $# -gt 0 ] || exec ${node} /${home}/dist/calico.js`,

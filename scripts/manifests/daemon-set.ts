@@ -6,7 +6,7 @@ import { digest, inChart, type Literal, noted, release, type Tree, tree, value, 
  */
 
 /** Of a process that only reads what its neighbours and the datastore tell. */
-export function confined(...add: string[]): Literal {
+export function confined(...add: string[]): Record<string, Literal> {
   return {
     allowPrivilegeEscalation: false,
     readOnlyRootFilesystem: true,
@@ -91,6 +91,8 @@ const bgp = {
   ...container('bgp', ['bgp'], [when('bgp.secret', { name: 'MARGAY_SECRETS_DIR', value: secretsDirectory })]),
   securityContext: confined('NET_BIND_SERVICE'),
   resources: value('bgp.resources'),
+  // Felix asks by HTTP; the speaker listens to nobody but peers and its sockets.
+  readinessProbe: { exec: { command: ['/bin/calico-node', '-bird-ready'] }, periodSeconds: 10, timeoutSeconds: 10 },
   volumeMounts: [
     run,
     when('etcd.secret', certificates),

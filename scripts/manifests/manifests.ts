@@ -21,7 +21,7 @@ import {
   tokenRole,
   tokenRoleBinding,
 } from './objects.ts';
-import { emit, resolve, type Tree, tree } from './tree.ts';
+import { emit, head, resolve, type Tree, tree } from './tree.ts';
 import { valuesOf, variants } from './values.ts';
 
 /* What `npm run manifests` writes below deploy/. */
@@ -45,9 +45,4 @@ export function manifests(): Map<string, string> {
       return [file, head(variant.about) + documents.join('---\n')];
     }),
   );
-}
-
-function head(about: string): string {
-  const lines = [...about.split('\n'), '', 'Made by `npm run manifests`: change scripts/manifests instead.'];
-  return lines.map((line) => `#${line === '' ? '' : ` ${line}`}\n`).join('');
 }

@@ -91,6 +91,12 @@ export function tree(literal: Literal): Tree {
   return { fields: Object.fromEntries(Object.entries(literal).map(([name, each]) => [name, tree(each as Literal)])) };
 }
 
+/** The comment at the top of a manifest. */
+export function head(about: string): string {
+  const lines = [...about.split('\n'), '', 'Made by `npm run manifests`: change scripts/manifests instead.'];
+  return lines.map((line) => `#${line === '' ? '' : ` ${line}`}\n`).join('');
+}
+
 /** What fills the places: trees without conditions. */
 export interface Settings {
   readonly Values: Tree;

@@ -13,7 +13,7 @@ import type { Iptables } from '../kernel/types.ts';
 import type { Family } from '../model/address.ts';
 import { type Environment, runDir } from './environment.ts';
 import { ExitError, exitCode } from './exit.ts';
-import { checkFelix } from './preflight.ts';
+import { checkCleanup } from './preflight.ts';
 
 /**
  * `margay felix cleanup`: takes out of this node's kernel what felix put there.
@@ -21,7 +21,7 @@ import { checkFelix } from './preflight.ts';
  */
 export async function cleanupNode(env: Environment, { devices = false }: { devices?: boolean }): Promise<void> {
   const log = createLog('cleanup', parseLevel(env['FELIX_LOGSEVERITYSCREEN'] || 'warn', 'FELIX_LOGSEVERITYSCREEN'));
-  checkFelix(env);
+  checkCleanup(env);
   const socket = join(runDir(env), 'felix.sock');
   if (await isServed(socket))
     throw new EnvironmentError(`felix runs here and serves ${socket}`, 'stop it first: it would put everything back');

@@ -17,6 +17,16 @@ const programs = {
 /** What `margay felix` needs of the host before it starts. @throws EnvironmentError with the remedy */
 export function checkFelix(env: Environment): void {
   needCapabilities('margay felix', ['NET_ADMIN', 'NET_RAW', 'SYS_ADMIN']);
+  needPrograms(env);
+}
+
+/** What `margay felix cleanup` needs, which enters no pod's namespace. @throws EnvironmentError with the remedy */
+export function checkCleanup(env: Environment): void {
+  needCapabilities('margay felix cleanup', ['NET_ADMIN', 'NET_RAW']);
+  needPrograms(env);
+}
+
+function needPrograms(env: Environment): void {
   const missing = Object.entries(programs).filter(([program]) => !onPath(program, env['PATH']));
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map(([, name]) => name))].join(' ');

@@ -23,21 +23,28 @@ export async function probeFailure(probe: Probe, env: Environment): Promise<stri
         await ask(runDir(env), 'bgp', '/v1/status');
         return undefined;
       case 'bgp-ready':
-        return sessionFailure((await ask(runDir(env), 'bgp', '/v1/peers')) as { peers: readonly Peer[] });
+        return speakerFailure((await ask(runDir(env), 'bgp', '/v1/status')) as SpeakerStatus);
     }
   } catch (thrown) {
     return explain(thrown);
   }
 }
 
-interface Peer {
-  readonly state: string;
+/** Of `GET /v1/status`. */
+interface SpeakerStatus {
+  readonly converged: boolean;
+  readonly awaited: readonly string[];
+  readonly peers: { readonly configured: number; readonly established: number };
 }
 
-/** A speaker is ready when it has a session, or none to have. */
-function sessionFailure({ peers }: { readonly peers: readonly Peer[] }): string | undefined {
-  if (peers.length === 0 || peers.some(({ state }) => state === 'Established')) return undefined;
-  return `none of ${peers.length} BGP sessions is established`;
+/**
+ * A speaker is ready when its start is complete, and it has a session or none to have. Before that its neighbours may not
+ * restart: a rolling update that goes on to them would leave it without their routes.
+ */
+export function speakerFailure({ converged, awaited, peers }: SpeakerStatus): string | undefined {
+  if (!converged) return `the start is not complete: awaited are ${awaited.join(', ') || 'no more peers'}`;
+  if (peers.configured === 0 || peers.established > 0) return undefined;
+  return `none of ${peers.configured} BGP sessions is established`;
 }
 
 function felixUrl(env: Environment, path: string): string {

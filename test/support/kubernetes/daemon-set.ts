@@ -19,6 +19,12 @@ const probe = z.strictObject({
   failureThreshold: z.int().min(1).optional(),
 });
 
+const commandProbe = z.strictObject({
+  exec: z.strictObject({ command: z.array(z.string()).min(1) }),
+  periodSeconds: z.int().min(1).optional(),
+  timeoutSeconds: z.int().min(1).optional(),
+});
+
 const capabilities = z.strictObject({ drop: z.array(z.string()), add: z.array(z.string()).optional() });
 const seccompProfile = z.strictObject({ type: z.literal('RuntimeDefault') });
 
@@ -55,7 +61,7 @@ export const container = z.strictObject({
   securityContext,
   resources: z.strictObject({ requests: amounts.optional(), limits: amounts.optional() }).optional(),
   livenessProbe: probe.optional(),
-  readinessProbe: probe.optional(),
+  readinessProbe: z.union([probe, commandProbe]).optional(),
   volumeMounts: z
     .array(
       z.strictObject({

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import { manifests } from '../../../scripts/manifests/manifests.ts';
+import { uninstaller, uninstallFile } from '../../../scripts/manifests/uninstall.ts';
 import { createLog, type Log } from '../../../src/base/log.ts';
 import { readMetricsSettings } from '../../../src/bgp/metrics-settings.ts';
 import { hasBgp } from '../../../src/cli/environment.ts';
@@ -42,7 +43,27 @@ function load(text: string) {
 }
 
 test('the manifests are what `npm run manifests` makes', () => {
-  for (const [file, text] of manifests()) expect(stored(file), `${file}: run \`npm run manifests\``).toBe(text);
+  for (const [file, text] of [...manifests(), [uninstallFile, uninstaller()] as const])
+    expect(stored(file), `${file}: run \`npm run manifests\``).toBe(text);
+});
+
+test('what removes Margay runs on every node that it is on, and looks where the agent put things', () => {
+  const agent = daemonSetSchema.parse(load(stored('margay.yaml')).one('DaemonSet')).spec.template.spec;
+  const { metadata, spec } = parse(uninstaller());
+  const pod = spec.template.spec;
+  expect(spec.template.metadata.labels).toEqual(spec.selector.matchLabels);
+  expect(metadata.namespace).toBe('kube-system');
+  expect(pod).toMatchObject({ hostNetwork: true, automountServiceAccountToken: false });
+  for (const field of ['nodeSelector', 'tolerations', 'priorityClassName'] as const)
+    expect(pod[field], field).toEqual(agent[field]);
+  const [plugin, kernel] = pod.initContainers;
+  const installer = agent.initContainers.find(({ name }) => name === 'install-cni');
+  expect(plugin.args).toEqual(installer?.args.map((word) => (word === 'install' ? 'uninstall' : word)));
+  expect(plugin.volumeMounts).toEqual(installer?.volumeMounts);
+  expect(kernel.args).toEqual(['felix', 'cleanup', '--devices']);
+  const felix = agent.containers.find(({ name }) => name === 'felix');
+  for (const mount of kernel.volumeMounts) expect(felix?.volumeMounts).toContainEqual(mount);
+  for (const volume of pod.volumes) expect(agent.volumes).toContainEqual(volume);
 });
 
 describe.each([...manifests()])('%s', (_file, text) => {
@@ -86,7 +107,10 @@ describe.each([...manifests()])('%s', (_file, text) => {
     expect(healthEnabled).toBe(true);
     expect(containers.map(({ name }) => name)).toEqual(hasBgp(config) ? ['felix', 'bgp'] : ['felix']);
     for (const [kind, path] of [['livenessProbe', '/liveness'] as const, ['readinessProbe', '/readiness'] as const])
-      expect(containers[0]?.[kind]?.httpGet).toEqual({ host: healthHost, port: healthPort, path });
+      expect(containers[0]?.[kind]).toMatchObject({ httpGet: { host: healthHost, port: healthPort, path } });
+    // A rolling update goes on to the next node only then.
+    for (const { readinessProbe } of containers.slice(1))
+      expect(readinessProbe).toMatchObject({ exec: { command: ['/bin/calico-node', '-bird-ready'] } });
   });
 
   test('files that the settings name are mounted, and beside etcd the API may only be asked of pods', () => {
@@ -138,7 +162,7 @@ describe.each([...manifests()])('the controllers of %s', (_file, text) => {
   test('probes ask the port that is listened on, and the settings are understood', () => {
     const ports = new Map(container?.ports?.map((each) => [each.name, each.containerPort]));
     for (const [kind, path] of [['livenessProbe', '/liveness'] as const, ['readinessProbe', '/readiness'] as const])
-      expect(container?.[kind]?.httpGet).toEqual({ port: ports.get('health'), path });
+      expect(container?.[kind]).toMatchObject({ httpGet: { port: ports.get('health'), path } });
     expect(readSettings(config)).toMatchObject({ ignored: [], settings: { metricsPort: ports.get('metrics') } });
   });
 
