@@ -11,6 +11,7 @@ import type { RouteTable, Winner } from '../calc/routes.ts';
 import { nextTurn, slice as timeSlice } from '../slices.ts';
 import { HeldRoutes, onPodDevice } from './held-routes.ts';
 import { RouteBatch } from './route-batch.ts';
+import { RouteFailures } from './route-failures.ts';
 
 /** Destinations looked at, and next hops and forms written, before the clock is looked at. */
 const sliceLength = 1024;
@@ -40,7 +41,7 @@ interface Slice {
  */
 export class RouteManager {
   readonly #held: HeldRoutes;
-  readonly #failed = new Map<Cidr, Failure>();
+  readonly #failed: RouteFailures;
   #repairs = new Map<Cidr, number>();
   /** Of a run that is being taken. */
   #ids = new Int32Array(256);
@@ -62,6 +63,7 @@ export class RouteManager {
     },
   ) {
     this.#held = new HeldRoutes(table, options.interfacePrefix);
+    this.#failed = new RouteFailures(table.destinations);
   }
 
   /** Looks at the kernel's routes; every difference is mended at the next `apply`. */
@@ -143,7 +145,7 @@ export class RouteManager {
     this.#repairs.set(destination, repairs);
     if (repairs > repairLimit) {
       const cause = new Error(`changed ${repairs} times by something else; left alone until the next resync`);
-      this.#fail(destination, cause);
+      this.#failed.add(destination, cause);
       return false;
     }
     this.#lose(id);
@@ -183,10 +185,7 @@ export class RouteManager {
 
   /** What failed is tried again at the next `apply`. */
   retry(): void {
-    for (const destination of this.#failed.keys()) {
-      const id = this.table.destinations.find(destination);
-      if (id !== undefined) this.table.touch(id);
-    }
+    for (const id of this.#failed.known()) this.table.touch(id);
   }
 
   /** Whether the kernel holds the route, as far as is known. */
@@ -226,8 +225,8 @@ export class RouteManager {
       this.#write(slice, report);
     }
     if (long) await nextTurn();
-    this.#forgetFailures();
-    return { ...report, failures: [...this.#failed.values()] };
+    this.#failed.forget();
+    return { ...report, failures: this.#failed.list };
   }
 
   /** Writes what a slice holds. */
@@ -237,8 +236,8 @@ export class RouteManager {
     const released = [...this.#moving(sets), ...this.#going(deletes)];
     const refused = sets.count > 0 ? this.netlink.writeRoutes('set', sets) : [];
     const kept = deletes.count > 0 ? this.netlink.writeRoutes('delete', deletes) : [];
-    for (const { at, cause } of refused) this.#fail(sets.destination(at), cause);
-    for (const { at, cause } of kept) this.#fail(deletes.destination(at), cause);
+    for (const { at, cause } of refused) this.#failed.add(sets.destination(at), cause);
+    for (const { at, cause } of kept) this.#failed.add(deletes.destination(at), cause);
     const stayed = new Set(kept.map(({ at }) => at));
     for (let at = 0; at < deletes.count; at++)
       if (!stayed.has(at)) this.#believe(deletes.id(at), this.#others(deletes.id(at), deletes.formId(at)));
@@ -260,7 +259,7 @@ export class RouteManager {
 
   /** What has to happen to one destination. */
   #plan(id: DestinationId, ready: (winner: Winner) => boolean, slice: Slice): void {
-    if (this.#failed.size > 0) this.#failed.delete(this.table.destinations.cidr(id));
+    this.#failed.excuse(id);
     const wanted = this.table.form(id);
     const only = this.#held.only(id);
     if (only === wanted) return;
@@ -280,7 +279,7 @@ export class RouteManager {
     else {
       const { protocol } = forms.get(foreign);
       const cause = new Error(`a route of protocol ${protocol}, which is not ours, is in its place`);
-      this.#fail(destinations.cidr(id), cause);
+      this.#failed.add(destinations.cidr(id), cause);
     }
   }
 
@@ -384,15 +383,5 @@ export class RouteManager {
       default:
         return false;
     }
-  }
-
-  #fail(destination: Cidr, cause: unknown): void {
-    this.#failed.set(destination, { kind: 'route', item: destination, cause });
-  }
-
-  /** Of destinations that nobody speaks of any more. */
-  #forgetFailures(): void {
-    for (const destination of this.#failed.keys())
-      if (this.table.destinations.find(destination) === undefined) this.#failed.delete(destination);
   }
 }
