@@ -7,6 +7,7 @@ import { sync } from '../../src/datastore/syncer.ts';
 import type { Update } from '../../src/datastore/update.ts';
 import type { Assignment } from '../../src/ipam/allocator.ts';
 import { ipamOf, poolValue } from '../support/ipam.ts';
+import { playOutage } from '../support/ipam-outage.ts';
 import { startCluster, type TestCluster } from '../support/kubernetes/cluster.ts';
 import { until } from '../support/wait.ts';
 
@@ -89,47 +90,17 @@ test('a server that is down at first, restarts, forgets and refuses: nothing is 
 
 test('nodes on a server that restarts and loses answers never share an address, and nothing leaks', async () => {
   const { api } = cluster;
-  const { signal } = new AbortController();
-  const store = cluster.open();
-  await store.create(key('p'), poolValue('p', '10.65.0.0/26', { blockSize: 29 }));
-  const nodes = ['n1', 'n2', 'n3'].map((name) => ipamOf(cluster.open(), name));
-  const held = new Map<string, string>();
-  const handles: string[] = [];
-
-  const assignAll = async (round: number) => {
-    const work = nodes.flatMap((ipam, at) =>
-      Array.from({ length: 8 }, async (): Promise<[string, Assignment[]]> => {
-        const handle = `net.${round}-${at}-${handles.length}`;
-        handles.push(handle);
-        const request = { handle, families: [4] as const, attributes: {} };
-        const given = await ipam.assign(request, signal).catch((thrown: unknown) => {
-          if (thrown instanceof StoreUnavailableError) return [];
-          throw thrown;
-        });
-        return [handle, given];
-      }),
-    );
-    for (const [handle, given] of await Promise.all(work))
-      for (const { address } of given) {
-        expect(held.get(address), `${address} is given twice`).toBeUndefined();
-        held.set(address, handle);
-      }
-  };
-
-  await assignAll(1);
-  expect(held.size).toBe(24);
-  const end = api.fault(/^(PUT|POST)/, 'lose', 3);
-  const during = assignAll(2);
-  await api.restart();
-  await during;
-  end();
-  await until(() => store.list('Handle'), soon('the server answers again'));
-  for (const [address, handle] of held)
-    expect((await nodes[0]?.byHandle(handle))?.map((assignment) => assignment.address)).toContain(address);
-  for (const handle of handles) await nodes[2]?.release({ handle });
-  expect((await store.list('Handle')).entries).toEqual([]);
-  for (const { value } of (await store.list('Block')).entries)
-    expect(value.allocations.every((index) => index === null)).toBe(true);
+  await playOutage(
+    () => cluster.open(),
+    async (during) => {
+      const end = api.fault(/^(PUT|POST)/, 'lose', 3);
+      await api.restart();
+      await during;
+      end();
+      const store = cluster.open();
+      await until(() => store.list('Handle'), soon('the server answers again'));
+    },
+  );
 });
 
 test('block, handle and pod, with the process ending before each write: the next ADD and DEL leave nothing', async () => {

@@ -1,18 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { afterEach, expect, test } from 'vitest';
-import { keyText } from '../../../src/datastore/store.ts';
 import { parseCidr } from '../../../src/model/address.ts';
-import { block, node, nodeResource, pod, podKey, pool, profile } from '../../unit/felix/support.ts';
+import { block, node } from '../../unit/felix/support.ts';
 import { type Namespace, RealNode } from './support.ts';
+import { addresses, serveIn, startWithPods, within } from './two-pods.ts';
 
 /*
  * Services as kube-proxy makes them, with a felix on the same node: packets that come back to the pod that sent them,
  * node ports from outside and from pods, and the node as a client.
  */
 
-const within = 15_000;
-const addresses = { a: '10.65.0.2', b: '10.65.0.3' } as const;
 const service = '10.96.0.10';
 const nodePort = '30080';
 
@@ -51,20 +48,9 @@ test('services and node ports lead back to pods of the node', async () => {
   await serve();
   // Without one the node's own packets to a service have no way before their destination is translated.
   await n.namespace.exec('ip', 'route', 'add', 'default', 'via', '192.0.2.2');
-  await n.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', true));
-  await n.put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24'));
   await n.put({ type: 'Block', cidr: parseCidr('10.65.0.0/26') }, block('10.65.0.0/26', node));
-  await n.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
-  for (const [name, address] of Object.entries(addresses))
-    await n.put(podKey(name), pod(name, { addresses: [address] }));
-  const felix = n.start();
-  for (const name of Object.keys(addresses))
-    expect(await felix.whenProgrammed(keyText(podKey(name)), undefined, within, n.signal)).toBe('programmed');
-  const answer =
-    "require('node:net').createServer((s) => s.end(s.remoteAddress)).listen(8080, '0.0.0.0', () => console.log())";
-  const child = spawn('nsenter', [`--net=${a.path}`, process.execPath, '-e', answer]);
-  server = child;
-  await once(child.stdout, 'data');
+  await startWithPods(n, '192.0.2.1');
+  server = await serveIn(a);
 
   // To itself, with the node's address between, as it would answer itself otherwise.
   expect(await seen(a, service, '80')).toBe('192.0.2.1');

@@ -1,16 +1,13 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { keyText } from '../../../src/datastore/store.ts';
-import { node, nodeResource, pod, podKey, pool, profile } from '../../unit/felix/support.ts';
+import { profile } from '../../unit/felix/support.ts';
 import { type Namespace, RealNode } from './support.ts';
+import { addresses, serveIn, startWithPods, within } from './two-pods.ts';
 
 /* A port of the node as the portmap plugin makes it, chained behind ours, on a node with felix. */
 
-const within = 15_000;
-const addresses = { a: '10.65.0.2', b: '10.65.0.3' } as const;
 const nodeAddress = '192.0.2.1';
 const hostPort = 8123;
 
@@ -59,19 +56,8 @@ function seen(from: Namespace, seconds = 5): Promise<string> {
 test('a port of the node leads to its pod, from outside, from pods and from the pod itself, as far as policy lets it', async () => {
   n = await RealNode.make('nft');
   const [a, b] = [await n.addPod('calia', addresses.a), await n.addPod('calib', addresses.b)];
-  await n.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', true));
-  await n.put({ type: 'Node', name: node }, nodeResource(node, `${nodeAddress}/24`));
-  await n.put({ type: 'Profile', name: 'kns.shop' }, profile('kns.shop'));
-  for (const [name, address] of Object.entries(addresses))
-    await n.put(podKey(name), pod(name, { addresses: [address] }));
-  const felix = n.start();
-  for (const name of Object.keys(addresses))
-    expect(await felix.whenProgrammed(keyText(podKey(name)), undefined, within, n.signal)).toBe('programmed');
-  const answer =
-    "require('node:net').createServer((s) => s.end(s.remoteAddress)).listen(8080, '0.0.0.0', () => console.log())";
-  const child = spawn('nsenter', [`--net=${a.path}`, process.execPath, '-e', answer]);
-  server = child;
-  await once(child.stdout, 'data');
+  await startWithPods(n, nodeAddress);
+  server = await serveIn(a);
 
   await portmap('ADD', a);
   expect(await seen(n.router)).toBe('192.0.2.2');

@@ -1,24 +1,14 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLog } from '../../../src/base/log.ts';
-import { parseIp } from '../../../src/model/address.ts';
-import { evaluate, type Packet } from '../../../src/policy/evaluate.ts';
+import { evaluate } from '../../../src/policy/evaluate.ts';
 import { PolicyIndex } from '../../../src/policy/policy-index.ts';
 import { cluster, clusterEvents, connections, endpointText, node } from '../../support/cluster.ts';
 import { worlds, worldsTimeout } from '../../support/generated.ts';
-import { type Connection, permits } from '../../support/oracle.ts';
+import { permits } from '../../support/oracle.ts';
+import { packetOf } from '../../support/packets.ts';
 
 const log = createLog('test', 'silent');
-const numbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
-
-function packetOf({ source, destination, protocol, port }: Connection): Omit<Packet, 'endpoint' | 'direction'> {
-  const addresses = { source: parseIp(source), destination: parseIp(destination) };
-  if (protocol === 'ICMP') {
-    const six = source.includes(':');
-    return { ...addresses, protocol: six ? 58 : 1, icmp: { type: six ? 128 : 8, code: 0 } };
-  }
-  return { ...addresses, protocol: numbers[protocol], sourcePort: 40_000, ...(port && { destinationPort: port }) };
-}
 
 test('the verdict is what the Kubernetes specification says', worldsTimeout, () => {
   let compared = 0;
