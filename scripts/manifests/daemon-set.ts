@@ -87,8 +87,15 @@ const felix = {
   ],
 };
 
+/** The probe's command is one of Calico's, which looks where Calico's manifests have the sockets. */
+const runDirectory = { name: 'MARGAY_RUN_DIR', value: run.mountPath };
+
 const bgp = {
-  ...container('bgp', ['bgp'], [when('bgp.secret', { name: 'MARGAY_SECRETS_DIR', value: secretsDirectory })]),
+  ...container(
+    'bgp',
+    ['bgp'],
+    [runDirectory, when('bgp.secret', { name: 'MARGAY_SECRETS_DIR', value: secretsDirectory })],
+  ),
   securityContext: confined('NET_BIND_SERVICE'),
   resources: value('bgp.resources'),
   // Felix asks by HTTP; the speaker listens to nobody but peers and its sockets.

@@ -109,8 +109,10 @@ describe.each([...manifests()])('%s', (_file, text) => {
     for (const [kind, path] of [['livenessProbe', '/liveness'] as const, ['readinessProbe', '/readiness'] as const])
       expect(containers[0]?.[kind]).toMatchObject({ httpGet: { host: healthHost, port: healthPort, path } });
     // A rolling update goes on to the next node only then.
-    for (const { readinessProbe } of containers.slice(1))
+    for (const { readinessProbe, env, volumeMounts } of containers.slice(1)) {
       expect(readinessProbe).toMatchObject({ exec: { command: ['/bin/calico-node', '-bird-ready'] } });
+      expect(env).toContainEqual({ name: 'MARGAY_RUN_DIR', value: volumeMounts?.[0]?.mountPath });
+    }
   });
 
   test('files that the settings name are mounted, and beside etcd the API may only be asked of pods', () => {
