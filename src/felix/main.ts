@@ -270,7 +270,8 @@ export class Felix {
       routesChanged: report.routesChanged,
       failures: report.failures.length,
     };
-    log[first ? 'info' : 'debug'](this.#lastApply, first ? 'first pass done: the kernel is as wanted' : 'pass done');
+    const stands = report.failures.length === 0 ? 'the kernel is as wanted' : 'what failed is tried again';
+    log[first ? 'info' : 'debug'](this.#lastApply, first ? `first pass done: ${stands}` : 'pass done');
     if (checked) this.#check.cost = this.#spent() - spent;
     this.#waiters.settle();
     this.#tellOfPass(this.#lastApply);
