@@ -30,10 +30,14 @@ missing() {
 
 # Debian's archive as apt knows it, with sources; apt checks the signature and every file's digest.
 sources() {
-  archive=$(sed -n 's/^URIs: *\([^ ]*\/debian\)\/* *$/\1/p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
+  archive=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+  if [ -z "$archive" ]; then
+    say "apt knows no archive of Debian 12 (bookworm); add one to /etc/apt/sources.list.d"
+    exit 1
+  fi
   mkdir -p "$work/lists/partial"
   printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s bookworm main\n' \
-    "${archive:-http://deb.debian.org/debian}" >"$work/sources.list"
+    "$archive" >"$work/sources.list"
   apt() {
     apt-get -q -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
       -o Dir::State::Lists="$work/lists" -o APT::Sandbox::User=root "$@" >&2

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { ask } from '../../src/cli/control.ts';
 import type { FelixStatus } from '../../src/felix/status.ts';
 import { dist, type Ended, finish } from '../e2e/support.ts';
+import { relayProgram } from '../support/kubernetes/relay.ts';
 import { ownName } from '../support/leftovers.ts';
 import { until } from '../support/wait.ts';
 import type { ControlPlane } from './control-plane.ts';
@@ -15,17 +16,6 @@ import { Program } from './program.ts';
  * A place for our programs beside a live API server: a network namespace whose 127.0.0.1:6443 leads to the server, and
  * around each program what the containers of the manifests give it. Pods' own containers are not needed for that.
  */
-
-/** Connections to port 6443 go on to the socket in the first argument. */
-const relayProgram = `const { connect, createServer } = require('node:net');
-createServer((from) => {
-  const to = connect(process.argv[1]);
-  for (const [one, other] of [[from, to], [to, from]]) {
-    one.pipe(other);
-    one.on('error', () => other.destroy());
-    one.on('close', () => other.destroy());
-  }
-}).listen(6443, '127.0.0.1');`;
 
 /**
  * The account's folder where a Pod finds it, a file system and /proc/sys that are read only but for what the manifests

@@ -12,6 +12,7 @@ import type { FelixStatus } from '../../src/felix/status.ts';
 import { kubeconfig } from '../support/kubernetes/cluster.ts';
 import type { TestObject } from '../support/kubernetes/objects.ts';
 import type { Rule } from '../support/kubernetes/rbac.ts';
+import { relayProgram } from '../support/kubernetes/relay.ts';
 import { TestApiServer } from '../support/kubernetes/server.ts';
 import { until } from '../support/wait.ts';
 import { build, dist, finish, labName } from './support.ts';
@@ -20,17 +21,6 @@ import { build, dist, finish, labName } from './support.ts';
  * One node's agents on the Kubernetes API: the machine and its pods are network namespaces, the API server is ours, on
  * a unix socket that a relay brings to the machine's loopback.
  */
-
-/** Connections to port 6443 go on to the socket in the first argument. */
-const relayProgram = `const { connect, createServer } = require('node:net');
-createServer((from) => {
-  const to = connect(process.argv[1]);
-  for (const [one, other] of [[from, to], [to, from]]) {
-    one.pipe(other);
-    one.on('error', () => other.destroy());
-    one.on('close', () => other.destroy());
-  }
-}).listen(6443, '127.0.0.1');`;
 
 const id = labName('q');
 const machine = `margay-${id}-n1`;

@@ -18,6 +18,7 @@ import { felixHeap } from '../../src/cli/heap.ts';
 import type { Sandbox } from '../containerd/cri.ts';
 import { image as busybox, Runtime } from '../containerd/runtime.ts';
 import { build, finish, labName } from '../e2e/support.ts';
+import { relayProgram } from '../support/kubernetes/relay.ts';
 import { TestApiServer } from '../support/kubernetes/server.ts';
 import { until } from '../support/wait.ts';
 import { below, type Container, containerFields, type Host, onHostNetwork, type Pod } from './pod.ts';
@@ -35,16 +36,6 @@ const host = '198.18.7.2';
 const image = 'docker.io/library/margay:test';
 const soon = (what: string, within = 60_000) => ({ within, what });
 const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
-
-const relay = `const { connect, createServer } = require('node:net');
-createServer((from) => {
-  const to = connect(process.argv[1]);
-  for (const [one, other] of [[from, to], [to, from]]) {
-    one.pipe(other);
-    one.on('error', () => other.destroy());
-    one.on('close', () => other.destroy());
-  }
-}).listen(6443, '127.0.0.1');`;
 
 const manifest = parseAllDocuments(readFileSync(join(root, 'deploy/margay.yaml'), 'utf8')).map((each) => each.toJS());
 const named = (kind: string, name: string) =>
@@ -116,7 +107,14 @@ async function startApi(): Promise<void> {
   await api.create('serviceaccounts', { metadata: { name: 'margay-cni-plugin', namespace: 'kube-system' } });
   await api.create('namespaces', { metadata: { name: 'shop' } });
   for (const name of ['cart', 'web']) await api.create('pods', podOf(name));
-  const child = spawn('nsenter', [`--net=/run/netns/${machine}`, '--', process.execPath, '-e', relay, socketPath]);
+  const child = spawn('nsenter', [
+    `--net=/run/netns/${machine}`,
+    '--',
+    process.execPath,
+    '-e',
+    relayProgram,
+    socketPath,
+  ]);
   stops.push(() => child.kill('SIGKILL'));
 }
 

@@ -10,23 +10,13 @@ import type { FelixStatus } from '../../../src/felix/status.ts';
 import { childrenOf } from '../../../src/lab/processes.ts';
 import { dist, finish, labName } from '../../e2e/support.ts';
 import { kubeconfig } from '../kubernetes/cluster.ts';
+import { relayProgram } from '../kubernetes/relay.ts';
 import { TestApiServer } from '../kubernetes/server.ts';
 import { until } from '../wait.ts';
 import { felixSeconds } from './kernel.ts';
 import { addressOf, type Stage } from './play.ts';
 
 /* One node on the Kubernetes API as a stage for an outage: the server is ours, behind a relay on the node's loopback. */
-
-/** Connections to port 6443 go on to the socket in the first argument. */
-const relayProgram = `const { connect, createServer } = require('node:net');
-createServer((from) => {
-  const to = connect(process.argv[1]);
-  for (const [one, other] of [[from, to], [to, from]]) {
-    one.pipe(other);
-    one.on('error', () => other.destroy());
-    one.on('close', () => other.destroy());
-  }
-}).listen(6443, '127.0.0.1');`;
 
 const policies = 'networkpolicies.networking.k8s.io';
 const subjects = { closing: 'outage-closing', opening: 'outage-opening' } as const;
