@@ -52,7 +52,7 @@ export async function withAgent<T>(
   const runDir = mkdtempSync(join(tmpdir(), 'margay-bench-'));
   const launcher = ['nsenter', `--net=${space.path}`];
   const driver = { backend: 'nft', log, launcher } as const;
-  const netlink = openNetlinkIn(space.path);
+  const netlink = openNetlinkIn(space.path, { aside: true });
   const conntrack = inNamespace(space.path, openConntrack);
   const members = inNamespace(space.path, openIpsetMembers);
   const config = readFelixConfig({}, log);

@@ -1,6 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { configurePod, createVeth } from '../../src/cni/veth.ts';
 import { keyText } from '../../src/datastore/store.ts';
 import { inNamespace, openNetlinkIn } from '../../src/kernel/namespace.ts';
@@ -10,6 +8,7 @@ import { until } from '../../src/lab/wait.ts';
 import { ipFromNumber } from '../../src/model/address.ts';
 import type { Figure } from '../figure.ts';
 import { type Agent, blockOf, endpointKey, endpointOf, node, nodeOf, poolOf, profileOf, withAgent } from './agent.ts';
+import { collectGarbage } from './garbage.ts';
 import { type Space, withSpace } from './space.ts';
 import { longestPause } from './turns.ts';
 
@@ -112,12 +111,6 @@ async function settled({ felix, signal }: Agent, space: Space, routes: number): 
   });
 }
 
-/** What filling the store has left is not felix's. */
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  runInNewContext('gc')();
-}
-
 /** The longest that the event loop stands still, at 10,000 remote blocks of 1,000 nodes and 500 local pods. */
 export async function measurePauses(runs: number): Promise<Figure[]> {
   const [blocks, nodes, pods] = [10_000, 1000, 500];
@@ -145,7 +138,8 @@ export async function measurePauses(runs: number): Promise<Figure[]> {
         );
         await store.create({ type: 'Block', cidr }, block);
       }
-      collectGarbage();
+      // What filling the store has left is not felix's.
+      collectGarbage('major');
       await note('start', async () => {
         agent.start();
         await allProgrammed(agent, pods);

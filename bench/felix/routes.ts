@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pause, systemClock } from '../../src/base/clock.ts';
 import { gatewayForm } from '../../src/felix/calc/route.ts';
 import { RouteTable } from '../../src/felix/calc/routes.ts';
 import { RouteManager } from '../../src/felix/managers/routes.ts';
@@ -10,6 +11,7 @@ import { openNetlinkIn } from '../../src/kernel/namespace.ts';
 import type { Netlink } from '../../src/kernel/types.ts';
 import { ipFromNumber, parseCidr, parseIp } from '../../src/model/address.ts';
 import type { Figure } from '../figure.ts';
+import { collectGarbage } from './garbage.ts';
 import { type Space, withSpace } from './space.ts';
 
 /** Built by scripts/build-bench.sh. */
@@ -106,27 +108,42 @@ function managerOf(netlink: Netlink, count: number): Agent {
 
 async function oneOfOurs(space: Space, agent: Agent, times: Times): Promise<void> {
   const { netlink, count, manager, change } = agent;
-  const resync = () => {
-    manager.read();
-    return change();
+  const resync = async () => {
+    await manager.read();
+    await change();
   };
-  manager.read();
+  await manager.read();
+  await atRest();
   times.install.push(await timed(change));
   expectRoutes(netlink, count);
   await reference(space, 'delete', String(count), '2');
+  await atRest();
   times.resync.push(await timed(resync));
   expectRoutes(netlink, count);
   await resync();
+  await atRest();
   times.look.push(await timed(resync));
   await empty(space, count);
 }
 
 async function oneOfTheirs(space: Space, count: number, times: Times): Promise<void> {
+  await atRest();
   times.install.push(await reference(space, 'add', String(count)));
   await reference(space, 'delete', String(count), '2');
+  await atRest();
   times.resync.push(await reference(space, 'resync', String(count)));
+  await atRest();
   times.look.push(await reference(space, 'dump'));
   await empty(space, count);
+}
+
+/**
+ * Neither side pays for what was before: the kernel frees what was deleted milliseconds later, at the expense of whoever
+ * works then, and what this process has left is collected when it works next.
+ */
+async function atRest(): Promise<void> {
+  collectGarbage('minor');
+  await pause(systemClock, 50, new AbortController().signal);
 }
 
 /** What the program says it took, without its start. */

@@ -1,4 +1,6 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { run } from '../../src/lab/run.ts';
 
 /** A network namespace of a benchmark's own. */
@@ -6,7 +8,7 @@ export interface Space {
   readonly name: string;
   /** Of the namespace's file. */
   readonly path: string;
-  /** Runs a program inside and gives its output. */
+  /** Runs a program inside, one after another, and gives its output. @throws Error when it fails */
   exec(program: string, ...args: readonly string[]): Promise<string>;
 }
 
@@ -14,15 +16,67 @@ export interface Space {
 export async function withSpace<T>(action: (space: Space) => Promise<T>): Promise<T> {
   const name = `bench-${process.pid}-${randomBytes(3).toString('hex')}`;
   await run('ip', ['netns', 'add', name]);
+  const path = `/run/netns/${name}`;
+  const shell = new Shell(spawn('nsenter', [`--net=${path}`, 'sh'], { detached: true }));
   try {
-    const path = `/run/netns/${name}`;
-    const exec = (program: string, ...args: readonly string[]) => run('nsenter', [`--net=${path}`, program, ...args]);
+    const exec = (program: string, ...args: readonly string[]) => shell.run([program, ...args]);
     await exec('ip', 'link', 'set', 'lo', 'up');
     await exec('ip', 'link', 'add', 'up0', 'type', 'veth', 'peer', 'name', 'up1');
     for (const device of ['up0', 'up1']) await exec('ip', 'link', 'set', device, 'up');
     await exec('ip', 'address', 'add', '192.0.2.1/24', 'dev', 'up0');
     return await action({ name, path, exec });
   } finally {
+    await shell.end();
     await run('ip', ['netns', 'delete', name]);
   }
+}
+
+/**
+ * Starts programs in place of this process. To start one, a process is copied, and for a while after that pays for every
+ * page that it writes to: a large one would pay while it is being measured.
+ */
+class Shell {
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly child: ChildProcessWithoutNullStreams) {}
+
+  run(command: readonly string[]): Promise<string> {
+    const result = this.#last.then(() => this.#run(command));
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  async end(): Promise<void> {
+    if (this.child.exitCode !== null) return;
+    const ended = once(this.child, 'exit');
+    this.child.stdin.end();
+    await ended;
+  }
+
+  #run(command: readonly string[]): Promise<string> {
+    const { stdin, stdout } = this.child;
+    const mark = randomBytes(8).toString('hex');
+    return new Promise((resolve, reject) => {
+      let said = '';
+      const ended = () => reject(new Error(`the shell ended during ${command.join(' ')}: ${said}`));
+      const heard = (chunk: Buffer) => {
+        said += chunk.toString('latin1');
+        const at = said.lastIndexOf('\n', said.length - 2) + 1;
+        if (!said.endsWith('\n') || !said.startsWith(mark, at)) return;
+        stdout.off('data', heard);
+        this.child.off('exit', ended);
+        const output = said.slice(0, at - 1);
+        const status = said.slice(at + mark.length + 1, -1);
+        if (status === '0') resolve(output);
+        else reject(new Error(`${command.join(' ')}: status ${status}: ${output}`));
+      };
+      stdout.on('data', heard);
+      this.child.once('exit', ended);
+      stdin.write(`${command.map(quoted).join(' ')} </dev/null 2>&1; printf '\\n%s %s\\n' ${mark} $?\n`);
+    });
+  }
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
 }

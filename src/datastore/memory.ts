@@ -79,10 +79,9 @@ export class MemoryKv implements Kv {
     const keys = at === this.#revision ? this.#current : this.#asOf(at);
     const found = [...keys.values()].filter(({ key }) => key.startsWith(prefix));
     if (found.length > sortedAtOnce) await setImmediate();
-    const ordered = found.map((entry) => ({ octets: Buffer.from(entry.key), entry }));
-    ordered.sort((a, b) => Buffer.compare(a.octets, b.octets));
+    const ordered = inOrder(found);
     if (found.length > sortedAtOnce) await setImmediate();
-    return { entries: ordered.map(({ entry }) => entry), revision: String(at) };
+    return { entries: ordered, revision: String(at) };
   }
 
   async commit(writes: readonly KvWrite[]): Promise<Commit> {
@@ -185,6 +184,15 @@ export class MemoryKv implements Kv {
   #check(): void {
     if (!this.#up) throw new StoreUnavailableError('the memory store is disconnected');
   }
+}
+
+/** As etcd orders them, by the octets of their keys, which is JavaScript's order but for surrogates. */
+function inOrder(entries: readonly KvEntry[]): KvEntry[] {
+  if (entries.some(({ key }) => /[\ud800-\uffff]/.test(key))) {
+    const marked = entries.map((entry) => ({ octets: Buffer.from(entry.key), entry }));
+    return marked.sort((a, b) => Buffer.compare(a.octets, b.octets)).map(({ entry }) => entry);
+  }
+  return entries.toSorted((a, b) => (a.key < b.key ? -1 : 1));
 }
 
 function keyOf(event: KvEvent): string {

@@ -26,7 +26,7 @@ export interface Kernel {
   /** Whether forwarding is switched on; without it, it is. */
   readonly forwarding?: () => boolean;
   /** As in FelixDependencies. */
-  readonly readingRoutes?: (read: () => void) => void;
+  readonly readingRoutes?: (read: () => Promise<void>) => Promise<void>;
 }
 
 export interface PassReport {
@@ -104,7 +104,7 @@ export class Dataplane {
     await turns.breathe();
     this.readAddresses();
     const { readingRoutes = (read) => read() } = this.kernel;
-    readingRoutes(() => this.routes.read());
+    await readingRoutes(() => this.routes.read(turns));
     await turns.breathe();
   }
 
@@ -155,8 +155,7 @@ export class Dataplane {
   /** @param retry whether what failed before and has not changed since is tried again */
   async pass(retry: boolean, turns: Turns): Promise<PassReport> {
     await this.#lookAtAddresses(turns);
-    for (const _ of this.graph.prepare()) await turns.breathe();
-    this.graph.settle();
+    await this.#workOut(turns);
     const endpoints = new Map(this.graph.endpoints);
     const departed = this.#depart(endpoints);
     for (const tunnel of this.#tunnels) tunnel.plan();
@@ -179,7 +178,7 @@ export class Dataplane {
     failures.push(...this.#shaping.apply(endpoints.values()));
     const opened = await this.routes.apply((winner) => this.#mayOpen(winner));
     this.#cut(opened.released);
-    const ended = this.#tunnels.map((tunnel) => tunnel.close());
+    const ended = await Promise.all(this.#tunnels.map((tunnel) => tunnel.close()));
     failures.push(...ended.flatMap((one) => one.failures));
     this.#firewall = failures.some(({ kind }) => kind === 'ipset' || kind === 'iptables') ? undefined : firewall;
     failures.push(...opened.failures, ...this.flows.failures);
@@ -248,6 +247,16 @@ export class Dataplane {
     return true;
   }
 
+  /** What comes between two turns counts as well; of a stream without end, the rest is taken in one go at last. */
+  async #workOut(turns: Turns): Promise<void> {
+    for (let times = 0; times < 100; times++) {
+      for (const _ of this.graph.prepare()) if (turns.enough()) await turns.next();
+      if (!this.graph.settle(turns.enough)) return;
+      await turns.next();
+    }
+    this.graph.settle();
+  }
+
   /** A thousand addresses that come at once are looked at once. */
   async #lookAtAddresses(turns: Turns): Promise<void> {
     const what = this.#addresses;
@@ -255,9 +264,10 @@ export class Dataplane {
     this.#addresses = 'known';
     for (const tunnel of this.#tunnels) tunnel.recheck();
     this.readAddresses();
-    await turns.breathe();
-    if (what === 'gone') this.routes.read();
-    else this.routes.retry();
+    if (what === 'gone') {
+      await turns.next();
+      await this.routes.read(turns);
+    } else this.routes.retry();
     await turns.breathe();
   }
 

@@ -44,7 +44,7 @@ export interface FelixDependencies {
   /** Told how long the calculation took over what the datastore told at once, in milliseconds. */
   readonly calculated?: (milliseconds: number) => void;
   /** Runs a reading of the kernel's routes, to measure it. */
-  readonly readingRoutes?: (read: () => void) => void;
+  readonly readingRoutes?: (read: () => Promise<void>) => Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
 }

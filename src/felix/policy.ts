@@ -8,6 +8,7 @@ import type { NodePolicy, TierPolicies } from '../policy/ir.ts';
 import type { LabelStats } from '../policy/labels.ts';
 import { PolicyIndex } from '../policy/policy-index.ts';
 import { parseFailsafe } from '../policy/render/failsafe.ts';
+import { endpointChainName } from '../policy/render/names.ts';
 import { defaultRenderOptions, type Filter, FilterRenderer } from '../policy/render.ts';
 import type { PolicySource } from './calc/policy-source.ts';
 import type { FelixConfig } from './config.ts';
@@ -83,6 +84,8 @@ export class RenderedPolicy implements PolicySource {
   /** Local endpoints' families by key. */
   readonly #families = new Map<string, ReadonlySet<Family>>();
   readonly #parts = new Map<Family, NodePolicy>();
+  /** Endpoints whose chains have been given their names. */
+  #named: NodePolicy['endpoints'] | undefined;
 
   constructor(
     private readonly node: string,
@@ -140,6 +143,18 @@ export class RenderedPolicy implements PolicySource {
    */
   refuses(own: ReadonlySet<Ip>, deviceOf: Surroundings['deviceOf']): ReturnType<typeof refuses> {
     return refuses(this.#index.snapshot(), this.#index.localAddresses(), own, { ...this.#facts, deviceOf });
+  }
+
+  *prepare(): Generator<void> {
+    const { endpoints } = this.#index.snapshot();
+    if (endpoints === this.#named) return;
+    yield;
+    this.#named = endpoints;
+    for (const endpoint of endpoints.values()) {
+      if (endpoint.host) continue;
+      for (const direction of ['ingress', 'egress'] as const) endpointChainName(endpoint, direction);
+      yield;
+    }
   }
 
   filter(family: Family): Filter {

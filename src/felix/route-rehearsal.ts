@@ -43,7 +43,7 @@ export async function rehearseRoutes(turn: () => Promise<boolean>, rounds = usua
   for (let i = 0; i < routes; i++) table.want('bgp', prefix(18 | (i >> 10), (i >> 2) & 255, (i & 3) << 6, 26), form);
   for (let round = 0; round < rounds && (await turn()); round++) {
     paper.lose((at) => at % 2 === round % 2);
-    manager.read();
+    await manager.read();
     const { failures } = await manager.apply(askers[round % askers.length] ?? always);
     if (failures[0]) throw failures[0].cause;
   }

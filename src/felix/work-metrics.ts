@@ -42,9 +42,9 @@ export class WorkMetrics {
   readonly calculated = (milliseconds: number): void => this.#calculation.observe(milliseconds / 1000);
 
   /** For `FelixDependencies.readingRoutes`. */
-  readonly readingRoutes = (read: () => void): void => {
+  readonly readingRoutes = async (read: () => Promise<void>): Promise<void> => {
     const began = this.clock.monotonic();
-    read();
+    await read();
     this.#routes.observe((this.clock.monotonic() - began) / 1000);
   };
 

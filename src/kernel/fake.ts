@@ -117,11 +117,11 @@ export class FakeNetlink implements Netlink {
     return {
       unchanged,
       routes: () => found,
-      each: (visit) => {
+      *runs() {
         for (const route of found) {
           const { address, length } = cidrParts(route.destination);
           const bytes = Uint8Array.of(length, ...ipBytes(address));
-          visit({ bytes, lengthAt: 0, addressAt: 1, stride: bytes.length, count: 1 }, formOf(route));
+          yield { prefixes: { bytes, lengthAt: 0, addressAt: 1, stride: bytes.length, count: 1 }, form: formOf(route) };
         }
       },
     };
@@ -189,6 +189,10 @@ export class FakeNetlink implements Netlink {
   addLink(link: Link): void {
     this.linkByName.set(link.name, link);
     this.emit({ what: 'link', link, gone: false });
+  }
+
+  async deleteLinkAside(name: string): Promise<boolean> {
+    return this.deleteLink(name);
   }
 
   deleteLink(name: string): boolean {

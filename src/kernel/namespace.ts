@@ -4,7 +4,7 @@ import type { Netlink } from './types.ts';
 
 export { inNamespace, warmThreads } from './setns.ts';
 
-/** rtnetlink of the namespace at `path`. @throws InputError, KernelError */
-export function openNetlinkIn(path: string): Netlink {
-  return inNamespace(path, openNetlink);
+/** rtnetlink of the namespace at `path`, with options as for `openNetlink`. @throws InputError, KernelError */
+export function openNetlinkIn(path: string, options: { readonly aside?: boolean } = {}): Netlink {
+  return inNamespace(path, () => openNetlink(options));
 }

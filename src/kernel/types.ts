@@ -212,10 +212,11 @@ export interface RouteReading {
   readonly unchanged: boolean;
   routes(): Route[];
   /**
-   * Shows every route, those alike that the kernel tells in a row at a time: their prefixes, a view that lasts until the
-   * next, and their form, the same object again for routes alike.
+   * Every route, some of those alike that the kernel tells in a row at a time: their prefixes, a view that lasts until
+   * the next, and their form, the same object again for routes alike. It may be left and gone on with later, but not
+   * after another reading of the same.
    */
-  each(visit: (prefixes: PrefixRun, form: RouteForm) => void): void;
+  runs(): Iterable<{ readonly prefixes: PrefixRun; readonly form: RouteForm }>;
 }
 
 /**
@@ -255,6 +256,8 @@ export interface Netlink {
   addIpip(name: string): Link;
   /** True when it was there. @throws KernelError for anything but absence */
   deleteLink(name: string): boolean;
+  /** The same while this thread goes on: a device that much leads through takes the kernel tens of milliseconds. */
+  deleteLinkAside(name: string): Promise<boolean>;
   setLink(name: string, change: LinkChange): void;
   /** @throws KernelError; an address that is there already is success, as is the absence of one to be deleted. */
   addAddress(device: string, cidr: string, options?: { noDad?: boolean }): void;

@@ -49,15 +49,6 @@ export class Destinations {
     this.#tableOf(id).release(id >> 1);
   }
 
-  /** Each of the first so many. */
-  retainAll(ids: Int32Array, count: number): void {
-    for (let at = 0; at < count; at++) this.retain(ids[at] ?? 0);
-  }
-
-  releaseAll(ids: Int32Array, count: number): void {
-    for (let at = 0; at < count; at++) this.release(ids[at] ?? 0);
-  }
-
   cidr(id: DestinationId): Cidr {
     return this.#tableOf(id).cidr(id >> 1);
   }

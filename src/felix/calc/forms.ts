@@ -28,29 +28,12 @@ export class RouteForms {
     return form;
   }
 
-  retain(id: FormId, times = 1): void {
-    this.#references[id] = (this.#references[id] ?? 0) + times;
+  retain(id: FormId): void {
+    this.#references[id] = (this.#references[id] ?? 0) + 1;
   }
 
-  /** Each of the first so many. */
-  retainAll(ids: Int32Array, count: number): void {
-    for (let at = 0; at < count; ) {
-      const alike = sameFrom(ids, at, count);
-      this.retain(ids[at] ?? 0, alike);
-      at += alike;
-    }
-  }
-
-  releaseAll(ids: Int32Array, count: number): void {
-    for (let at = 0; at < count; ) {
-      const alike = sameFrom(ids, at, count);
-      this.release(ids[at] ?? 0, alike);
-      at += alike;
-    }
-  }
-
-  release(id: FormId, times = 1): void {
-    const left = (this.#references[id] ?? 0) - times;
+  release(id: FormId): void {
+    const left = (this.#references[id] ?? 0) - 1;
     if (left < 0) throw new Error(`form ${id} released more often than retained`);
     this.#references[id] = left;
     if (left > 0) return;
@@ -67,13 +50,6 @@ export class RouteForms {
     this.#byKey.set(key, id);
     return id;
   }
-}
-
-/** How many in a row, up to `end`, are the one at `at`. */
-function sameFrom(ids: Int32Array, at: number, end: number): number {
-  let next = at + 1;
-  while (next < end && ids[next] === ids[at]) next++;
-  return next - at;
 }
 
 function keyOf({ type, nextHops, protocol, scope, metric, table, source }: RouteForm): string {

@@ -175,6 +175,7 @@ export class Graph {
 
   /** Works out piece by piece what `firewall` puts together; what changes between two, `firewall` makes anew. */
   *prepare(): Generator<void> {
+    yield* this.options.policy.prepare();
     for (const family of this.options.families) {
       this.options.policy.filter(family);
       yield;

@@ -7,6 +7,8 @@ export interface PolicySource {
   apply(event: Event): void;
   /** An endpoint of this node that will have addresses of these families; its entry has none yet. */
   announce(entry: Entry<'WorkloadEndpoint'>, families: readonly Family[]): void;
+  /** Works out piece by piece what `filter` then has only to put together. */
+  prepare(): Iterable<void>;
   /** The same objects again as long as nothing changed. */
   filter(family: Family): PolicyTables;
   /** The node's own devices with their addresses as prefixes. */

@@ -76,26 +76,34 @@ export class HeldRoutes {
     this.#reading++;
   }
 
-  /** The reading found a route. */
-  found(id: DestinationId, form: FormId): void {
-    if (this.#seen[id] === this.#reading) {
-      this.add(id, form);
-      return;
+  /** The reading found routes of a form to destinations. @returns those of which it had found another before */
+  foundAlike(destinations: Int32Array, form: FormId): DestinationId[] {
+    const again: DestinationId[] = [];
+    const reading = this.#reading;
+    for (let at = 0; at < destinations.length; at++) {
+      const id = destinations[at] ?? 0;
+      if (this.#seen[id] === reading) {
+        this.add(id, form);
+        again.push(id);
+        continue;
+      }
+      if (id >= this.#seen.length) this.#seen = fitting(this.#seen, id);
+      this.#seen[id] = reading;
+      if (this.#only[id] !== form + 1) this.set(id, [form]);
     }
-    this.#seen = fitting(this.#seen, id);
-    this.#seen[id] = this.#reading;
-    if (this.#only[id] !== form + 1) this.set(id, [form]);
+    return again;
   }
 
-  /** The reading of every second destination below `bound` has ended: drops the routes to those of which it found none. */
-  settle(first: DestinationId, bound: DestinationId): void {
-    const reading = this.#reading;
-    for (let id = first; id < bound; id += 2) {
-      const only = this.#only[id] ?? 0;
-      if (only === 0 || this.#seen[id] === reading) continue;
-      if (only > 0) this.#drop(id, only - 1);
-      else this.set(id, none);
-    }
+  /** There is no route to the destination any more. */
+  drop(id: DestinationId): void {
+    const only = this.#only[id] ?? 0;
+    if (only > 0) this.#drop(id, only - 1);
+    else if (only < 0) this.set(id, none);
+  }
+
+  /** Whether the reading has found a route to the destination. */
+  seen(id: DestinationId): boolean {
+    return this.#seen[id] === this.#reading;
   }
 
   /** Routes of one form to destinations; those that have a route already are given back. */

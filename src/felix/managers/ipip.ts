@@ -29,7 +29,7 @@ export function ipipTunnel(netlink: Netlink): TunnelKind<DesiredIpip> {
       mendLink(netlink, link, { mtu, alias: ipipAlias });
       return undefined;
     },
-    takeDown: () => releaseIpip(netlink),
+    takeDown: async () => releaseIpip(netlink),
   };
 }
 

@@ -6,8 +6,8 @@ import type { FormId } from '../calc/forms.ts';
 import type { RouteTable } from '../calc/routes.ts';
 
 /**
- * Routes of the table that are written together, in the order in which they came. What they are made of is retained
- * from `begin` until `done`: the kernel's events may come while it is being written to.
+ * Routes of the table that are written together, in the order in which they came. What they are made of is not retained:
+ * until `clear`, nobody may let go of it.
  */
 export class RouteBatch implements PackedRoutes {
   #ids: Int32Array;
@@ -38,7 +38,6 @@ export class RouteBatch implements PackedRoutes {
     return this.#effort;
   }
 
-  /** Until `begin`, whoever pushes must let nothing go. */
   push(id: DestinationId, form: FormId): void {
     const at = this.#count++;
     if (at === this.#ids.length) {
@@ -54,15 +53,8 @@ export class RouteBatch implements PackedRoutes {
     this.#effort += this.#last.hops;
   }
 
-  begin(): void {
-    this.table.destinations.retainAll(this.#ids, this.#count);
-    this.table.forms.retainAll(this.#forms, this.#count);
-  }
-
   /** The batch is empty again. */
-  done(): void {
-    this.table.forms.releaseAll(this.#forms, this.#count);
-    this.table.destinations.releaseAll(this.#ids, this.#count);
+  clear(): void {
     this.#count = 0;
     this.#effort = 0;
     this.#last = undefined;

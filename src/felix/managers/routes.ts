@@ -1,20 +1,26 @@
 import { type Clock, systemClock } from '../../base/clock.ts';
-import { fitting } from '../../base/id-index.ts';
 import type { Failure } from '../../base/reconcile.ts';
 import { withDestination } from '../../kernel/route.ts';
-import type { Netlink, Route, RouteForm, RouteReading } from '../../kernel/types.ts';
+import type { Netlink, Route, RouteForm } from '../../kernel/types.ts';
 import { bits, type Cidr, cidrParts, type Family, familyOf, type Ip } from '../../model/address.ts';
 import type { DestinationId } from '../calc/destinations.ts';
 import type { FormId } from '../calc/forms.ts';
 import { birdProtocol, mainTable, ourProtocol, sameForm } from '../calc/route.ts';
 import type { RouteTable, Winner } from '../calc/routes.ts';
-import { nextTurn, slice as timeSlice } from '../slices.ts';
+import { Turns } from '../slices.ts';
 import { HeldRoutes, onPodDevice } from './held-routes.ts';
 import { RouteBatch } from './route-batch.ts';
 import { RouteFailures } from './route-failures.ts';
+import { RouteReader } from './route-reader.ts';
 
-/** Destinations looked at, and next hops and forms written, before the clock is looked at. */
+/** Destinations looked at before the clock is looked at. */
 const sliceLength = 1024;
+/**
+ * Next hops and forms written before the clock is looked at: the kernel takes 2 to 20 µs for each, as many as it takes
+ * so many milliseconds for. Fewer at once than `sliceLength` cost a tenth more.
+ */
+const leastEffort = 128;
+const writeMs = 4;
 /** Repairs of one destination between two readings of the kernel; beyond it, something else wants the route too. */
 const repairLimit = 100;
 /** RTPROT_BOOT, which Calico gives workload routes. */
@@ -41,12 +47,13 @@ interface Slice {
  */
 export class RouteManager {
   readonly #held: HeldRoutes;
+  readonly #reader: RouteReader;
   readonly #failed: RouteFailures;
   #repairs = new Map<Cidr, number>();
-  /** Of a run that is being taken. */
-  #ids = new Int32Array(256);
   /** Destinations whose route somebody took away or changed since the last `apply`. */
   #lost = new Set<DestinationId>();
+  /** As much is written at once. */
+  #effort = 2 * leastEffort;
   /** Belief has changed since the kernel was last read. */
   #moved = true;
 
@@ -63,56 +70,27 @@ export class RouteManager {
     },
   ) {
     this.#held = new HeldRoutes(table, options.interfacePrefix);
+    this.#reader = new RouteReader(table, this.#held, {
+      formOf: (id, found) => this.#formOf(id, found),
+      differs: (id) => this.#differs(id),
+    });
     this.#failed = new RouteFailures(table.destinations);
   }
 
-  /** Looks at the kernel's routes; every difference is mended at the next `apply`. */
-  read(): void {
+  /**
+   * Looks at the kernel's routes; every difference is mended at the next `apply`. What the kernel tells meanwhile is
+   * newer than what is being read, and counts once that is taken over.
+   */
+  async read(turns = new Turns(this.options.clock ?? systemClock)): Promise<void> {
     const { families } = this.options;
     const readings = families.map((family) => ({ family, ...this.netlink.readRoutes(family, mainTable) }));
     this.#repairs = new Map();
     this.retry();
     if (!this.#moved && readings.every(({ unchanged }) => unchanged)) return;
     this.#moved = true;
-    this.#held.begin();
-    for (const { family, each } of readings) this.#take(family, each);
-    for (const family of families) this.#touchDifferent(family);
-    this.#moved = false;
-  }
-
-  #take(family: Family, each: RouteReading['each']): void {
-    const { destinations } = this.table;
-    each((prefixes, form) => {
-      this.#ids = fitting(this.#ids, prefixes.count - 1);
-      destinations.internRun(family, prefixes, this.#ids);
-      this.#takeRun(this.#ids, prefixes.count, form);
+    await this.#reader.take(readings, turns, () => {
+      this.#moved = false;
     });
-  }
-
-  /** The kernel has routes of the form to the first so many. */
-  #takeRun(ids: Int32Array, count: number, form: RouteForm): void {
-    // Nearly all are wanted in one form.
-    let wanted: FormId | undefined;
-    let found: FormId | undefined;
-    for (let at = 0; at < count; at++) {
-      const id = ids[at] ?? 0;
-      const wish = this.table.form(id);
-      if (found === undefined || wish !== wanted) {
-        wanted = wish;
-        found = this.#formOf(id, form);
-      }
-      this.#held.found(id, found);
-    }
-  }
-
-  #touchDifferent(family: Family): void {
-    const { destinations } = this.table;
-    const bound = destinations.bound(family);
-    this.#held.settle(destinations.firstId(family), bound);
-    for (let id = destinations.firstId(family); id < bound; id += 2) {
-      const only = this.#held.only(id);
-      if (only !== this.table.form(id) && (only === undefined || this.#differs(id))) this.table.touch(id);
-    }
   }
 
   /** Our routes in the kernel, as far as is known. */
@@ -131,8 +109,9 @@ export class RouteManager {
     return count;
   }
 
-  /** Takes over what the kernel reports. @returns whether something is to be mended */
+  /** Takes over what the kernel reports. @returns whether something is to be mended that no pass will look at yet */
   onRoute(route: Route, gone: boolean): boolean {
+    if (this.#reader.defers(() => this.onRoute(route, gone))) return false;
     const { destination } = route;
     if (route.table !== mainTable || !this.options.families.includes(familyOf(destination))) return false;
     const { destinations, forms } = this.table;
@@ -157,6 +136,7 @@ export class RouteManager {
    * it drops with another device it alone knows: then `read`.
    */
   deviceDown(name: string): void {
+    if (this.#reader.defers(() => this.deviceDown(name))) return;
     for (const id of this.#held.through(name)) {
       const left = this.#held.get(id).filter((form) => !this.#leadsTo(form, name));
       this.#believe(id, left);
@@ -214,25 +194,34 @@ export class RouteManager {
     const { clock = systemClock } = this.options;
     // What was done before in this turn, and what comes after, are not added to a slice.
     const long = dirty.length > sliceLength;
-    if (long) await nextTurn();
-    let enough = timeSlice(clock);
+    const turns = new Turns(clock);
+    if (long) await turns.next();
     for (let at = 0; at < dirty.length; ) {
-      if (enough()) {
-        await nextTurn();
-        enough = timeSlice(clock);
-      }
+      if (turns.enough()) await turns.next();
+      const began = clock.monotonic();
       at = this.#planAll(dirty, at, ready, slice);
+      const effort = slice.sets.effort + slice.deletes.effort;
       this.#write(slice, report);
+      this.#pace(clock.monotonic() - began, effort);
     }
-    if (long) await nextTurn();
+    if (long) await turns.next();
     this.#failed.forget();
     return { ...report, failures: this.#failed.list };
   }
 
+  /** A piece that took so long says how long the next one may be. */
+  #pace(milliseconds: number, effort: number): void {
+    if (milliseconds > writeMs) this.#effort = Math.max(leastEffort, this.#effort / 2);
+    else if (effort >= this.#effort && milliseconds < writeMs / 2)
+      this.#effort = Math.min(sliceLength, this.#effort * 2);
+  }
+
   /** Writes what a slice holds. */
-  #write({ sets, deletes }: Slice, report: { changed: number; released: Ip[] }): void {
-    sets.begin();
-    deletes.begin();
+  #write(slice: Slice, report: { changed: number; released: Ip[] }): void {
+    this.#reader.aside(() => this.#writeAll(slice, report));
+  }
+
+  #writeAll({ sets, deletes }: Slice, report: { changed: number; released: Ip[] }): void {
     const released = [...this.#moving(sets), ...this.#going(deletes)];
     const refused = sets.count > 0 ? this.netlink.writeRoutes('set', sets) : [];
     const kept = deletes.count > 0 ? this.netlink.writeRoutes('delete', deletes) : [];
@@ -244,15 +233,15 @@ export class RouteManager {
     this.#standAll(sets, new Set(refused.map(({ at }) => at)));
     report.changed += sets.count + deletes.count - refused.length - kept.length;
     report.released.push(...released);
-    sets.done();
-    deletes.done();
+    sets.clear();
+    deletes.clear();
   }
 
   /** @returns how far it came */
   #planAll(dirty: readonly DestinationId[], from: number, ready: (winner: Winner) => boolean, slice: Slice): number {
     const end = Math.min(from + sliceLength, dirty.length);
     let at = from;
-    const fits = () => slice.sets.effort + slice.deletes.effort < sliceLength;
+    const fits = () => slice.sets.effort + slice.deletes.effort < this.#effort;
     while (at < end && fits()) this.#plan(dirty[at++] ?? 0, ready, slice);
     return at;
   }

@@ -20,7 +20,7 @@ export interface TunnelKind<D> {
   /** Makes it, or what differs of it. @returns why that has to wait, if it has to @throws KernelError */
   mend(desired: D, mtu: number, turns: Turns): Promise<string | undefined> | string | undefined;
   /** Takes ours away, or out of use. @throws KernelError */
-  takeDown(): void;
+  takeDown(): Promise<unknown>;
   /** At felix's end: lets go of what only a process can hold; the device stays. */
   release?(): Promise<void>;
   /** Packets by what became of them, where felix carries them. */
@@ -147,13 +147,13 @@ export class TunnelManager<D extends { readonly own: Place }> {
   }
 
   /** Does nothing while the tunnel is planned. `closed`: there was one, and it is out of use. */
-  close(): { readonly failures: Failure[]; readonly closed: boolean } {
+  async close(): Promise<{ readonly failures: Failure[]; readonly closed: boolean }> {
     if (this.#planned || (this.#settled && this.#applied === undefined)) return { failures: [], closed: false };
     this.#applied = undefined;
     this.#unsupported = undefined;
     try {
       const closed = this.kind.present();
-      if (closed) this.kind.takeDown();
+      if (closed) await this.kind.takeDown();
       this.#settled = true;
       return { failures: [], closed };
     } catch (cause) {

@@ -70,7 +70,7 @@ export function udpTunnel(
     },
     takeDown() {
       void close();
-      netlink.deleteLink(device);
+      return netlink.deleteLinkAside(device);
     },
     release: close,
     packets: () => open && { ...open.tunnel.counts() },

@@ -7,7 +7,7 @@ import type { Turns } from '../slices.ts';
 import { mendAddress, mendLink, type TunnelKind } from './tunnel.ts';
 
 /** Entries written between two looks at the clock: some milliseconds. */
-const entriesAtOnce = 512;
+const entriesAtOnce = 256;
 
 /**
  * The VXLAN device of one family, its address, and a neighbour and a forwarding entry for every other node. The kernel
@@ -34,25 +34,25 @@ export function vxlanTunnel(netlink: Netlink, family: Family): TunnelKind<Desire
       await mendTables(netlink, desired, turns);
       return undefined;
     },
-    takeDown: () => void netlink.deleteLink(device),
+    takeDown: () => netlink.deleteLinkAside(device),
   };
 }
 
 /** Entries before they are needed, and away after: an address that moves to another MAC is replaced in place. */
 async function mendTables(netlink: Netlink, { device, family, peers }: DesiredTunnel, turns: Turns): Promise<void> {
   await turns.breathe();
+  const permanent = netlink
+    .neighbours(device)
+    .filter((neighbour) => neighbour.permanent && familyOf(neighbour.address) === family);
+  await turns.breathe();
   const neighbours = diff(
     new Map(peers.flatMap(({ tunnel, mac }) => (tunnel === undefined ? [] : [[tunnel, mac] as const]))),
-    new Map(
-      netlink
-        .neighbours(device)
-        .filter(({ permanent, address }) => permanent && familyOf(address) === family)
-        .map(({ address, mac }) => [address, mac ?? ''] as const),
-    ),
+    new Map(permanent.map(({ address, mac }) => [address, mac ?? ''] as const)),
     (wanted, found) => wanted === found,
   );
   await turns.breathe();
   const known = new Map(netlink.forwarding(device).map(({ mac, destination }) => [mac, destination] as const));
+  await turns.breathe();
   const forwarding = diff(
     new Map(peers.map(({ mac, underlay }) => [mac, underlay] as const)),
     known,

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { errorCode } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Family } from '../../model/address.ts';
@@ -69,6 +70,8 @@ class RestoreDriver implements Iptables {
   apply(desired: ReadonlyMap<TableName, DesiredTable>): Promise<{ changedChains: number }> {
     return this.#serial.run(async () => {
       const tagged = new Map([...desired].map(([name, table]) => [name, tagTable(name, table)]));
+      // With many rules each takes long: tagging, and the start of the program that reads.
+      if (this.#actual === undefined) await setImmediate();
       return { changedChains: await this.#applyTagged(tagged) };
     });
   }

@@ -55,7 +55,7 @@ const loopbackIndex = 1;
 
 /**
  * rtnetlink of the current network namespace; stays there wherever the thread goes.
- * @param options.aside with a second socket, by which `addVethAside` works beside everything else
+ * @param options.aside with a second socket, by which `addVethAside` and `deleteLinkAside` work beside everything else
  * @throws KernelError
  */
 export function openNetlink({ aside = false }: { readonly aside?: boolean } = {}): Netlink {
@@ -185,8 +185,15 @@ class RtNetlink implements Netlink {
   }
 
   deleteLink(name: string): boolean {
-    const request = { operation: `delete link ${name}`, type: RTM_DELLINK };
-    return !this.#absent(['ENODEV'], { ...request, body: (w) => writeLinkRemoval(w, name) });
+    return !this.#absent(['ENODEV'], linkRemoval(name));
+  }
+
+  async deleteLinkAside(name: string): Promise<boolean> {
+    const { aside } = this;
+    if (!aside) return this.deleteLink(name);
+    const failure = await this.#serial.run(() => aside.changeAside(linkRemoval(name)));
+    if (failure && failure.code !== 'ENODEV') throw failure;
+    return failure === undefined;
   }
 
   setLink(name: string, change: LinkChange): void {
@@ -363,6 +370,10 @@ class RtNetlink implements Netlink {
     if (codes.includes(failure.code)) return true;
     throw failure;
   }
+}
+
+function linkRemoval(name: string): Request {
+  return { operation: `delete link ${name}`, type: RTM_DELLINK, body: (w) => writeLinkRemoval(w, name) };
 }
 
 /** @throws RangeError beyond the end, where nobody asks */

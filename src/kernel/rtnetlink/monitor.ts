@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
+import { type Clock, systemClock } from '../../base/clock.ts';
 import { inNamespaceOf } from '../setns.ts';
 import type { KernelEvent, Link } from '../types.ts';
 import { readAddress } from './address.ts';
@@ -42,8 +43,9 @@ export interface MonitorLimits {
   readonly quietPort?: number;
 }
 
-/** Datagrams looked at in one turn of the event loop: some milliseconds. */
-const takenInTurn = 256;
+/** How long datagrams are looked at in one turn of the event loop, in milliseconds, and how many between two looks at the clock. */
+const turnMs = 3;
+const lookEvery = 8;
 
 export const usualLimits: MonitorLimits = { bufferBytes: 8 << 20, queueLimit: 65_536 };
 const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
@@ -116,24 +118,37 @@ export function startMonitor(
 }
 
 /** Takes what comes, in order: few at once, and a burst, which Node hands over in one turn, some in each turn. */
-export function inTurns<T>(take: (item: T) => void): (item: T) => void {
-  const waiting: T[] = [];
+export function inTurns<T>(take: (item: T) => void, clock: Clock = systemClock): (item: T) => void {
+  let waiting: T[] = [];
   let inTurn = 0;
-  const more = () => {
+  let end = 0;
+  let enough = false;
+  const takeOne = (item: T) => {
+    take(item);
+    enough = ++inTurn % lookEvery === 0 && clock.monotonic() >= end;
+  };
+  const begin = () => {
     inTurn = 0;
-    for (const item of waiting.splice(0, takenInTurn)) {
-      inTurn++;
-      take(item);
-    }
+    enough = false;
+    end = clock.monotonic() + turnMs;
+  };
+  const more = () => {
+    begin();
+    let at = 0;
+    for (; at < waiting.length && !enough; at++) takeOne(waiting[at] as T);
+    waiting = waiting.slice(at);
     if (inTurn > 0) setImmediate(more);
   };
   return (item) => {
-    if (waiting.length > 0 || inTurn >= takenInTurn) {
+    if (waiting.length > 0 || enough) {
       waiting.push(item);
       return;
     }
-    if (inTurn++ === 0) setImmediate(more);
-    take(item);
+    if (inTurn === 0) {
+      begin();
+      setImmediate(more);
+    }
+    takeOne(item);
   };
 }
 

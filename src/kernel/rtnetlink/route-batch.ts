@@ -33,7 +33,11 @@ export interface RouteMessage {
   readonly flags?: number;
   /** @throws NoDeviceError, InputError */
   readonly body: (w: MessageWriter, route: Route) => void;
+  /** Of forms that name no device, whose number another device may have tomorrow. */
+  readonly kept?: WeakMap<RouteForm, Template>;
 }
+
+const keptToSet = new WeakMap<RouteForm, Template>();
 
 /**
  * Messages one after the other. Routes that differ in their destinations only, as a hundred thousand through one gateway
@@ -74,7 +78,7 @@ export class RouteWriter {
     const family = routes.family(at);
     const last = this.#last;
     if (last && last.family === family && (last.form === form || alike(last.form, form))) return last;
-    const known = this.#templates.get(form);
+    const known = this.#templates.get(form) ?? this.message.kept?.get(form);
     this.#last =
       known?.family === family ? known : this.#make(w, withDestination(form, routes.destination(at)), form, family);
     return this.#last;
@@ -89,6 +93,7 @@ export class RouteWriter {
     const template = { form, family, message: new Int32Array(w.written.slice(header).buffer) };
     w.truncate(header);
     this.#templates.set(form, template);
+    if (form.nextHops.every(({ device }) => device === undefined)) this.message.kept?.set(form, template);
     return template;
   }
 }
@@ -121,7 +126,7 @@ export function setRoutes(
   const left = failures.length > 0 ? others(routes.count, failures) : undefined;
   const nth = (at: number) => left?.[at] ?? at;
   const body: RouteMessage['body'] = (w, route) => writeRoute(w, route, indexOf);
-  const message = { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body };
+  const message = { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body, kept: keptToSet };
   const refused = writeAll(socket, message, left ? some(routes, left) : routes, 'set');
   for (const { at, cause } of refused) failures.push({ at: nth(at), cause });
   return failures;

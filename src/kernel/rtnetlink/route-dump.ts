@@ -10,6 +10,8 @@ import type { NetlinkSocket } from './socket.ts';
 
 /** A dump that changed under way is read again this often before it is reported. */
 const attempts = 8;
+/** Routes alike that are shown at a time: a fraction of a millisecond. */
+const longestRun = 2048;
 const headerWords = messageHeader / 4;
 /** The sequence numbers of dumps begin here, out of the way of those that the socket counts. */
 const firstSequence = 0x80000000;
@@ -44,7 +46,7 @@ export class RouteDump {
         return {
           unchanged: same,
           routes: () => this.#routes(nameOf),
-          each: (visit) => this.#each(nameOf, visit),
+          runs: () => this.#runs(nameOf),
         };
       this.#forget();
     }
@@ -135,13 +137,12 @@ export class RouteDump {
 
   #routes(nameOf: NameOf): Route[] {
     const found: Route[] = [];
-    this.#each(nameOf, (prefixes, form) => {
+    for (const { prefixes, form } of this.#runs(nameOf))
       for (const destination of cidrsOf(prefixes, this.family)) found.push(withDestination(form, destination));
-    });
     return found;
   }
 
-  #each(nameOf: NameOf, visit: (prefixes: PrefixRun, form: RouteForm) => void): void {
+  *#runs(nameOf: NameOf): Generator<{ prefixes: PrefixRun; form: RouteForm }> {
     const scanner = new RouteScanner(nameOf, this.family);
     const bytes = this.#bytes;
     const words = new Int32Array(bytes.buffer);
@@ -153,8 +154,8 @@ export class RouteDump {
         at += step;
         continue;
       }
-      const { form, prefixes } = scanner.scan(bytes, at, end);
-      if (form) visit(prefixes, form);
+      const { form, prefixes } = scanner.scan(bytes, at, Math.min(end, at + step * longestRun));
+      if (form) yield { prefixes, form };
       at += step * prefixes.count;
     }
   }

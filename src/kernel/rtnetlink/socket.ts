@@ -126,10 +126,7 @@ export class NetlinkSocket {
     this.#write(request, NLM_F_REQUEST | NLM_F_ACK, first);
     const second = this.#next();
     this.#write(query, NLM_F_REQUEST, second);
-    if (!this.#open) throw closedError(request.operation);
-    const bytes = this.#writer.written.slice();
-    if ((await libc().sendAside(this.fd, bytes, bytes.length, 0)) < 0)
-      throw new KernelError(request.operation, 'EIO', 'the request could not be sent');
+    await this.#sendAside(request.operation);
     let failure: KernelError | undefined;
     // The query is answered also when the request was refused, and is read, so that nothing of it is left.
     for (const message of this.#receive(request.operation)) {
@@ -139,6 +136,16 @@ export class NetlinkSocket {
       if (message.type !== NLMSG_ERROR) return message.payload.slice();
       throw readError(message, query.operation) ?? new KernelError(query.operation, 'EPROTO', 'no object');
     }
+    throw new KernelError(request.operation, 'EPROTO', 'no answer');
+  }
+
+  /** As `request`, under the conditions of `requestAside`. @returns why the kernel refused it @throws KernelError */
+  async changeAside(request: Request): Promise<KernelError | undefined> {
+    const sequence = this.#begin();
+    this.#write(request, NLM_F_REQUEST | NLM_F_ACK, sequence);
+    await this.#sendAside(request.operation);
+    for (const message of this.#receive(request.operation))
+      if (message.sequence === sequence && message.type === NLMSG_ERROR) return readError(message, request.operation);
     throw new KernelError(request.operation, 'EPROTO', 'no answer');
   }
 
@@ -349,6 +356,14 @@ export class NetlinkSocket {
     if (!this.#open) throw closedError(operation);
     const bytes = this.#writer.written;
     checked(operation, this.wire.send(bytes));
+  }
+
+  /** @throws KernelError */
+  async #sendAside(operation: string): Promise<void> {
+    if (!this.#open) throw closedError(operation);
+    const bytes = this.#writer.written.slice();
+    if ((await libc().sendAside(this.fd, bytes, bytes.length, 0)) < 0)
+      throw new KernelError(operation, 'EIO', 'the request could not be sent');
   }
 
   /**

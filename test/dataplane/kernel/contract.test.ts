@@ -68,7 +68,7 @@ describe.each([
   ['kernel', real],
   ['fake', fake],
 ])('%s', (_, machine) => {
-  test('a veth pair comes and goes with both ends, its addresses and its routes', () => {
+  test('a veth pair comes and goes with both ends, its addresses and its routes', async () => {
     const { host, pod, netns } = machine();
     host.addVeth(veth(netns));
     const made = host.link('cali1');
@@ -83,6 +83,10 @@ describe.each([
     expect(host.addresses(4).filter((one) => one.device === 'cali1')).toEqual([]);
     expect(host.routes(4)).toEqual([]);
     expect(host.deleteLink('cali1')).toBe(false);
+    expect(await host.deleteLinkAside('cali1')).toBe(false);
+    host.addVeth(veth(netns));
+    expect(await host.deleteLinkAside('cali1')).toBe(true);
+    expect([host.link('cali1'), pod.link('eth0')]).toEqual([undefined, undefined]);
   });
 
   test('the host end of a pair can be up from the start', () => {

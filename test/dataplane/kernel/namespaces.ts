@@ -22,7 +22,7 @@ export class TestNamespace implements Disposable {
 
   /** rtnetlink of this namespace, closed with it. */
   open(): Netlink {
-    const netlink = openNetlinkIn(this.path);
+    const netlink = openNetlinkIn(this.path, { aside: true });
     this.#netlinks.push(netlink);
     return netlink;
   }

@@ -74,7 +74,7 @@ test('after every resync the table holds what is wanted and what is not ours', a
             free(step.which).map((to) => withDestination(form(1), to)),
           );
         else {
-          manager.read();
+          await manager.read();
           const { failures } = await manager.apply(() => true);
           expect(failures.map(({ item }) => item).sort()).toEqual(foreign.filter((to) => wanted.has(to)).sort());
           const expected = [

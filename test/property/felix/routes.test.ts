@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { gatewayRoute, sameRoute } from '../../../src/felix/calc/route.ts';
 import { RouteTable } from '../../../src/felix/calc/routes.ts';
 import { RouteManager } from '../../../src/felix/managers/routes.ts';
+import { nextTurn } from '../../../src/felix/slices.ts';
 import { FakeNetlink } from '../../../src/kernel/fake.ts';
 import type { Route } from '../../../src/kernel/types.ts';
 import { type Cidr, parseCidr, parseIp } from '../../../src/model/address.ts';
@@ -17,14 +19,20 @@ const via = (to: Cidr, which: 0 | 1, protocol = 80): Route => ({
   protocol,
 });
 
+/** Every piece of work takes the whole of its slice. */
+function hasty(): Clock {
+  let now = 0;
+  return { ...systemClock, monotonic: () => (now += 1000) };
+}
+
 type Act = { readonly to: Cidr; readonly which: 0 | 1 } & (
   | { readonly act: 'want' | 'drop' | 'kernelSets' | 'kernelDeletes' | 'fails' | 'heals' }
-  | { readonly act: 'apply' }
+  | { readonly act: 'apply' | 'read' }
 );
 
 const acts: fc.Arbitrary<Act[]> = fc.array(
   fc.record({
-    act: fc.constantFrom('want', 'drop', 'kernelSets', 'kernelDeletes', 'fails', 'heals', 'apply'),
+    act: fc.constantFrom('want', 'drop', 'kernelSets', 'kernelDeletes', 'fails', 'heals', 'apply', 'read'),
     to: destination,
     which: fc.constantFrom(0 as const, 1 as const),
   }),
@@ -36,21 +44,31 @@ test('ours converge, those of others stay', async () => {
     fc.asyncProperty(acts, fc.uniqueArray(destination), async (list, foreign) => {
       const netlink = new FakeNetlink();
       const table = new RouteTable();
-      const manager = new RouteManager(netlink, table, { families: [4, 6], interfacePrefix: 'cali' });
+      const manager = new RouteManager(netlink, table, { families: [4, 6], interfacePrefix: 'cali', clock: hasty() });
       const others = foreign.map((to) => via(to, 0, 4));
       netlink.applyRoutes(others, []);
       const stop = new AbortController();
       netlink.monitor((event) => event.what === 'route' && manager.onRoute(event.route, event.gone), stop.signal);
-      manager.read();
+      await manager.read();
+      // Things happen while the kernel is being read, but felix writes after it.
+      let reading = Promise.resolve();
       for (const { act, to, which } of list) {
+        if (act === 'read') {
+          await reading;
+          reading = manager.read();
+        } else if (which === 1) await nextTurn();
         if (act === 'want') table.add({ class: 'bgp', owner: to, preference: '', route: via(to, which) });
         else if (act === 'drop') table.remove(to, { class: 'bgp', owner: to });
         else if (act === 'kernelSets' && !foreign.includes(to)) netlink.applyRoutes([via(to, which)], []);
         else if (act === 'kernelDeletes') netlink.applyRoutes([], [via(to, which)]);
         else if (act === 'fails') netlink.failures.set(to, 'EINVAL');
         else if (act === 'heals') netlink.failures.delete(to);
-        else if (act === 'apply') await manager.apply(() => true);
+        else if (act === 'apply') {
+          await reading;
+          await manager.apply(() => true);
+        }
       }
+      await reading;
       netlink.failures.clear();
       manager.retry();
       await manager.apply(() => true);
@@ -89,7 +107,7 @@ test('a route of ours with another metric goes once the one with the usual stand
     calls.push(what);
     return write(what, routes);
   };
-  manager.read();
+  await manager.read();
   table.add({ class: 'bgp', owner: to, preference: '', route: via(to, 0) });
   await manager.apply(() => true);
   expect(calls).toEqual(['set', 'delete']);

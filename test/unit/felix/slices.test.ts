@@ -54,9 +54,9 @@ test('work stops when the slice is over and goes on in the next turn, until it i
     return left > 0;
   };
   await inSlices(new Turns(clock), work, stop.signal);
-  expect([left, turns]).toEqual([0, 10]);
+  expect([left, turns]).toEqual([0, 20]);
   left = 100;
   stop.abort();
   await inSlices(new Turns(clock), work, stop.signal);
-  expect([left, turns]).toEqual([90, 11]);
+  expect([left, turns]).toEqual([95, 21]);
 });

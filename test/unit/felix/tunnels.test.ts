@@ -161,9 +161,9 @@ test('a wish that comes while a pass runs waits for the next, which has its rule
   expect(h.netlink.link('tunl0')?.up).toBe(true);
   // The same when it goes: the routes have not moved yet.
   wanted = undefined;
-  expect(manager.close().closed).toBe(false);
+  expect((await manager.close()).closed).toBe(false);
   manager.plan();
-  expect(manager.close().closed).toBe(true);
+  expect((await manager.close()).closed).toBe(true);
   expect(h.netlink.link('tunl0')?.up).toBe(false);
 });
 

@@ -33,7 +33,7 @@ test('what takes long has a turn of the event loop of its own', async () => {
   h.link('eth0', true);
   await h.put({ type: 'IPPool', name: 'p' }, pool('p', '10.65.0.0/16', false, 'Always'));
   await h.put({ type: 'Node', name: node }, nodeResource(node, '192.0.2.1/24', '10.65.0.1'));
-  for (let at = 1; at <= 600; at++) {
+  for (let at = 1; at <= 400; at++) {
     const [underlay, tunnel] = [0xc6120000n, 0x0a410000n].map((base) => ipFromNumber(base + BigInt(at) * 64n, 4));
     await h.put({ type: 'Node', name: `r${at}` }, nodeResource(`r${at}`, `${underlay}/16`, tunnel));
   }
@@ -55,7 +55,7 @@ test('what takes long has a turn of the event loop of its own', async () => {
     clearImmediate(counting);
   }
   expect(turns.filter((calls) => calls.length > 1)).toEqual([]);
-  // 600 entries of each table, in two parts.
+  // 400 entries of each table, in two parts.
   expect(turns.flat().filter((name) => name === 'setForwardings')).toHaveLength(2);
 });
 
