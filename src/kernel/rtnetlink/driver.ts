@@ -2,7 +2,6 @@ import { closeSync } from 'node:fs';
 import type { Family, Ip } from '../../model/address.ts';
 import { openNamespace } from '../namespace-file.ts';
 import { mainTable } from '../route.ts';
-import { Serial } from '../serial.ts';
 import {
   type AddressOnLink,
   type Forwarding,
@@ -22,6 +21,7 @@ import {
   type VxlanRequest,
 } from '../types.ts';
 import { listNeighbours, readAddress, writeAddress, writeAddressQuery, writeNeighbour } from './address.ts';
+import { Aside } from './aside.ts';
 import {
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -59,7 +59,7 @@ const loopbackIndex = 1;
  * @throws KernelError
  */
 export function openNetlink({ aside = false }: { readonly aside?: boolean } = {}): Netlink {
-  return new RtNetlink(new NetlinkSocket(), aside ? new NetlinkSocket() : undefined);
+  return new RtNetlink(new NetlinkSocket(), aside ? new Aside(new NetlinkSocket()) : undefined);
 }
 
 /** rtnetlink over another wire than the kernel's. */
@@ -75,12 +75,9 @@ class RtNetlink implements Netlink {
   /** Inside `together`: what is to be sent, and name → index of the devices asked for. */
   #batch: { readonly requests: Request[]; readonly indexByName: Map<string, number> } | undefined;
 
-  /** One request at a time goes through the socket aside. */
-  readonly #serial = new Serial();
-
   constructor(
     private readonly socket: NetlinkSocket,
-    private readonly aside?: NetlinkSocket,
+    private readonly aside?: Aside,
   ) {
     this.#names = new LinkNames(socket);
     this.#indexes = new LinkIndexes(socket);
@@ -159,7 +156,7 @@ class RtNetlink implements Netlink {
     const namespace = openNamespace(request.netns);
     try {
       const made = vethRequest(request, namespace);
-      const link = readLink(await this.#serial.run(() => aside.requestAside(made, query)));
+      const link = readLink(await aside.get(made, query));
       this.#indexes.made(link);
       return link;
     } finally {
@@ -191,9 +188,13 @@ class RtNetlink implements Netlink {
   async deleteLinkAside(name: string): Promise<boolean> {
     const { aside } = this;
     if (!aside) return this.deleteLink(name);
-    const failure = await this.#serial.run(() => aside.changeAside(linkRemoval(name)));
-    if (failure && failure.code !== 'ENODEV') throw failure;
-    return failure === undefined;
+    try {
+      await aside.change(linkRemoval(name));
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof KernelError && thrown.code === 'ENODEV') return false;
+      throw thrown;
+    }
   }
 
   setLink(name: string, change: LinkChange): void {

@@ -46,6 +46,12 @@ export interface Request {
   readonly body: (w: MessageWriter) => void;
 }
 
+/** A change, and a question about what has come of it. */
+export interface AsideRequest {
+  readonly request: Request;
+  readonly query?: Request;
+}
+
 /** Messages of one type that differ only in what their bodies say. */
 export interface Batch {
   readonly count: number;
@@ -116,37 +122,40 @@ export class NetlinkSocket {
   }
 
   /**
-   * As `request` and then `get`, in one message, while the kernel works in a thread of libuv's pool. One at a time, and
-   * nothing else of this socket meanwhile.
-   * @returns the payload that `query` is answered with
+   * As `request` and then `get` for each, in one message, while the kernel works in a thread of libuv's pool. Nothing else
+   * of this socket meanwhile.
+   * @returns for each the payload that its query is answered with, or its failure; undefined where nothing was asked
    * @throws KernelError
    */
-  async requestAside(request: Request, query: Request): Promise<Uint8Array> {
-    const first = this.#begin();
-    this.#write(request, NLM_F_REQUEST | NLM_F_ACK, first);
-    const second = this.#next();
-    this.#write(query, NLM_F_REQUEST, second);
-    await this.#sendAside(request.operation);
-    let failure: KernelError | undefined;
-    // The query is answered also when the request was refused, and is read, so that nothing of it is left.
-    for (const message of this.#receive(request.operation)) {
-      if (message.sequence === first && message.type === NLMSG_ERROR) failure ??= readError(message, request.operation);
-      if (message.sequence !== second) continue;
-      if (failure) throw failure;
-      if (message.type !== NLMSG_ERROR) return message.payload.slice();
-      throw readError(message, query.operation) ?? new KernelError(query.operation, 'EPROTO', 'no object');
+  async requestsAside(list: readonly AsideRequest[]): Promise<(Uint8Array | KernelError | undefined)[]> {
+    this.#writer.clear();
+    const operation = list[0]?.request.operation ?? '';
+    /** By sequence number; a query has the number after its request's. */
+    const placeOf = new Map<number, number>();
+    list.forEach(({ request, query }, at) => {
+      placeOf.set(this.#next(), at);
+      this.#write(request, NLM_F_REQUEST | NLM_F_ACK, this.#sequence);
+      if (!query) return;
+      placeOf.set(this.#next(), at);
+      this.#write(query, NLM_F_REQUEST, this.#sequence);
+    });
+    await this.#sendAside(operation);
+    const outcomes: (Uint8Array | KernelError | undefined)[] = list.map(() => undefined);
+    let left = placeOf.size;
+    if (left === 0) return outcomes;
+    // A query is answered also when its request was refused, and is read, so that nothing of it is left.
+    for (const message of this.#receive(operation)) {
+      const at = placeOf.get(message.sequence);
+      if (at === undefined) continue;
+      placeOf.delete(message.sequence);
+      const asked = list[at];
+      outcomes[at] ??=
+        message.type === NLMSG_ERROR
+          ? readError(message, asked?.request.operation ?? operation)
+          : message.payload.slice();
+      if (--left === 0) return outcomes;
     }
-    throw new KernelError(request.operation, 'EPROTO', 'no answer');
-  }
-
-  /** As `request`, under the conditions of `requestAside`. @returns why the kernel refused it @throws KernelError */
-  async changeAside(request: Request): Promise<KernelError | undefined> {
-    const sequence = this.#begin();
-    this.#write(request, NLM_F_REQUEST | NLM_F_ACK, sequence);
-    await this.#sendAside(request.operation);
-    for (const message of this.#receive(request.operation))
-      if (message.sequence === sequence && message.type === NLMSG_ERROR) return readError(message, request.operation);
-    throw new KernelError(request.operation, 'EPROTO', 'no answer');
+    throw new KernelError(operation, 'EPROTO', 'no answer');
   }
 
   /** One object (RTM_GET… without DUMP): its payload. @throws KernelError */

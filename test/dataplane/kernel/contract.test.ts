@@ -89,6 +89,18 @@ describe.each([
     expect([host.link('cali1'), pod.link('eth0')]).toEqual([undefined, undefined]);
   });
 
+  test('many pairs are asked for at once, and a name that is taken is refused to who asked for it', async () => {
+    const { host, pod, netns } = machine();
+    const names = Array.from({ length: 20 }, (_, at) => `cali${at}`);
+    const asked = names.map((hostName, at) => host.addVethAside(veth(netns, { hostName, podName: `eth${at}` })));
+    const taken = host.addVethAside(veth(netns, { hostName: 'cali7', podName: 'eth99' }));
+    await expect(taken).rejects.toMatchObject({ code: 'EEXIST' });
+    expect((await Promise.all(asked)).map(({ name }) => name)).toEqual(names);
+    for (const name of names) expect(host.link(name)?.kind).toBe('veth');
+    expect(pod.link('eth99')).toBeUndefined();
+    expect(await host.deleteLinkAside('cali7')).toBe(true);
+  });
+
   test('the host end of a pair can be up from the start', () => {
     const { host, pod, netns } = machine();
     host.addVeth(veth(netns, { hostUp: true }));
