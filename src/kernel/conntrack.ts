@@ -16,7 +16,8 @@ import {
   writeQuery,
   writeStatisticsQuery,
 } from './ctnetlink.ts';
-import { NETLINK_NETFILTER, NetlinkSocket, type Request } from './rtnetlink/socket.ts';
+import type { Request } from './rtnetlink/requests.ts';
+import { NETLINK_NETFILTER, NetlinkSocket } from './rtnetlink/socket.ts';
 import { Serial } from './serial.ts';
 import { KernelError } from './types.ts';
 

@@ -2,7 +2,8 @@ import { InputError } from '../base/errors.ts';
 import { type Family, type Ip, parseIp } from '../model/address.ts';
 import { kernelFamily, octetsOf } from './rtnetlink/address-bytes.ts';
 import type { MessageWriter } from './rtnetlink/message.ts';
-import { NETLINK_NETFILTER, NetlinkSocket, type Request } from './rtnetlink/socket.ts';
+import type { Request } from './rtnetlink/requests.ts';
+import { NETLINK_NETFILTER, NetlinkSocket } from './rtnetlink/socket.ts';
 import type { KernelError } from './types.ts';
 
 /*

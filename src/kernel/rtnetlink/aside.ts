@@ -1,5 +1,6 @@
 import { KernelError } from '../types.ts';
-import type { AsideRequest, NetlinkSocket, Request } from './socket.ts';
+import type { AsideRequest, Request } from './requests.ts';
+import type { NetlinkSocket } from './socket.ts';
 
 /** Sent together. One device takes the kernel about a millisecond, and the first waits for the last. */
 const mostAtOnce = 8;

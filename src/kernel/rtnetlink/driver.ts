@@ -43,10 +43,11 @@ import { LinkNames } from './link-names.ts';
 import type { MessageWriter } from './message.ts';
 import { startMonitor, usualLimits } from './monitor.ts';
 import { listQueues, writeShaper, writeShaperRemoval } from './queue.ts';
+import type { Request } from './requests.ts';
 import { writeRoute } from './route.ts';
 import { deleteRoutes, packedList, type Refusal, setRoutes } from './route-batch.ts';
 import { RouteDump } from './route-dump.ts';
-import { NETLINK_ROUTE, NetlinkSocket, type Request } from './socket.ts';
+import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts';
 import { listForwarding, writeForwarding } from './vxlan.ts';
 import type { Wire } from './wire.ts';
 

@@ -22,7 +22,7 @@ import {
   VETH_INFO_PEER,
 } from './constants.ts';
 import { hostI32, hostU16, hostU32, type MessageWriter, NetlinkFormatError, readAttributes, text } from './message.ts';
-import type { Request } from './socket.ts';
+import type { Request } from './requests.ts';
 import { readVxlan, writeVxlanInfo } from './vxlan.ts';
 
 /* `struct ifinfomsg` and the IFLA_* attributes that we use (linux/if_link.h). */

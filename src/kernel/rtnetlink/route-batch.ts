@@ -4,6 +4,7 @@ import { KernelError, type PackedRoutes, type Route, type RouteForm } from '../t
 import { lengthOf, octetsOf } from './address-bytes.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, RTM_DELROUTE, RTM_NEWROUTE } from './constants.ts';
 import { type MessageWriter, messageHeader } from './message.ts';
+import type { Most } from './requests.ts';
 import {
   destinationOffset,
   type IndexOf,
@@ -12,7 +13,7 @@ import {
   writeRoute,
   writeRouteRemoval,
 } from './route.ts';
-import type { Most, NetlinkSocket } from './socket.ts';
+import type { NetlinkSocket } from './socket.ts';
 
 interface Template {
   readonly form: RouteForm;
