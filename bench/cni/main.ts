@@ -61,7 +61,7 @@ async function inTurns<T>(items: readonly T[], action: (item: T) => Promise<unkn
 }
 
 /** From thirty ADDs begun at once to the last one's answer, beside as many of ptp with host-local. */
-async function measureBurst(runs = 7, signal: AbortSignal): Promise<Figure> {
+async function measureBurst(runs = 15, signal: AbortSignal): Promise<Figure> {
   const pluginDir = referencePlugins();
   const measure = async (lab: Lab): Promise<Figure> => {
     const node = firstNode(lab);
