@@ -1,6 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { run } from '../../src/lab/run.ts';
 
 /** A network namespace of a benchmark's own. */
@@ -37,8 +36,24 @@ export async function withSpace<T>(action: (space: Space) => Promise<T>): Promis
  */
 class Shell {
   #last: Promise<unknown> = Promise.resolve();
+  /** Rejects when the shell could not be started, or ends while it is asked. */
+  readonly #lost: Promise<never>;
+  readonly #ended: Promise<void>;
 
-  constructor(private readonly child: ChildProcessWithoutNullStreams) {}
+  constructor(private readonly child: ChildProcessWithoutNullStreams) {
+    const ended = Promise.withResolvers<void>();
+    const lost = Promise.withResolvers<never>();
+    this.#ended = ended.promise;
+    this.#lost = lost.promise;
+    const lose = (cause: unknown) => lost.reject(new Error("the benchmark's shell is lost", { cause }));
+    lost.promise.catch(() => undefined);
+    child.stdin.on('error', lose);
+    child.once('error', lose);
+    child.once('close', (code, signal) => {
+      lose(new Error(`ended with ${signal ?? code}`));
+      ended.resolve();
+    });
+  }
 
   run(command: readonly string[]): Promise<string> {
     const result = this.#last.then(() => this.#run(command));
@@ -47,33 +62,29 @@ class Shell {
   }
 
   async end(): Promise<void> {
-    if (this.child.exitCode !== null) return;
-    const ended = once(this.child, 'exit');
     this.child.stdin.end();
-    await ended;
+    await this.#ended;
   }
 
   #run(command: readonly string[]): Promise<string> {
     const { stdin, stdout } = this.child;
     const mark = randomBytes(8).toString('hex');
-    return new Promise((resolve, reject) => {
+    const answer = new Promise<string>((resolve, reject) => {
       let said = '';
-      const ended = () => reject(new Error(`the shell ended during ${command.join(' ')}: ${said}`));
       const heard = (chunk: Buffer) => {
         said += chunk.toString('latin1');
         const at = said.lastIndexOf('\n', said.length - 2) + 1;
         if (!said.endsWith('\n') || !said.startsWith(mark, at)) return;
         stdout.off('data', heard);
-        this.child.off('exit', ended);
         const output = said.slice(0, at - 1);
         const status = said.slice(at + mark.length + 1, -1);
         if (status === '0') resolve(output);
         else reject(new Error(`${command.join(' ')}: status ${status}: ${output}`));
       };
       stdout.on('data', heard);
-      this.child.once('exit', ended);
       stdin.write(`${command.map(quoted).join(' ')} </dev/null 2>&1; printf '\\n%s %s\\n' ${mark} $?\n`);
     });
+    return Promise.race([answer, this.#lost]);
   }
 }
 
